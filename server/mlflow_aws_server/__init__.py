@@ -1,0 +1,1 @@
+"""MLflow's tracking server as it runs on AWS."""
