@@ -1,0 +1,265 @@
+"""Connections to PostgreSQL: few, bounded in number and in how many callers may wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from mlflow_aws_server.database_token import rds_iam_token
+from mlflow_aws_server.fastpath.errors import OverloadedError, UnavailableError
+from mlflow_aws_server.fastpath.settings import FastPathSettings
+
+_logger = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_STATEMENT_TIMEOUT_SECONDS = 60.0
+# How long a caller waits for a connection before it is told to come back.
+_QUEUE_TIMEOUT_SECONDS = 15.0
+_ATTEMPTS = 4
+_FIRST_BACKOFF_SECONDS = 0.05
+
+Connection = Any  # asyncpg ships no types
+Result = TypeVar("Result")
+
+# The connection, or the server behind it, is gone or going.
+_DISCONNECTED: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    # The endpoint's name still led to the instance that was the primary before a failover.
+    asyncpg.ReadOnlySQLTransactionError,
+    OSError,
+    TimeoutError,
+)
+# The server is well, but this attempt lost.
+_LOST: tuple[type[BaseException], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
+
+
+class LostRaceError(Exception):
+    """A concurrent writer got in between; the operation wrote nothing and can be tried again."""
+
+
+class Database:
+    """A pool of at most `connections` connections, used one operation at a time.
+
+    Connections are opened when they are first needed and replaced when they break. asyncpg's own pool
+    sends a second statement after each use and lets any number of callers wait; this one does neither.
+    """
+
+    def __init__(self, open_connection: Callable[[], Awaitable[Connection]], *, connections: int, queue: int):
+        self._open = open_connection
+        self._size = connections
+        self._queue = queue
+        self._idle: list[Connection] = []
+        self._opened = 0
+        self._waiting: deque[tuple[asyncio.Future[Connection | None], float]] = deque()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def run(self, operation: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Run `operation` on one connection and return its result.
+
+        An operation that fails because of the connection or a lost race is repeated, so it must be
+        repeatable. Other errors of the database are raised as they are.
+
+        Raises:
+            OverloadedError: too many callers are waiting for a connection, or this one waited too long.
+            UnavailableError: the database could not be reached in several attempts.
+        """
+        backoff = _FIRST_BACKOFF_SECONDS
+        for attempt in range(1, _ATTEMPTS + 1):
+            connection = await self._acquire()
+            broken = True
+            try:
+                result = await operation(connection)
+                broken = False
+                return result
+            except _DISCONNECTED as error:
+                reason: BaseException = error
+            except (*_LOST, LostRaceError) as error:
+                broken = connection.is_closed()
+                reason = error
+            except asyncpg.PostgresError:
+                broken = connection.is_closed()
+                raise
+            finally:
+                self._release(connection, broken=broken)
+            if attempt == _ATTEMPTS:
+                raise UnavailableError(f"{type(reason).__name__}: {reason}") from reason
+            _logger.warning("database attempt %d failed, trying again: %r", attempt, reason)
+            if broken:
+                self._drop_idle()
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries
+            backoff *= 4
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Close every connection. Callers that still wait are told to come back."""
+        self._closed = True
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(OverloadedError("the server is shutting down"))
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            with contextlib.suppress(Exception):
+                await connection.close(timeout=2)
+
+    async def _acquire(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            self._opened -= 1
+        if self._opened < self._size:
+            return await self._open_one()
+        if len(self._waiting) >= self._queue:
+            raise OverloadedError(f"{len(self._waiting)} calls are already waiting for a database connection")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Connection | None] = loop.create_future()
+        self._waiting.append((future, loop.time() + _QUEUE_TIMEOUT_SECONDS))
+        if self._expiry is None:
+            self._expiry = loop.call_later(1.0, self._expire)
+        try:
+            handed = await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._pass_on(future.result())
+            raise
+        # None: the right to open a connection, in place of one that broke.
+        return handed if handed is not None else await self._open_one(counted=True)
+
+    async def _open_one(self, *, counted: bool = False) -> Connection:
+        if not counted:
+            self._opened += 1
+        try:
+            return await self._open()
+        except BaseException as error:
+            self._pass_on(None)
+            if isinstance(error, _DISCONNECTED) or isinstance(error, asyncpg.PostgresError):
+                raise UnavailableError(f"{type(error).__name__}: {error}") from error
+            raise
+
+    def _release(self, connection: Connection, *, broken: bool) -> None:
+        if not broken and not self._closed and not connection.is_closed():
+            self._pass_on(connection)
+            return
+        connection.terminate()
+        self._pass_on(None)
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Give a connection, or the right to open one (None), to the first who still waits."""
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_result(connection)
+                return
+        if connection is None:
+            self._opened -= 1
+        else:
+            self._idle.append(connection)
+
+    def _drop_idle(self) -> None:
+        # When one connection broke because the server went away, the idle ones did too.
+        idle, self._idle = self._idle, []
+        self._opened -= len(idle)
+        for connection in idle:
+            connection.terminate()
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._expiry = None
+        now = loop.time()
+        while self._waiting and (self._waiting[0][0].done() or self._waiting[0][1] <= now):
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(
+                    OverloadedError(f"no database connection came free in {_QUEUE_TIMEOUT_SECONDS:.0f} s")
+                )
+        if self._waiting:
+            self._expiry = loop.call_later(1.0, self._expire)
+
+
+def connector(settings: FastPathSettings) -> Callable[[], Awaitable[Connection]]:
+    """How to open one connection: TLS with `verify-full`, and a fresh IAM token each time.
+
+    Raises:
+        OSError: the CA bundle cannot be read.
+    """
+    address = settings.database
+    tls = ssl.create_default_context(cafile=str(address.ca_file))
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    async def token() -> str:
+        # Signing is local, but every few hours the role's credentials come over the network.
+        return await asyncio.to_thread(
+            rds_iam_token, address.host, address.port, settings.database_user, address.region
+        )
+
+    async def open_connection() -> Connection:
+        return await connect(
+            host=address.host,
+            port=address.port,
+            user=settings.database_user,
+            database=address.name,
+            password=token,
+            ssl=tls,
+        )
+
+    return open_connection
+
+
+async def connect(**where: Any) -> Connection:
+    """Open one connection as the fast path needs it; `where` and how to log in are asyncpg's own."""
+    connection = await asyncpg.connect(
+        timeout=_CONNECT_TIMEOUT_SECONDS,
+        command_timeout=_STATEMENT_TIMEOUT_SECONDS,
+        statement_cache_size=256,
+        # Entries are dropped when the schema changes; their age means nothing.
+        max_cached_statement_lifetime=0,
+        server_settings={"application_name": "mlflow-fast-path", "jit": "off"},
+        **where,
+    )
+    _notice_dead_peers(connection)
+    return connection
+
+
+def _notice_dead_peers(connection: Connection) -> None:
+    # After a failover the old instance may never say goodbye: without this, a connection to it
+    # would hang for as long as the kernel retransmits (some 15 minutes).
+    transport = getattr(connection, "_transport", None)
+    peer = transport.get_extra_info("socket") if transport is not None else None
+    if peer is None:
+        return
+    with contextlib.suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", 15),
+            ("TCP_KEEPINTVL", 5),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", 15_000),
+        ):
+            if hasattr(socket, name):
+                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,21 @@
+"""Why a request leaves the fast path."""
+
+from __future__ import annotations
+
+
+class LeaveToStockError(Exception):
+    """Stock MLflow shall answer: the request is not fully understood, or stock would refuse it.
+
+    Raised only while nothing has been written on behalf of the request.
+    """
+
+
+class OverloadedError(Exception):
+    """More is asked for than can be queued; the client shall come back. Nothing was written."""
+
+
+class UnavailableError(Exception):
+    """The database cannot be reached now; the client shall come back.
+
+    Whether a write that was under way took effect is unknown, which is safe: every write here can be repeated.
+    """

@@ -1,0 +1,342 @@
+"""The fast path as an ASGI application around another one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from mlflow_aws_server.fastpath import reading, writing
+from mlflow_aws_server.fastpath.database import Connection, Database, connector
+from mlflow_aws_server.fastpath.errors import LeaveToStockError, OverloadedError, UnavailableError
+from mlflow_aws_server.fastpath.schema import schema_obstacle
+from mlflow_aws_server.fastpath.settings import FastPathSettings
+from mlflow_aws_server.fastpath.stock import (
+    App,
+    Headers,
+    Message,
+    Receive,
+    ResponseHeaders,
+    Scope,
+    Send,
+    environment_obstacle,
+)
+
+_logger = logging.getLogger(__name__)
+
+_PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
+_JSON = (b"content-type", b"application/json")
+
+# Larger bodies than any call of the fast path can need go to stock MLflow, unread.
+_LARGEST_BODY = 4 * 1024 * 1024
+# A body up to this size may always be read; larger ones share a budget, so that many unfinished
+# uploads can neither fill the memory nor keep everyone else waiting.
+_SMALL_BODY = 64 * 1024
+_BUDGET_OF_LARGE_BODIES = 64 * 1024 * 1024
+_BODY_TIMEOUT_SECONDS = 120.0
+
+_RETRY_AFTER_SECONDS = 1
+_RECHECK_SECONDS = 15.0
+# Callers that may wait for one of the pool's connections. A call takes about a millisecond of a connection.
+_QUEUE = 4096
+
+Handler = Callable[[Database, bytes], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    method: str
+    handler: Handler
+    content_type: bytes = b"application/json"
+
+
+_HANDLERS: dict[str, tuple[str, Handler]] = {
+    "runs/log-batch": ("POST", writing.log_batch),
+    "runs/log-metric": ("POST", writing.log_metric),
+    "runs/log-parameter": ("POST", writing.log_param),
+    "runs/set-tag": ("POST", writing.set_tag),
+    "runs/get": ("GET", reading.get_run),
+}
+ROUTES = {
+    prefix + path: _Route(method, handler)
+    for prefix in _PREFIXES
+    for path, (method, handler) in _HANDLERS.items()
+}
+
+
+class FastPath:
+    """Answers the calls that training loops and the UI make most, and leaves all others to `app`.
+
+    Until the database was seen to have a schema this code was tested with, and whenever it has not, and
+    for every request that is not fully understood, `app` (stock MLflow) gets the request untouched.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        settings: FastPathSettings,
+        *,
+        open_connection: Callable[[], Awaitable[Connection]] | None = None,
+    ) -> None:
+        """`open_connection` replaces the way to the database that `settings` describe (in tests)."""
+        self._app = app
+        self._settings = settings
+        self._open_connection = open_connection
+        self._database: Database | None = None
+        self._headers: ResponseHeaders | None = None
+        self._serving = False
+        self._obstacle: str | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._recheck = asyncio.Event()
+        self._large_bodies = 0
+
+    @property
+    def serving(self) -> bool:
+        """Whether calls are answered here; otherwise all go to the application behind."""
+        return self._serving
+
+    async def startup(self) -> None:
+        """Connect and look at the schema. A database that cannot be reached is tried again in the background."""
+        if not self._settings.fast_path:
+            _logger.info("fast path: switched off; stock MLflow serves every request")
+            return
+        if (obstacle := environment_obstacle()) is not None:
+            self._step_aside(obstacle)
+            return
+        self._headers = ResponseHeaders(self._app)
+        self._database = Database(
+            self._open_connection or connector(self._settings),
+            connections=self._settings.connections.fast_path,
+            queue=_QUEUE,
+        )
+        await self._look_at_schema(self._database)
+        self._watcher = asyncio.create_task(self._watch(self._database))
+
+    async def shutdown(self) -> None:
+        """Close the database connections."""
+        self._serving = False
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._database is not None:
+            await self._database.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            if self._serving:
+                route = ROUTES.get(scope["path"])
+                if route is not None and route.method == scope["method"]:
+                    await self._serve(route, scope, receive, send)
+                    return
+        elif scope["type"] == "lifespan":
+            send = self._with_lifespan(send)
+        await self._app(scope, receive, send)
+
+    def _with_lifespan(self, send: Send) -> Send:
+        async def send_with_ours(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self.startup()
+            elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self.shutdown()
+            await send(message)
+
+        return send_with_ours
+
+    async def _serve(self, route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._headers is not None  # noqa: S101 - set before serving starts
+        assert self._database is not None  # noqa: S101
+        request = _headers_of_interest(scope)
+        if request is None:
+            await self._app(scope, receive, send)
+            return
+        host, origin, length = request
+        headers = await self._headers.to(host=host, origin=origin, method=route.method)
+        if headers is None:
+            await self._app(scope, receive, send)
+            return
+        raw = b""
+        try:
+            if route.method == "POST":
+                if length is None or length > _LARGEST_BODY:
+                    await self._app(scope, receive, send)
+                    return
+                body = await self._read(receive, length)
+                if body is None:
+                    return
+                raw = body
+                answer = await route.handler(self._database, raw)
+            else:
+                answer = await route.handler(self._database, scope["query_string"])
+        except LeaveToStockError as reason:
+            _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
+            await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
+            return
+        except OverloadedError as error:
+            await _refuse(send, headers, status=429, code="RESOURCE_EXHAUSTED", message=str(error))
+            return
+        except UnavailableError as error:
+            _logger.error("%s: the database cannot be reached: %s", scope["path"], error)
+            message = "The database cannot be reached at the moment."
+            await _refuse(send, headers, status=503, code="TEMPORARILY_UNAVAILABLE", message=message)
+            return
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # The statement as a whole took no effect.
+            _logger.info("%s left to stock MLflow: %r", scope["path"], error)
+            if isinstance(error, asyncpg.SyntaxOrAccessError | asyncpg.FeatureNotSupportedError):
+                # A table or column is not as it was.
+                self._step_aside(f"the database refused a statement ({error})")
+                self._recheck.set()
+            await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", route.content_type),
+                    (b"content-length", b"%d" % len(answer)),
+                    *headers,
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _read(self, receive: Receive, length: int) -> bytes | None:
+        """The whole body, or None when the client went away.
+
+        Raises:
+            OverloadedError: too many large bodies are being read, or this one takes too long.
+        """
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        if not message.get("more_body", False):
+            return bytes(message.get("body", b""))
+        counted = length > _SMALL_BODY
+        chunks = [message.get("body", b"")]
+        held = len(chunks[0]) if counted else 0
+        self._large_bodies += held
+        try:
+            async with asyncio.timeout(_BODY_TIMEOUT_SECONDS):
+                while True:
+                    if self._large_bodies > _BUDGET_OF_LARGE_BODIES:
+                        raise OverloadedError("too many large requests are being received")
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+                    chunk = message.get("body", b"")
+                    chunks.append(chunk)
+                    if counted:
+                        held += len(chunk)
+                        self._large_bodies += len(chunk)
+                    if not message.get("more_body", False):
+                        return b"".join(chunks)
+        except TimeoutError:
+            raise OverloadedError(f"the body did not arrive within {_BODY_TIMEOUT_SECONDS:.0f} s") from None
+        finally:
+            self._large_bodies -= held
+
+    def _step_aside(self, reason: str) -> None:
+        self._serving = False
+        if reason != self._obstacle:
+            self._obstacle = reason
+            _logger.warning("fast path: stepping aside, stock MLflow serves every request: %s", reason)
+
+    async def _look_at_schema(self, database: Database) -> None:
+        try:
+            obstacle = await database.run(schema_obstacle)
+        except (UnavailableError, OverloadedError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            obstacle = f"the schema version cannot be read ({error})"
+        if obstacle is not None:
+            self._step_aside(obstacle)
+        elif not self._serving:
+            self._obstacle = None
+            self._serving = True
+            _logger.info("fast path: serving %d routes", len(ROUTES))
+
+    async def _watch(self, database: Database) -> None:
+        """Look again at the schema after an error, and for as long as it kept us from serving."""
+        while True:
+            started = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._recheck.wait(), _RECHECK_SECONDS)
+            self._recheck.clear()
+            if not self._serving:
+                await self._look_at_schema(database)
+                # Statements that fail on a schema with a tested head must not make us flap.
+                await asyncio.sleep(max(0.0, started + _RECHECK_SECONDS - time.monotonic()))
+
+
+def _headers_of_interest(scope: Scope) -> tuple[bytes, bytes | None, int | None] | None:
+    """Host, Origin and content length, or None for a request that only stock understands."""
+    if scope.get("root_path"):
+        return None
+    host: bytes | None = None
+    origin: bytes | None = None
+    length: int | None = None
+    is_json = scope["method"] != "POST"
+    for name, value in scope["headers"]:
+        if name == b"host":
+            if host is not None:
+                return None
+            host = value
+        elif name == b"content-length":
+            if length is not None or not value.isdigit():
+                return None
+            length = int(value)
+        elif name == b"content-type":
+            is_json = value == b"application/json" or value.startswith(b"application/json;")
+        elif name == b"origin":
+            if origin is not None:
+                return None
+            origin = value
+        elif name in _ONLY_STOCK_UNDERSTANDS:
+            return None
+    if host is None or not is_json:
+        return None
+    if length and scope["method"] == "GET":
+        return None
+    return host, origin, length
+
+
+_ONLY_STOCK_UNDERSTANDS = frozenset((b"transfer-encoding", b"content-encoding", b"x-mlflow-workspace"))
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """`receive` of a request whose body was already read."""
+    replayed = False
+
+    async def receive_again() -> Message:
+        nonlocal replayed
+        if replayed:
+            return await receive()
+        replayed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+async def _refuse(send: Send, headers: Headers, *, status: int, code: str, message: str) -> None:
+    """Ask the client to come back: MLflow's client does, for these statuses."""
+    body = json.dumps({"error_code": code, "message": message}).encode("ascii")
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                _JSON,
+                (b"content-length", b"%d" % len(body)),
+                (b"retry-after", b"%d" % _RETRY_AFTER_SECONDS),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

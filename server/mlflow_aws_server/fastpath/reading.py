@@ -1,0 +1,172 @@
+"""Whole runs out of the database: one statement for any number of them, with all that belongs to them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from mlflow_aws_server.fastpath import rendering, requests
+from mlflow_aws_server.fastpath.database import Connection, Database
+from mlflow_aws_server.fastpath.errors import LeaveToStockError
+
+RUN_COLUMNS = (
+    "run_uuid",
+    "name",
+    "experiment_id",
+    "user_id",
+    "status",
+    "start_time",
+    "end_time",
+    "artifact_uri",
+    "lifecycle_stage",
+)
+
+# For each row of `r`: what the run carries, in the order it lies in the table, which is the order
+# MLflow's own queries return. Arrays, because one row per run costs far less than one per item.
+BELONGINGS = """
+    LEFT JOIN LATERAL (
+        SELECT array_agg(key) AS metric_keys, array_agg(value) AS metric_values,
+               array_agg(timestamp) AS metric_timestamps, array_agg(step) AS metric_steps,
+               array_agg(is_nan) AS metric_nans
+        FROM latest_metrics WHERE run_uuid = r.run_uuid
+    ) m ON TRUE
+    LEFT JOIN LATERAL (
+        SELECT array_agg(key) AS param_keys, array_agg(value) AS param_values
+        FROM params WHERE run_uuid = r.run_uuid
+    ) p ON TRUE
+    LEFT JOIN LATERAL (
+        SELECT array_agg(key) AS tag_keys, array_agg(value) AS tag_values
+        FROM tags WHERE run_uuid = r.run_uuid
+    ) t ON TRUE"""
+
+# Whether the run has datasets or models, which then take two more statements.
+LINKED = """
+    EXISTS (SELECT 1 FROM inputs WHERE destination_type = 'RUN' AND destination_id = r.run_uuid)
+        AS has_datasets,
+    EXISTS (SELECT 1 FROM inputs WHERE source_type IN ('RUN_INPUT', 'RUN_OUTPUT') AND source_id = r.run_uuid)
+        AS has_models"""
+
+BELONGING_COLUMNS = """
+    m.metric_keys, m.metric_values, m.metric_timestamps, m.metric_steps, m.metric_nans,
+    p.param_keys, p.param_values, t.tag_keys, t.tag_values"""
+
+_GET_RUN = f"""
+SELECT {", ".join("r." + column for column in RUN_COLUMNS)}, {BELONGING_COLUMNS}, {LINKED}
+FROM runs r {BELONGINGS}
+WHERE r.run_uuid = $1
+"""
+
+# These two are MLflow's own queries, so that the order of what they return is too.
+_DATASETS = """
+SELECT i.destination_id AS run_uuid, d.dataset_uuid, d.name, d.digest, d.dataset_source_type, d.dataset_source,
+       d.dataset_schema, d.dataset_profile, t.name AS tag_name, t.value AS tag_value
+FROM inputs i
+     JOIN datasets d ON i.source_id = d.dataset_uuid
+     LEFT OUTER JOIN input_tags t ON t.input_uuid = i.input_uuid
+WHERE i.destination_type = 'RUN' AND i.destination_id = ANY($1::text[])
+ORDER BY run_uuid
+"""
+_MODELS = """
+SELECT source_id AS run_uuid, destination_type, destination_id, step
+FROM inputs
+WHERE source_id = ANY($1::text[])
+  AND (source_type, destination_type) IN (('RUN_INPUT', 'MODEL_INPUT'), ('RUN_OUTPUT', 'MODEL_OUTPUT'))
+"""
+
+_RUN = rendering.RunRenderer(2)
+_GET_RUN_ARGUMENTS = frozenset(("run_id", "run_uuid"))
+
+
+async def get_run(database: Database, query: bytes) -> bytes:
+    """`runs/get`."""
+    arguments = requests.query(query, _GET_RUN_ARGUMENTS)
+    run_id = requests.run_id(requests.single(arguments, "run_id"))
+
+    async def read(connection: Connection) -> tuple[Any, Links]:
+        row = await connection.fetchrow(_GET_RUN, run_id)
+        if row is None:
+            raise LeaveToStockError("no such run")
+        return row, await links(connection, [row])
+
+    row, linked = await database.run(read)
+    return rendering.wrapped("run", render(_RUN, row, linked, model_inputs=True))
+
+
+class Links:
+    """Datasets and models of some runs, as the messages show them."""
+
+    def __init__(self) -> None:
+        self.datasets: dict[str, list[dict[str, Any]]] = {}
+        self.model_inputs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.model_outputs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+
+async def links(connection: Connection, rows: Sequence[Any]) -> Links:
+    """The datasets and models of these runs; asks the database only about runs that have some."""
+    linked = Links()
+    with_datasets = [row["run_uuid"] for row in rows if row["has_datasets"]]
+    if with_datasets:
+        linked.datasets = _datasets(await connection.fetch(_DATASETS, with_datasets))
+    with_models = [row["run_uuid"] for row in rows if row["has_models"]]
+    if with_models:
+        for link in await connection.fetch(_MODELS, with_models):
+            if link["destination_type"] == "MODEL_INPUT":
+                linked.model_inputs[link["run_uuid"]].append({"model_id": link["destination_id"]})
+            else:
+                output = {"model_id": link["destination_id"], "step": link["step"]}
+                linked.model_outputs[link["run_uuid"]].append(output)
+    return linked
+
+
+def _datasets(rows: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
+    runs: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        inputs = runs[row["run_uuid"]]
+        found = inputs.get(row["dataset_uuid"])
+        if found is None:
+            dataset = {
+                "name": row["name"],
+                "digest": row["digest"],
+                "source_type": row["dataset_source_type"],
+                "source": row["dataset_source"],
+            }
+            if row["dataset_schema"]:
+                dataset["schema"] = row["dataset_schema"]
+            if row["dataset_profile"]:
+                dataset["profile"] = row["dataset_profile"]
+            found = inputs[row["dataset_uuid"]] = {"tags": [], "dataset": dataset}
+        if row["tag_name"] is not None:
+            found["tags"].append({"key": row["tag_name"], "value": row["tag_value"]})
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for run, inputs in runs.items():
+        # An empty repeated field is left out.
+        shown[run] = [{k: v for k, v in entry.items() if v} for entry in inputs.values()]
+    return shown
+
+
+def render(renderer: rendering.RunRenderer, row: Any, linked: Links, *, model_inputs: bool) -> str:
+    """One run as the message shows it; only `runs/get` shows the models that a run took as input."""
+    run_id = row["run_uuid"]
+    inputs: dict[str, Any] = {}
+    if linked.datasets.get(run_id):
+        inputs["dataset_inputs"] = linked.datasets[run_id]
+    if model_inputs and linked.model_inputs.get(run_id):
+        inputs["model_inputs"] = linked.model_inputs[run_id]
+    outputs: dict[str, Any] = {}
+    if linked.model_outputs.get(run_id):
+        outputs["model_outputs"] = linked.model_outputs[run_id]
+    return renderer.run(
+        row,
+        tags=_zipped(row, "tag_keys", "tag_values"),
+        params=_zipped(row, "param_keys", "param_values"),
+        metrics=_zipped(
+            row, "metric_keys", "metric_values", "metric_timestamps", "metric_steps", "metric_nans"
+        ),
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def _zipped(row: Any, *columns: str) -> list[Any]:
+    return [] if row[columns[0]] is None else list(zip(*(row[column] for column in columns), strict=True))

@@ -1,0 +1,360 @@
+"""What a request asks for, when it is exactly what MLflow's own client would send.
+
+Every function returns values that stock MLflow would accept and act upon in the same way, or raises
+`LeaveToStockError`: unknown fields, alternative spellings that protobuf's JSON allows, and everything
+that stock would refuse are stock's to answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from mlflow.utils.validation import (
+    MAX_ENTITIES_PER_BATCH,
+    MAX_ENTITY_KEY_LENGTH,
+    MAX_METRICS_PER_BATCH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+    MAX_TAG_VAL_LENGTH,
+    path_not_unique,
+    validate_param_and_metric_name,
+)
+
+from mlflow_aws_server.fastpath.errors import LeaveToStockError
+
+RUN_NAME_TAG = "mlflow.runName"
+
+_LARGEST_DOUBLE = 1.7976931348623157e308
+_MAX_INT64 = 2**63 - 1
+_MIN_INT64 = -(2**63)
+_MAX_INT32 = 2**31 - 1
+# The column is shorter than what MLflow's own rule for run ids allows.
+_RUN_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_\-]{0,31}")
+_METRIC_FIELDS = frozenset(
+    ("key", "value", "timestamp", "step", "model_id", "dataset_name", "dataset_digest", "run_id")
+)
+_PAIR_FIELDS = frozenset(("key", "value"))
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Points to log, as columns. `newest` marks, for each key, the point that wins among these."""
+
+    keys: list[str] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    is_nan: list[bool] = field(default_factory=list)
+    newest: list[bool] = field(default_factory=list)
+    of_models: dict[object, ModelMetric] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetric:
+    """A point that belongs to a logged model too."""
+
+    model_id: str
+    key: str
+    value: float
+    timestamp: int
+    step: int
+    dataset_name: str | None
+    dataset_digest: str | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """A log-batch request. Tags are unique by key, the last value of a key counting."""
+
+    run_id: str
+    metrics: Metrics
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+def body(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body."""
+    try:
+        parsed = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        # Among these are documents that Python's json accepts: NaN, other encodings, lone surrogates.
+        raise LeaveToStockError("a body that is no strict JSON") from None
+    if type(parsed) is not dict:
+        raise LeaveToStockError("a body that is no JSON object")
+    return parsed
+
+
+def query(raw: bytes, known: frozenset[str]) -> dict[str, list[str]]:
+    """The query's arguments, each of a known name."""
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500)
+    except ValueError:
+        raise LeaveToStockError("a query that is no plain UTF-8") from None
+    if not pairs:
+        raise LeaveToStockError("no query")
+    arguments: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            raise LeaveToStockError(f"unknown argument {name!r}")
+        arguments.setdefault(name, []).append(value)
+    return arguments
+
+
+def single(arguments: Mapping[str, list[str]], name: str) -> str:
+    """The value of an argument that must be given exactly once."""
+    values = arguments.get(name, ())
+    if len(values) != 1:
+        raise LeaveToStockError(f"{name} is not given once")
+    return values[0]
+
+
+def only(fields: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse fields that are not `known`."""
+    if not fields.keys() <= known:
+        raise LeaveToStockError(f"unknown fields {sorted(fields.keys() - known)}")
+
+
+def run_id(value: object) -> str:
+    """A run id of the form that the store can hold."""
+    if type(value) is not str or _RUN_ID.fullmatch(value) is None:
+        raise LeaveToStockError("no plain run id")
+    return value
+
+
+def run_id_or_uuid(fields: Mapping[str, Any]) -> str:
+    """`run_id`, beside which MLflow's client still sends its old name `run_uuid`."""
+    if "run_uuid" in fields and type(fields["run_uuid"]) is not str:
+        raise LeaveToStockError("run_uuid is no string")
+    return run_id(fields.get("run_id"))
+
+
+def text(value: object) -> str:
+    """A string."""
+    if type(value) is not str:
+        raise LeaveToStockError("no string")
+    return value
+
+
+def int64(value: object) -> int:
+    """A whole number, written as one."""
+    if type(value) is not int or not _MIN_INT64 <= value <= _MAX_INT64:
+        raise LeaveToStockError("no plain 64-bit integer")
+    return value
+
+
+def int32(value: object) -> int:
+    """A whole number, written as one."""
+    if type(value) is not int or not -_MAX_INT32 - 1 <= value <= _MAX_INT32:
+        raise LeaveToStockError("no plain 32-bit integer")
+    return value
+
+
+def double(value: object) -> tuple[float, bool]:
+    """A metric's value as MLflow stores it, and whether it is NaN."""
+    if type(value) is float:
+        return value, False
+    if type(value) is int:
+        return float(value), False
+    if value == "NaN":
+        return 0.0, True
+    if value == "Infinity":
+        return _LARGEST_DOUBLE, False
+    if value == "-Infinity":
+        return -_LARGEST_DOUBLE, False
+    raise LeaveToStockError("no plain number")
+
+
+@lru_cache(maxsize=16_384)
+def _is_valid_name(name: str) -> bool:
+    return (
+        0 < len(name) <= MAX_ENTITY_KEY_LENGTH
+        and validate_param_and_metric_name(name) is not None
+        and not path_not_unique(name)
+    )
+
+
+def entity_name(value: object) -> str:
+    """The key of a metric, param or tag by MLflow's rules."""
+    if type(value) is not str or not _is_valid_name(value):
+        raise LeaveToStockError("no valid name")
+    return value
+
+
+def param_value(value: object) -> str:
+    """A param's value within MLflow's limit (beyond it, stock truncates or refuses)."""
+    if type(value) is not str or len(value) > MAX_PARAM_VAL_LENGTH:
+        raise LeaveToStockError("no valid param value")
+    return value
+
+
+def tag_value(value: object) -> str:
+    """A tag's value within MLflow's limit (beyond it, stock truncates or refuses)."""
+    if type(value) is not str or len(value) > MAX_TAG_VAL_LENGTH:
+        raise LeaveToStockError("no valid tag value")
+    return value
+
+
+def log_batch(raw: bytes) -> Batch:
+    """A `LogBatch`."""
+    fields = body(raw)
+    only(fields, _BATCH_FIELDS)
+    metrics, params, tags = _list(fields, "metrics"), _list(fields, "params"), _list(fields, "tags")
+    if len(metrics) + len(params) + len(tags) > MAX_ENTITIES_PER_BATCH:
+        raise LeaveToStockError("too many entities")
+    return Batch(
+        run_id=run_id(fields.get("run_id")),
+        metrics=_metrics(metrics),
+        params=_params(params),
+        tags=_tags(tags),
+    )
+
+
+_BATCH_FIELDS = frozenset(("run_id", "metrics", "params", "tags"))
+_LOG_METRIC_FIELDS = frozenset(
+    ("run_id", "run_uuid", "key", "value", "timestamp", "step", "model_id", "dataset_name", "dataset_digest")
+)
+_LOG_PAIR_FIELDS = frozenset(("run_id", "run_uuid", "key", "value"))
+
+
+def log_metric(raw: bytes) -> Batch:
+    """A `LogMetric`, as a batch of one point."""
+    fields = body(raw)
+    only(fields, _LOG_METRIC_FIELDS)
+    run = run_id_or_uuid(fields)
+    point = {name: value for name, value in fields.items() if name in _METRIC_FIELDS}
+    return Batch(run_id=run, metrics=_metrics([point]), params={}, tags={})
+
+
+def log_param(raw: bytes) -> Batch:
+    """A `LogParam`, as a batch of one param."""
+    fields = body(raw)
+    only(fields, _LOG_PAIR_FIELDS)
+    run = run_id_or_uuid(fields)
+    params = {entity_name(fields.get("key")): param_value(fields.get("value"))}
+    return Batch(run_id=run, metrics=Metrics(), params=params, tags={})
+
+
+def set_tag(raw: bytes) -> Batch:
+    """A `SetTag`, as a batch of one tag."""
+    fields = body(raw)
+    only(fields, _LOG_PAIR_FIELDS)
+    run = run_id_or_uuid(fields)
+    return Batch(run_id=run, metrics=Metrics(), params={}, tags=_tags([_pair(fields)]))
+
+
+def _pair(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in _PAIR_FIELDS}
+
+
+def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
+    value = fields.get(name, [])
+    if type(value) is not list:
+        raise LeaveToStockError(f"{name} is no list")
+    return value
+
+
+def _metrics(points: list[Any]) -> Metrics:
+    if len(points) > MAX_METRICS_PER_BATCH:
+        raise LeaveToStockError("too many metrics")
+    metrics = Metrics()
+    keys, values, timestamps = metrics.keys, metrics.values, metrics.timestamps
+    steps, is_nan, newest = metrics.steps, metrics.is_nan, metrics.newest
+    best: dict[str, int] = {}
+    for position, point in enumerate(points):
+        if type(point) is not dict:
+            raise LeaveToStockError("a metric that is no object")
+        key, value, timestamp, step = (
+            point.get("key"),
+            point.get("value"),
+            point.get("timestamp"),
+            point.get("step", 0),
+        )
+        if type(key) is not str or not _is_valid_name(key):
+            raise LeaveToStockError("no valid metric name")
+        nan = False
+        if type(value) is not float:
+            value, nan = double(value)
+        if type(timestamp) is not int or not 0 <= timestamp <= _MAX_INT64:
+            raise LeaveToStockError("no plain timestamp")
+        if type(step) is not int or not _MIN_INT64 <= step <= _MAX_INT64:
+            raise LeaveToStockError("no plain step")
+        if len(point) > 4 or not point.keys() <= _PLAIN_METRIC_FIELDS:
+            _model_metric(metrics, point, value=value, is_nan=nan)
+        keys.append(key)
+        values.append(value)
+        timestamps.append(timestamp)
+        steps.append(step)
+        is_nan.append(nan)
+        newest.append(False)
+        # MLflow's order among points of one key: step, timestamp, value; the first of equals stays.
+        rival = best.get(key)
+        if rival is None or (step, timestamp, value) > (steps[rival], timestamps[rival], values[rival]):
+            best[key] = position
+    for position in best.values():
+        newest[position] = True
+    return metrics
+
+
+_PLAIN_METRIC_FIELDS = frozenset(("key", "value", "timestamp", "step"))
+
+
+def _model_metric(metrics: Metrics, point: dict[str, Any], *, value: float, is_nan: bool) -> None:
+    only(point, _METRIC_FIELDS)
+    model_id = text(point.get("model_id", "")) or None
+    dataset_name = text(point.get("dataset_name", "")) or None
+    dataset_digest = text(point.get("dataset_digest", "")) or None
+    text(point.get("run_id", ""))
+    if (dataset_name is None) != (dataset_digest is None):
+        raise LeaveToStockError("half a dataset")
+    if model_id is None:
+        return
+    metric = ModelMetric(
+        model_id=model_id,
+        key=point["key"],
+        value=value,
+        timestamp=point["timestamp"],
+        step=point.get("step", 0),
+        dataset_name=dataset_name,
+        dataset_digest=dataset_digest,
+    )
+    # An exact repetition counts once; NaN equals nothing, so a repeated one is a conflict for stock.
+    identity = object() if is_nan else (metric, point.get("run_id"))
+    metrics.of_models.setdefault(identity, metric)
+
+
+def _params(items: list[Any]) -> dict[str, str]:
+    if len(items) > MAX_PARAMS_TAGS_PER_BATCH:
+        raise LeaveToStockError("too many params")
+    params: dict[str, str] = {}
+    for item in items:
+        if type(item) is not dict:
+            raise LeaveToStockError("a param that is no object")
+        only(item, _PAIR_FIELDS)
+        params[entity_name(item.get("key"))] = param_value(item.get("value"))
+    if len(params) < len(items):
+        raise LeaveToStockError("a param given twice")
+    return params
+
+
+def _tags(items: list[Any]) -> dict[str, str]:
+    if len(items) > MAX_PARAMS_TAGS_PER_BATCH:
+        raise LeaveToStockError("too many tags")
+    tags: dict[str, str] = {}
+    for item in items:
+        if type(item) is not dict:
+            raise LeaveToStockError("a tag that is no object")
+        only(item, _PAIR_FIELDS)
+        tags[entity_name(item.get("key"))] = tag_value(item.get("value"))
+    if RUN_NAME_TAG in tags:
+        # Setting this tag renames the run.
+        raise LeaveToStockError("the run's name as a tag")
+    return tags

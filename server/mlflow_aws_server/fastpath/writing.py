@@ -1,0 +1,196 @@
+"""Logging to a run: one statement for each call, or two when params come with other things.
+
+Each statement checks that the run exists and is active, and writes everything or nothing. What MLflow
+does in a dozen statements, with the same rows as the result:
+
+- a point that is already stored is skipped;
+- a run's latest value of a metric is the greatest by (step, timestamp, value), the first of equals;
+- a param keeps its value: logging another one is an error, and then nothing is written;
+- a tag takes its last value.
+
+All of them can be repeated without harm, so a broken connection costs a retry and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+from mlflow_aws_server.fastpath import rendering, requests
+from mlflow_aws_server.fastpath.database import Connection, Database, LostRaceError
+from mlflow_aws_server.fastpath.errors import LeaveToStockError
+from mlflow_aws_server.fastpath.requests import Batch
+
+_ACTIVE_RUN = """
+    run AS MATERIALIZED (
+        SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+    )"""
+
+# The points are written in the order of their primary key: concurrent writers of the same points
+# then meet in the same order and cannot deadlock, and the index is filled page by page.
+_POINTS = """,
+    point AS MATERIALIZED (
+        SELECT p.*, run.run_uuid
+        FROM run, unnest($2::text[], $3::float8[], $4::int8[], $5::int8[], $6::bool[], $7::bool[])
+             WITH ORDINALITY AS p (key, value, timestamp, step, is_nan, newest, position)
+    ),
+    stored AS (
+        INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid)
+        SELECT key, value, timestamp, step, is_nan, run_uuid FROM point
+        ORDER BY key, timestamp, step, value, is_nan, position
+        ON CONFLICT DO NOTHING
+    ),
+    latest AS (
+        INSERT INTO latest_metrics AS l (key, value, timestamp, step, is_nan, run_uuid)
+        SELECT p.key, p.value, p.timestamp, p.step, p.is_nan, p.run_uuid
+        FROM point p LEFT JOIN latest_metrics old ON old.run_uuid = $1 AND old.key = p.key
+        WHERE p.newest
+          AND (old.key IS NULL OR (p.step, p.timestamp, p.value) > (old.step, old.timestamp, old.value))
+        -- Keys that exist are locked in their order; new ones keep the order they were logged in.
+        ORDER BY CASE WHEN old.key IS NOT NULL THEN p.key END, p.position
+        ON CONFLICT (key, run_uuid) DO UPDATE
+        SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, step = EXCLUDED.step, is_nan = EXCLUDED.is_nan
+        WHERE (EXCLUDED.step, EXCLUDED.timestamp, EXCLUDED.value) > (l.step, l.timestamp, l.value)
+    )"""
+
+# No ON CONFLICT: what MLflow does about a point that is already there depends on its value, and
+# about a model that is not there, so either error hands the whole call to it.
+_MODEL_POINTS = """,
+    of_model AS (
+        INSERT INTO logged_model_metrics
+            (model_id, metric_name, metric_timestamp_ms, metric_step, metric_value, experiment_id, run_id,
+             dataset_uuid, dataset_name, dataset_digest)
+        SELECT m.model_id, m.key, m.timestamp, m.step, m.value, run.experiment_id, run.run_uuid, NULL,
+               m.dataset_name, m.dataset_digest
+        FROM run, unnest({first}::text[], {second}::text[], {third}::int8[], {fourth}::int8[], {fifth}::float8[],
+                         {sixth}::text[], {seventh}::text[])
+             AS m (model_id, key, timestamp, step, value, dataset_name, dataset_digest)
+    )"""
+
+_TAGS = """,
+    tagged AS (
+        INSERT INTO tags AS t (key, value, run_uuid)
+        SELECT n.key, n.value, run.run_uuid
+        FROM run, unnest({first}::text[], {second}::text[]) WITH ORDINALITY AS n (key, value, position)
+             LEFT JOIN tags old ON old.run_uuid = $1 AND old.key = n.key
+        ORDER BY CASE WHEN old.key IS NOT NULL THEN n.key END, n.position
+        ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value
+        WHERE t.value IS DISTINCT FROM EXCLUDED.value
+    )"""
+
+# `kept`: all new params are in, or were there with this very value. When a concurrent writer was
+# faster with one of them, the division fails and with it the statement, so that nothing stays.
+_LOG_PARAMS = f"""
+WITH {_ACTIVE_RUN},
+    given AS MATERIALIZED (
+        SELECT n.*, old.value AS old_value
+        FROM run, unnest($2::text[], $3::text[]) WITH ORDINALITY AS n (key, value, position)
+             LEFT JOIN params old ON old.run_uuid = $1 AND old.key = n.key
+    ),
+    changed AS MATERIALIZED (SELECT 1 FROM given WHERE old_value <> value LIMIT 1),
+    logged AS (
+        INSERT INTO params (key, value, run_uuid)
+        SELECT given.key, given.value, run.run_uuid FROM given, run
+        WHERE given.old_value IS NULL AND NOT EXISTS (SELECT 1 FROM changed)
+        ORDER BY given.position
+        ON CONFLICT DO NOTHING
+        RETURNING 1
+    )
+SELECT EXISTS (SELECT 1 FROM run) AND NOT EXISTS (SELECT 1 FROM changed) AS accepted,
+       1 / (CASE WHEN EXISTS (SELECT 1 FROM changed)
+                   OR (SELECT count(*) FROM logged) = (SELECT count(*) FROM given WHERE old_value IS NULL)
+            THEN 1 ELSE 0 END) AS kept
+"""
+
+
+def _log_statement(*, metrics: bool, of_models: bool, tags: bool) -> str:
+    statement = f"WITH {_ACTIVE_RUN}"
+    used = 1
+    if metrics:
+        statement += _POINTS
+        used += 6
+    if of_models:
+        names = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
+        statement += _MODEL_POINTS.format(**{name: f"${used + 1 + i}" for i, name in enumerate(names)})
+        used += len(names)
+    if tags:
+        statement += _TAGS.format(first=f"${used + 1}", second=f"${used + 2}")
+    return statement + "\nSELECT 1 FROM run"
+
+
+_LOG = {
+    (metrics, of_models, tags): _log_statement(metrics=metrics, of_models=of_models, tags=tags)
+    for metrics in (False, True)
+    for of_models in (False, True)
+    for tags in (False, True)
+}
+
+
+async def log_batch(database: Database, raw: bytes) -> bytes:
+    """`runs/log-batch`."""
+    return await _log(database, requests.log_batch(raw))
+
+
+async def log_metric(database: Database, raw: bytes) -> bytes:
+    """`runs/log-metric`."""
+    return await _log(database, requests.log_metric(raw))
+
+
+async def log_param(database: Database, raw: bytes) -> bytes:
+    """`runs/log-parameter`."""
+    return await _log(database, requests.log_param(raw))
+
+
+async def set_tag(database: Database, raw: bytes) -> bytes:
+    """`runs/set-tag`."""
+    return await _log(database, requests.set_tag(raw))
+
+
+async def _log(database: Database, batch: Batch) -> bytes:
+    params, metrics, tags = batch.params, batch.metrics, batch.tags
+    # MLflow stores params on their own and first, so a failure afterwards leaves them.
+    if params:
+        await database.run(lambda connection: _log_params(connection, batch))
+        if not len(metrics) and not tags:
+            return rendering.EMPTY
+    arguments: list[object] = [batch.run_id]
+    if len(metrics):
+        arguments += (
+            metrics.keys,
+            metrics.values,
+            metrics.timestamps,
+            metrics.steps,
+            metrics.is_nan,
+            metrics.newest,
+        )
+    if metrics.of_models:
+        of_models = list(metrics.of_models.values())
+        arguments += (
+            [m.model_id for m in of_models],
+            [m.key for m in of_models],
+            [m.timestamp for m in of_models],
+            [m.step for m in of_models],
+            [m.value for m in of_models],
+            [m.dataset_name for m in of_models],
+            [m.dataset_digest for m in of_models],
+        )
+    if tags:
+        arguments += (list(tags), list(tags.values()))
+    statement = _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)]
+
+    async def write(connection: Connection) -> object:
+        return await connection.fetchval(statement, *arguments)
+
+    if await database.run(write) is None:
+        raise LeaveToStockError("no such active run")
+    return rendering.EMPTY
+
+
+async def _log_params(connection: Connection, batch: Batch) -> None:
+    try:
+        row = await connection.fetchrow(
+            _LOG_PARAMS, batch.run_id, list(batch.params), list(batch.params.values())
+        )
+    except asyncpg.DivisionByZeroError:
+        raise LostRaceError("another writer logged one of these params at the same time") from None
+    if not row["accepted"]:
+        raise LeaveToStockError("no such active run, or a param that has another value")
