@@ -1,0 +1,213 @@
+"""The command line: `python -m client_smoke --tracking-uri URL`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import io
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from client_smoke.target import Target
+from client_smoke.verdict import CannotRun, Result, Status, exit_code
+
+_EPILOG = """\
+exit codes:
+  0  every promise was kept
+  1  a promise broke; the output names it, what was seen, and what to do next
+  2  the run could not be completed (address, credentials, network, interruption), so nothing is proven
+
+environment, as for any MLflow client:
+  MLFLOW_TRACKING_SERVER_CERT_PATH   PEM file of a private CA
+  AWS_REGION, AWS_PROFILE, AWS_…     temporary role credentials (long-lived keys are refused)
+  AWS_ENDPOINT_URL, MLFLOW_S3_ENDPOINT_URL   only for something other than AWS, such as `make up`
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments; importing nothing heavier than argparse."""
+    arguments = argparse.ArgumentParser(
+        prog="python -m client_smoke",
+        description="Prove a deployed MLflow on AWS: log, register, promote, load and remove a real model.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument(
+        "--tracking-uri",
+        metavar="URL",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        help="the stack's TrackingUrl output (default: MLFLOW_TRACKING_URI)",
+    )
+    arguments.add_argument("--keep", action="store_true", help="leave the experiment and the model in place")
+    arguments.add_argument("--json", metavar="FILE", type=Path, help="write a JSON report")
+    arguments.add_argument("--junit", metavar="FILE", type=Path, help="write a JUnit XML report")
+    arguments.add_argument(
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        default=30.0,
+        help="longest wait for one answer (default: 30)",
+    )
+    arguments.add_argument(
+        "--debug", action="store_true", help="show tracebacks and the libraries' own messages"
+    )
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the smoke client; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    with _terminated_like_interrupted():
+        try:
+            return _run(arguments)
+        except CannotRun as error:
+            if arguments.debug:
+                traceback.print_exc()
+            print(f"could not run: {error.seen}\n  next: {error.next_action}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("could not run: interrupted before anything was made", file=sys.stderr)
+    return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+    for path in (arguments.json, arguments.junit):
+        if path is not None:
+            from client_smoke.report import check_writable
+
+            check_writable(path)
+    try:
+        smoke_target, ca_file = _prepare(arguments)
+    except CannotRun as error:
+        refused = Result(
+            "can_run",
+            "the smoke client can run here",
+            Status.COULD_NOT_RUN,
+            0.0,
+            "",
+            error.seen,
+            error.next_action,
+        )
+        _write_reports(arguments, started, time.perf_counter() - clock, [refused])
+        raise
+
+    from client_smoke.display import Screen, closing_words
+    from client_smoke.runner import run
+    from client_smoke.smoke import Smoke
+    from client_smoke.steps import CLEANUP, STEPS
+
+    with tempfile.TemporaryDirectory(prefix="client-smoke-") as scratch:
+        smoke = Smoke(target=smoke_target, ca_file=ca_file, timeout=arguments.timeout, scratch=Path(scratch))
+        with Screen(sys.stdout, total=len(STEPS) + 1) as screen, _quiet(arguments.debug):
+            results = run(
+                smoke,
+                steps=STEPS,
+                cleanup=CLEANUP,
+                keep=arguments.keep,
+                display=screen,
+                on_error=_print_traceback if arguments.debug else _ignore,
+            )
+    seconds = time.perf_counter() - clock
+    code = exit_code(results)
+    print()
+    print(closing_words(results, url=smoke.target.url, seconds=seconds, remains=smoke.remains, code=code))
+    _write_reports(
+        arguments,
+        started,
+        seconds,
+        results,
+        identifier=smoke.identifier,
+        versions=smoke.versions,
+        remains=smoke.remains,
+    )
+    return code
+
+
+def _prepare(arguments: argparse.Namespace) -> tuple[Target, str]:
+    from client_smoke.environment import bound_waits, ca_bundle, process_environment, use_bounded_aws_session
+
+    if not arguments.tracking_uri:
+        raise CannotRun(
+            "no tracking URI was given",
+            next_action="pass the stack's TrackingUrl output: --tracking-uri https://mlflow.example.com",
+        )
+    target = Target.parse(arguments.tracking_uri)
+    ca_file = ca_bundle(process_environment())
+    bound_waits(process_environment(), seconds=arguments.timeout)
+    use_bounded_aws_session(seconds=arguments.timeout)
+    return target, ca_file
+
+
+def _write_reports(
+    arguments: argparse.Namespace,
+    started: dt.datetime,
+    seconds: float,
+    results: Sequence[Result],
+    *,
+    identifier: str = "",
+    versions: dict[str, str] | None = None,
+    remains: Sequence[str] = (),
+) -> None:
+    from client_smoke.report import Report, write
+
+    report = Report(
+        tracking_uri=arguments.tracking_uri or "",
+        identifier=identifier,
+        started=started,
+        seconds=seconds,
+        versions=versions or {},
+        results=results,
+        remains=remains,
+    )
+    if arguments.json is not None:
+        write(arguments.json, report.as_json())
+    if arguments.junit is not None:
+        write(arguments.junit, report.as_junit())
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 3600")
+    return value
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    # CI cancels a job with SIGTERM; what was made has to go then, too.
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
+    # The libraries' notices would tear the table apart; --debug shows them.
+    if debug:
+        yield
+        return
+    unheard = io.StringIO()
+    with contextlib.redirect_stdout(unheard), contextlib.redirect_stderr(unheard):
+        yield
+
+
+def _print_traceback(error: Exception) -> None:
+    traceback.print_exception(error)
+
+
+def _ignore(_error: Exception) -> None: ...

@@ -1,0 +1,106 @@
+"""Runs the steps in order, leaves out what cannot hold, and always cleans up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from client_smoke.cleanup import what_is_kept
+from client_smoke.explain import explain
+from client_smoke.smoke import Smoke, Step
+from client_smoke.verdict import CannotRun, PromiseBroken, Result, Status
+
+
+class Display(Protocol):
+    """Shows a run while it happens."""
+
+    def begin(self, step: Step) -> None:
+        """A step starts."""
+
+    def end(self, result: Result) -> None:
+        """A step ended or was left out."""
+
+
+def run(
+    smoke: Smoke,
+    *,
+    steps: Sequence[Step],
+    cleanup: Step,
+    keep: bool,
+    display: Display,
+    on_error: Callable[[Exception], None] = lambda _error: None,
+) -> list[Result]:
+    """Try every step and return one result for each, the clean-up's last.
+
+    `KeyboardInterrupt` ends the step at hand and skips the rest; the clean-up still runs, and only a second
+    one ends that. `on_error` sees each exception before it is put into words.
+    """
+    results: list[Result] = []
+    kept: set[Callable[[Smoke], str]] = set()
+    stopped_by = ""
+    for step in steps:
+        reason = stopped_by or _missing(step, steps, kept)
+        if reason:
+            result = Result(step.name, step.promise, Status.SKIPPED, 0.0, observed=reason)
+        else:
+            display.begin(step)
+            result = _attempt(step, smoke, on_error)
+        if result.status is Status.PASSED:
+            kept.add(step.run)
+        elif result.status is Status.COULD_NOT_RUN:
+            stopped_by = "the run could not go on"
+        elif result.status is Status.INTERRUPTED:
+            stopped_by = "interrupted"
+        results.append(result)
+        display.end(result)
+    results.append(_clean_up(smoke, cleanup, keep=keep, display=display, on_error=on_error))
+    return results
+
+
+def _clean_up(
+    smoke: Smoke, cleanup: Step, *, keep: bool, display: Display, on_error: Callable[[Exception], None]
+) -> Result:
+    if not smoke.made_something:
+        result = Result(cleanup.name, cleanup.promise, Status.SKIPPED, 0.0, observed="nothing was made")
+    elif keep:
+        result = Result(cleanup.name, cleanup.promise, Status.KEPT, 0.0, observed=what_is_kept(smoke))
+    else:
+        display.begin(cleanup)
+        result = _attempt(cleanup, smoke, on_error)
+        if result.status is not Status.PASSED:
+            smoke.remains.append(f"on {smoke.target.url}: {what_is_kept(smoke)}, or part of it")
+    display.end(result)
+    return result
+
+
+def _attempt(step: Step, smoke: Smoke, on_error: Callable[[Exception], None]) -> Result:
+    started = time.perf_counter()
+    status, observed, seen, next_action = Status.PASSED, "", "", ""
+    try:
+        observed = step.run(smoke)
+    except KeyboardInterrupt:
+        status, seen = Status.INTERRUPTED, "interrupted before it was done"
+        next_action = "run again; what remains, if anything, is listed below"
+    except Exception as error:
+        on_error(error)
+        verdict = explain(error)
+        status = Status.BROKEN if isinstance(verdict, PromiseBroken) else Status.COULD_NOT_RUN
+        assert isinstance(verdict, PromiseBroken | CannotRun)  # noqa: S101 - for the type checker
+        seen, next_action = verdict.seen, verdict.next_action
+    return Result(
+        step.name,
+        step.promise,
+        status,
+        time.perf_counter() - started,
+        observed=observed,
+        seen=seen,
+        next_action=next_action,
+    )
+
+
+def _missing(step: Step, steps: Sequence[Step], kept: set[Callable[[Smoke], str]]) -> str:
+    for other in steps:
+        if other.run in step.needs and other.run not in kept:
+            return f"needs: {other.promise}"
+    return ""
