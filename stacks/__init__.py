@@ -1,0 +1,1 @@
+"""What is deployed: the CDK constructs, and the schema of their configuration."""

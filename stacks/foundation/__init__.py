@@ -1,0 +1,1 @@
+"""What you would miss: network, database, artifacts and keys, under termination protection."""

@@ -1,0 +1,476 @@
+"""The schema of config/*.toml: every setting, its meaning, its limits.
+
+Files are read and judged once, here. Everything below receives frozen values and reads no context,
+environment variable or network.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+# RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
+CONNECTIONS_PER_GIB = 100
+# Superuser and RDS-reserved slots, the migration task, and an operator's session.
+RESERVED_CONNECTIONS = 15
+# While a version rolls out, ECS runs up to this many times the desired tasks (stopping ones included).
+ROLLOUT_FACTOR = 2
+# What one server process needs at rest, and as much again for the supervising process.
+MIB_PER_WORKER = 512
+
+FARGATE_MEMORY_MIB = {
+    256: (512, 1024, 2048),
+    512: tuple(range(1024, 4096 + 1, 1024)),
+    1024: tuple(range(2048, 8192 + 1, 1024)),
+    2048: tuple(range(4096, 16384 + 1, 1024)),
+    4096: tuple(range(8192, 30720 + 1, 1024)),
+    8192: tuple(range(16384, 61440 + 1, 4096)),
+    16384: tuple(range(32768, 122880 + 1, 8192)),
+}
+CLOUDWATCH_RETENTION_DAYS = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+)  # fmt: skip
+
+
+def refusal(key: str, value: object, reason: str, remedy: str) -> PydanticCustomError:
+    """Return the error of a rule that spans settings, shaped like the error of a single one."""
+    template = "{reason}"
+    return PydanticCustomError(
+        "refused", template, {"key": key, "value": value, "reason": reason, "remedy": remedy}
+    )
+
+
+def _cidr(value: str) -> str:
+    try:
+        IPv4Network(value)
+    except ValueError as error:
+        raise ValueError(f"is not an IPv4 CIDR block ({error})") from error
+    return value
+
+
+def _log_retention(value: int) -> int:
+    if value not in CLOUDWATCH_RETENTION_DAYS:
+        nearest = min((days for days in CLOUDWATCH_RETENTION_DAYS if days >= value), default=3653)
+        raise ValueError(f"is not a retention CloudWatch Logs offers; the next one is {nearest}")
+    return value
+
+
+Cidr = Annotated[str, AfterValidator(_cidr)]
+LogRetentionDays = Annotated[int, AfterValidator(_log_retention)]
+AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
+Region = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z]+)+-\d$")]
+DomainName = Annotated[
+    str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", max_length=64)
+]
+SubnetIds = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")], ...], Field(strict=False, min_length=2)
+]
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, strictly typed, and without a place for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ExistingVpcConfig(Section):
+    """A network that somebody else runs. It needs egress for its private subnets, and an S3 endpoint."""
+
+    vpc_id: str = Field(description="Id of the VPC, `vpc-…`.", pattern=r"^vpc-[0-9a-z]+$")
+    availability_zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] = Field(
+        description="Zones of the subnets below, in the same order in every list."
+    )
+    public_subnet_ids: SubnetIds = Field(
+        description="Subnets with a route to an internet gateway, one per zone: an internet-facing load balancer."
+    )
+    private_subnet_ids: SubnetIds = Field(
+        description="Subnets with a route to a NAT, one per zone: tasks, and an internal load balancer."
+    )
+    isolated_subnet_ids: SubnetIds = Field(
+        description="Subnets without a route to the internet, one per zone: the database."
+    )
+
+    @model_validator(mode="after")
+    def _one_subnet_per_zone(self) -> Self:
+        zones = len(self.availability_zones)
+        for key in ("public_subnet_ids", "private_subnet_ids", "isolated_subnet_ids"):
+            if len(getattr(self, key)) != zones:
+                raise refusal(
+                    key,
+                    list(getattr(self, key)),
+                    f"has {len(getattr(self, key))} subnets for {zones} zones",
+                    "list exactly one subnet for each of availability_zones, in the same order",
+                )
+        return self
+
+
+class NetworkConfig(Section):
+    """Where everything runs."""
+
+    cidr: Cidr = Field(
+        default="10.42.0.0/16", description="Address range of the new VPC, /16 to /22, not used by its peers."
+    )
+    zones: int = Field(default=2, ge=2, le=3, description="Number of availability zones the new VPC spans.")
+    zone_names: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Zones by name, for an account where the first `zones` of the region will not do.",
+    )
+    nat: Literal["instance", "gateway"] = Field(
+        default="gateway",
+        description="How tasks reach AWS: a NAT `gateway`, or an `instance` (t4g.nano) at a tenth of its price.",
+    )
+    nat_count: int = Field(
+        default=1, ge=1, le=3, description="Number of NATs: 1 is cheap, one per zone survives losing a zone."
+    )
+    flow_log_days: LogRetentionDays = Field(
+        default=30, description="Days to keep the network's flow logs; a value CloudWatch Logs offers."
+    )
+    existing: ExistingVpcConfig | None = Field(
+        default=None,
+        description="Use this VPC in place of a new one; the settings above are then without effect.",
+    )
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if not 16 <= IPv4Network(self.cidr).prefixlen <= 22:
+            raise refusal(
+                "cidr",
+                self.cidr,
+                "leaves no room for the subnets, or is too large for a VPC",
+                "use a /16 to /22",
+            )
+        if self.zone_names and len(self.zone_names) != self.zones:
+            raise refusal(
+                "zone_names",
+                list(self.zone_names),
+                f"names {len(self.zone_names)} zones while zones = {self.zones}",
+                "make the two agree, or remove zone_names",
+            )
+        if self.nat_count > self.zones:
+            raise refusal(
+                "nat_count",
+                self.nat_count,
+                f"is more than zones = {self.zones}",
+                "use one NAT per zone at most",
+            )
+        return self
+
+
+_INSTANCE_CLASS = re.compile(
+    r"^(?P<family>t3|t4g|m\d[a-z]*|r\d[a-z]*)\.(?P<size>micro|small|medium|large|(?P<times>\d*)xlarge)$"
+)
+
+
+def instance_memory_gib(instance_class: str) -> int:
+    """Return the memory of a t, m or r class in GiB; raise ValueError for any other."""
+    match = _INSTANCE_CLASS.match(instance_class)
+    if match is None:
+        raise ValueError(
+            "is not a class of the families t3, t4g, m… or r…; for example t4g.micro or m7g.large"
+        )
+    burstable = {"micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32}
+    size = match["size"]
+    if match["family"].startswith("t"):
+        if size not in burstable:
+            raise ValueError(f"does not exist; burstable sizes are {', '.join(burstable)}")
+        return burstable[size]
+    if size in ("micro", "small", "medium"):
+        raise ValueError("does not exist; m and r classes start at large")
+    cpus = 2 if size == "large" else 4 * int(match["times"] or 1)
+    return cpus * (8 if match["family"].startswith("r") else 4)
+
+
+def _instance_class(value: str) -> str:
+    instance_memory_gib(value)
+    return value
+
+
+class DatabaseConfig(Section):
+    """PostgreSQL on RDS."""
+
+    engine_version: Literal["17", "18"] = Field(
+        default="18",
+        description="Major version of PostgreSQL. RDS chooses and upgrades the minor one in the maintenance window.",
+    )
+    instance_class: Annotated[str, AfterValidator(_instance_class)] = Field(
+        description="Instance class without `db.`, of the families t3, t4g, m… or r…; for example `t4g.micro`."
+    )
+    max_connections: int = Field(
+        ge=30,
+        le=5000,
+        description="Connections PostgreSQL accepts, at most 100 per GiB of the class. All tasks together must fit.",
+    )
+    storage_gib: int = Field(default=20, ge=20, le=65536, description="Storage to start with, gp3, in GiB.")
+    max_storage_gib: int = Field(
+        default=100,
+        ge=22,
+        le=65536,
+        description="Where storage autoscaling stops, in GiB; 10 % above the start or more.",
+    )
+    multi_az: bool = Field(description="A synchronous standby in a second zone: survives losing one.")
+    deletion_protection: bool = Field(
+        default=True,
+        description="Refuse deletion until this is false and deployed. A snapshot is taken either way.",
+    )
+    backup_days: int = Field(
+        default=7, ge=7, le=35, description="Days of automated backups, for point-in-time restore."
+    )
+    backup_window: str = Field(
+        default="02:00-03:00",
+        pattern=r"^\d\d:\d\d-\d\d:\d\d$",
+        description="Daily window of the backup, UTC, `hh:mm-hh:mm`, outside the maintenance window.",
+    )
+    maintenance_window: str = Field(
+        default="sun:03:30-sun:04:30",
+        pattern=r"^[a-z]{3}:\d\d:\d\d-[a-z]{3}:\d\d:\d\d$",
+        description="Weekly window of maintenance and minor upgrades, UTC, `ddd:hh:mm-ddd:hh:mm`.",
+    )
+    port: int = Field(
+        default=5433,
+        ge=1150,
+        le=65535,
+        description="Port of the database; not 5432, which scanners try first.",
+    )
+    log_days: LogRetentionDays = Field(
+        default=30, description="Days to keep PostgreSQL's logs; a value CloudWatch Logs offers."
+    )
+    insights: Literal["off", "standard", "advanced"] = Field(
+        default="standard",
+        description="CloudWatch Database Insights; `standard` is free, `advanced` keeps 15 months.",
+    )
+    monitoring_seconds: Literal[0, 1, 5, 10, 15, 30, 60] = Field(
+        default=60, description="Interval of RDS enhanced monitoring in seconds; 0 turns it off."
+    )
+    read_replica: bool = Field(
+        default=False, description="Add a read replica, for reports that must not slow the tracking server."
+    )
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        memory = instance_memory_gib(self.instance_class)
+        if self.max_connections > memory * CONNECTIONS_PER_GIB:
+            raise refusal(
+                "max_connections",
+                self.max_connections,
+                f"is more than {self.instance_class} carries: {memory} GiB x {CONNECTIONS_PER_GIB} connections",
+                f"use {memory * CONNECTIONS_PER_GIB} at most, or a larger instance_class",
+            )
+        if self.max_storage_gib < 1.1 * self.storage_gib:
+            raise refusal(
+                "max_storage_gib",
+                self.max_storage_gib,
+                f"is not 10 % above storage_gib = {self.storage_gib}, as RDS requires",
+                f"use {-(-11 * self.storage_gib // 10)} or more",
+            )
+        if self.port == 5432:
+            raise refusal("port", self.port, "is PostgreSQL's default", "use another one, such as 5433")
+        return self
+
+
+class ArtifactsConfig(Section):
+    """The bucket of models and run artifacts."""
+
+    prefix: str = Field(
+        default="",
+        pattern=r"^$|^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$",
+        description="Key prefix of every artifact, without slashes at its ends; empty for none.",
+    )
+    noncurrent_days: int = Field(
+        default=90,
+        ge=7,
+        description="Days an overwritten or deleted object stays recoverable before S3 expires it.",
+    )
+    access_log_days: int = Field(
+        default=90, ge=7, description="Days to keep access logs of the bucket and of the load balancer."
+    )
+    break_glass_role_arn: str | None = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$",
+        description="The only role that may delete object versions; without it, nobody may.",
+    )
+
+
+class ServerConfig(Section):
+    """The tracking server's container and how many of them run."""
+
+    architecture: Literal["arm64", "x86_64"] = Field(
+        default="arm64", description="Processor of the tasks and of the image: `arm64` costs a fifth less."
+    )
+    image_uri: str | None = Field(
+        default=None,
+        pattern=r"^[^\s:]+(:\d+)?(/[^\s:@]+)*(:[\w.-]+|@sha256:[0-9a-f]{64})$",
+        description="Image to run, by digest or tag, instead of building `server/` at deployment.",
+    )
+    base_image: str | None = Field(
+        default=None, description="Base image for building `server/` where the public one cannot be pulled."
+    )
+    cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384] = Field(
+        description="CPU of a task in units of 1/1024 vCPU."
+    )
+    memory_mib: int = Field(description="Memory of a task in MiB; must be one that Fargate offers for `cpu`.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="Server processes in a task; each needs 512 MiB."
+    )
+    database_connections: int = Field(
+        ge=5,
+        description="Database connections one task may open in all. Twice the tasks' sum must fit the database.",
+    )
+    min_tasks: int = Field(ge=1, description="Tasks that always run; 2 or more survive losing a zone.")
+    max_tasks: int = Field(ge=1, description="Tasks that autoscaling may run.")
+    cpu_target_percent: int = Field(
+        default=60, ge=20, le=90, description="Average CPU that autoscaling aims for, in percent."
+    )
+    requests_per_task: int = Field(
+        default=3000, ge=60, description="Requests per task and minute that autoscaling aims for."
+    )
+    spot: bool = Field(
+        default=False,
+        description="Run on Fargate Spot: a third of the price, and AWS may stop a task with notice.",
+    )
+    fast_path: bool = Field(
+        default=True,
+        description="Write metrics in sets rather than row by row; off means stock MLflow throughout.",
+    )
+    container_insights: Literal["disabled", "enabled", "enhanced"] = Field(
+        default="enabled", description="CloudWatch Container Insights of the cluster, billed by the metric."
+    )
+    log_days: LogRetentionDays = Field(
+        default=30, description="Days to keep the server's logs; a value CloudWatch Logs offers."
+    )
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.memory_mib not in FARGATE_MEMORY_MIB[self.cpu]:
+            raise refusal(
+                "memory_mib",
+                self.memory_mib,
+                f"is no size Fargate offers for cpu = {self.cpu}",
+                f"use one of {', '.join(map(str, FARGATE_MEMORY_MIB[self.cpu]))}",
+            )
+        needed = MIB_PER_WORKER * (self.workers + 1)
+        if self.memory_mib < needed:
+            raise refusal(
+                "memory_mib",
+                self.memory_mib,
+                f"is too little for workers = {self.workers}",
+                f"use {needed} or more ({MIB_PER_WORKER} per worker and once more), or fewer workers",
+            )
+        if self.max_tasks < self.min_tasks:
+            raise refusal(
+                "max_tasks",
+                self.max_tasks,
+                f"is below min_tasks = {self.min_tasks}",
+                "make it as large or larger",
+            )
+        if self.image_uri is not None and self.base_image is not None:
+            raise refusal(
+                "base_image",
+                self.base_image,
+                "has no effect: image_uri names an image that is already built",
+                "remove one of the two",
+            )
+        return self
+
+
+class IngressConfig(Section):
+    """How clients reach the server."""
+
+    domain: DomainName = Field(
+        description="Host name of the tracking server; clients use `https://` and this name."
+    )
+    hosted_zone_id: str | None = Field(
+        default=None,
+        pattern=r"^Z[A-Z0-9]+$",
+        description="Route 53 zone that gets the host name's record, and proves its certificate if none is given.",
+    )
+    hosted_zone_name: DomainName | None = Field(
+        default=None, description="Name of that zone: the end of `domain`."
+    )
+    certificate_arn: str | None = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$",
+        description="Certificate in ACM to use; without it, one is requested and proved in the hosted zone.",
+    )
+    internet_facing: bool = Field(
+        default=False,
+        description="Give the load balancer public addresses; otherwise only the VPC reaches it.",
+    )
+    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1)] = Field(
+        description="Networks that may connect to port 443, each /8 or smaller. Nobody else gets a TCP connection."
+    )
+    deletion_protection: bool = Field(
+        default=False, description="Refuse to delete the load balancer until this is false and deployed."
+    )
+
+    @model_validator(mode="after")
+    def _reachable_and_proved(self) -> Self:
+        for cidr in self.allowed_cidrs:
+            if IPv4Network(cidr).prefixlen < 8:
+                raise refusal(
+                    "allowed_cidrs",
+                    cidr,
+                    "is as good as the whole internet",
+                    "list the networks of your clients, /8 or smaller",
+                )
+        if self.certificate_arn is None and self.hosted_zone_id is None:
+            raise refusal(
+                "certificate_arn",
+                None,
+                f"is missing, and so is hosted_zone_id: nothing can prove {self.domain}",
+                "set certificate_arn, or hosted_zone_id and hosted_zone_name to have a certificate made",
+            )
+        if (self.hosted_zone_id is None) != (self.hosted_zone_name is None):
+            missing = "hosted_zone_id" if self.hosted_zone_id is None else "hosted_zone_name"
+            raise refusal(missing, None, "is missing while its twin is set", "set both, or neither")
+        zone = self.hosted_zone_name
+        if zone is not None and self.domain != zone and not self.domain.endswith(f".{zone}"):
+            raise refusal(
+                "hosted_zone_name",
+                zone,
+                f"does not contain domain = {self.domain}",
+                "name the zone that the domain ends with",
+            )
+        return self
+
+
+class EnvironmentConfig(Section):
+    """One file of config/: a whole environment."""
+
+    account: AccountId | None = Field(
+        default=None, description="AWS account, 12 digits in quotes; without it, the one of your credentials."
+    )
+    region: Region | None = Field(
+        default=None, description="AWS region; without it, the one of your credentials' profile."
+    )
+    termination_protection: bool = Field(
+        default=True,
+        description="CloudFormation refuses to delete the stack of data (not the one of the service).",
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="Tags for every resource, such as a cost centre."
+    )
+    network: NetworkConfig = Field(default_factory=NetworkConfig, description=NetworkConfig.__doc__)
+    database: DatabaseConfig = Field(description=DatabaseConfig.__doc__)
+    artifacts: ArtifactsConfig = Field(default_factory=ArtifactsConfig, description=ArtifactsConfig.__doc__)
+    server: ServerConfig = Field(description=ServerConfig.__doc__)
+    ingress: IngressConfig = Field(description=IngressConfig.__doc__)
+
+    @model_validator(mode="after")
+    def _overload_is_impossible(self) -> Self:
+        """Even while a version rolls out at full scale, every task gets every connection it may open."""
+        server, available = self.server, self.database.max_connections - RESERVED_CONNECTIONS
+        demand = ROLLOUT_FACTOR * server.max_tasks * server.database_connections
+        if demand > available:
+            fitting = available // (ROLLOUT_FACTOR * server.max_tasks)
+            raise refusal(
+                "server.database_connections",
+                server.database_connections,
+                f"can overload the database: {ROLLOUT_FACTOR} x {server.max_tasks} tasks during a rollout want {demand} "
+                f"connections, and database.max_connections = {self.database.max_connections} leaves {available}",
+                f"use {fitting} at most, fewer max_tasks, or more max_connections",
+            )
+        return self

@@ -1,0 +1,105 @@
+"""The network: public, private and isolated subnets, watched and closed by default."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+
+from stacks.acknowledge import acknowledge
+from stacks.config import ExistingVpcConfig, NetworkConfig
+from stacks.operational_log import OperationalLog
+
+MOST_ZONES = 3
+
+
+def zones_of(config: NetworkConfig) -> list[str]:
+    """Return the zones by name, or, if the file names none, the first ones of the region at deployment."""
+    if config.zone_names:
+        return list(config.zone_names)
+    return [cdk.Fn.select(number, cdk.Fn.get_azs()) for number in range(config.zones)]
+
+
+class Network(Construct):
+    """A VPC whose database subnets reach nothing and whose every flow is recorded.
+
+    Load balancers live in public subnets, tasks in private ones with egress through a NAT, the database in
+    isolated ones. S3 is reached without the NAT. The default security group lets nothing through.
+    An existing VPC is used as it is.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, log_key: kms.IKey, config: NetworkConfig
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.vpc = (
+            self._existing(config.existing) if config.existing else self._new(log_key=log_key, config=config)
+        )
+
+    def _existing(self, config: ExistingVpcConfig) -> ec2.IVpc:
+        return ec2.Vpc.from_vpc_attributes(
+            self,
+            "Vpc",
+            vpc_id=config.vpc_id,
+            availability_zones=list(config.availability_zones),
+            public_subnet_ids=list(config.public_subnet_ids),
+            private_subnet_ids=list(config.private_subnet_ids),
+            isolated_subnet_ids=list(config.isolated_subnet_ids),
+        )
+
+    def _new(self, *, log_key: kms.IKey, config: NetworkConfig) -> ec2.IVpc:
+        nat = _nat_instances() if config.nat == "instance" else ec2.NatProvider.gateway()
+        vpc = ec2.Vpc(
+            self,
+            "Vpc",
+            ip_addresses=ec2.IpAddresses.cidr(config.cidr),
+            max_azs=config.zones,
+            # Room for a third zone from the start: without it, adding one would renumber every subnet.
+            reserved_azs=MOST_ZONES - config.zones,
+            nat_gateway_provider=nat,
+            nat_gateways=config.nat_count,
+            restrict_default_security_group=True,
+            subnet_configuration=[
+                ec2.SubnetConfiguration(
+                    name="Public", subnet_type=ec2.SubnetType.PUBLIC, map_public_ip_on_launch=False
+                ),
+                ec2.SubnetConfiguration(name="Private", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
+                ec2.SubnetConfiguration(name="Isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
+            ],
+            gateway_endpoints={
+                "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)
+            },
+        )
+        if isinstance(nat, ec2.NatInstanceProviderV2):
+            _harden(nat, vpc)
+        log = OperationalLog(self, "FlowLog", key=log_key, days=config.flow_log_days)
+        vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
+        return vpc
+
+
+def _nat_instances() -> ec2.NatInstanceProviderV2:
+    return ec2.NatProvider.instance_v2(
+        instance_type=ec2.InstanceType.of(ec2.InstanceClass.T4G, ec2.InstanceSize.NANO),
+        # A public parameter that AWS resolves at deployment: synthesis stays offline, the image stays patched.
+        machine_image=ec2.MachineImage.latest_amazon_linux2023(cpu_type=ec2.AmazonLinuxCpuType.ARM_64),
+        default_allowed_traffic=ec2.NatTrafficDirection.OUTBOUND_ONLY,
+        associate_public_ip_address=True,
+    )
+
+
+def _harden(nat: ec2.NatInstanceProviderV2, vpc: ec2.Vpc) -> None:
+    for subnet in vpc.private_subnets:
+        nat.connections.allow_from(
+            ec2.Peer.ipv4(subnet.ipv4_cidr_block), ec2.Port.tcp(443), "HTTPS of the tasks"
+        )
+    for instance in nat.gateway_instances:
+        instance.instance.add_property_override("MetadataOptions", {"HttpTokens": "required"})
+        acknowledge(
+            instance,
+            "AwsSolutions-EC28",
+            because="the NAT keeps no state: a missed minute of CPU metrics costs nothing, detail costs money",
+        )
+        acknowledge(
+            instance,
+            "AwsSolutions-EC29",
+            because="the NAT keeps no state: CloudFormation must be free to replace it by a patched image",
+        )

@@ -1,0 +1,40 @@
+"""The stack of what you would miss."""
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from stacks.config import EnvironmentConfig
+from stacks.foundation.access_logs import AccessLogs
+from stacks.foundation.artifact_store import ArtifactStore
+from stacks.foundation.database import Database
+from stacks.foundation.log_key import LogKey
+from stacks.foundation.network import Network, zones_of
+
+
+class MlflowFoundation(cdk.Stack):
+    """Network, database, artifacts and keys. Deleting it is refused; what holds data survives even that."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, environment: EnvironmentConfig) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description="MLflow on AWS: network, database and artifacts",
+            env=cdk.Environment(account=environment.account, region=environment.region),
+            termination_protection=environment.termination_protection,
+            tags=environment.tags,
+        )
+        self._zones = zones_of(environment.network)
+        self.log_key = LogKey(self, "LogKey")
+        self.network = Network(self, "Network", log_key=self.log_key, config=environment.network)
+        self.database = Database(
+            self, "Database", vpc=self.network.vpc, log_key=self.log_key, config=environment.database
+        )
+        self.access_logs = AccessLogs(self, "AccessLogs", config=environment.artifacts)
+        self.artifacts = ArtifactStore(
+            self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts
+        )
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """The zones, without asking AWS: synthesis needs no credentials."""
+        return self._zones

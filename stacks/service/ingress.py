@@ -1,0 +1,132 @@
+"""The only way in."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_elasticloadbalancingv2 as elb
+from aws_cdk import aws_route53 as route53
+from aws_cdk import aws_route53_targets as route53_targets
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from stacks.config import IngressConfig
+from stacks.service.tracking_server import PORT, TrackingServer
+
+
+class Ingress(Construct):
+    """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
+
+    There is no port 80, not even to redirect: a redirect comes too late for a token already sent in clear.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        vpc: ec2.IVpc,
+        server: TrackingServer,
+        access_logs: s3.IBucket,
+        config: IngressConfig,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.url = f"https://{config.domain}"
+        self.load_balancer = elb.ApplicationLoadBalancer(
+            self,
+            "LoadBalancer",
+            vpc=vpc,
+            vpc_subnets=ec2.SubnetSelection(
+                subnet_type=ec2.SubnetType.PUBLIC
+                if config.internet_facing
+                else ec2.SubnetType.PRIVATE_WITH_EGRESS
+            ),
+            internet_facing=config.internet_facing,
+            security_group=_entrance(self, vpc=vpc, cidrs=config.allowed_cidrs),
+            deletion_protection=config.deletion_protection,
+            drop_invalid_header_fields=True,
+            desync_mitigation_mode=elb.DesyncMitigationMode.STRICTEST,
+            idle_timeout=cdk.Duration.seconds(60),
+        )
+        self._log_access(access_logs)
+        self.target_group = self._targets(server, vpc)
+        self.listener = self.load_balancer.add_listener(
+            "Https",
+            port=443,
+            protocol=elb.ApplicationProtocol.HTTPS,
+            ssl_policy=elb.SslPolicy.TLS13_13,
+            certificates=[self._certificate(config)],
+            default_action=elb.ListenerAction.forward([self.target_group]),
+            # The security group already admits the configured networks; `open` would admit everybody.
+            open=False,
+        )
+        # ECS refuses a service whose target group has no listener yet.
+        server.service.node.add_dependency(self.listener)
+
+    def _targets(self, server: TrackingServer, vpc: ec2.IVpc) -> elb.ApplicationTargetGroup:
+        return elb.ApplicationTargetGroup(
+            self,
+            "Targets",
+            vpc=vpc,
+            port=PORT,
+            protocol=elb.ApplicationProtocol.HTTP,
+            target_type=elb.TargetType.IP,
+            targets=[server.service],
+            health_check=elb.HealthCheck(
+                path="/ready",
+                healthy_http_codes="200",
+                interval=cdk.Duration.seconds(20),
+                timeout=cdk.Duration.seconds(10),
+                healthy_threshold_count=2,
+                # 200 seconds: a database failover must not make ECS replace every task.
+                unhealthy_threshold_count=10,
+            ),
+            deregistration_delay=cdk.Duration.seconds(30),
+        )
+
+    def _certificate(self, config: IngressConfig) -> acm.ICertificate:
+        zone = self._zone(config)
+        if zone is not None:
+            route53.ARecord(
+                self,
+                "Record",
+                zone=zone,
+                record_name=config.domain,
+                target=route53.RecordTarget.from_alias(
+                    route53_targets.LoadBalancerTarget(self.load_balancer)
+                ),
+            )
+        if config.certificate_arn is not None:
+            return acm.Certificate.from_certificate_arn(self, "Certificate", config.certificate_arn)
+        return acm.Certificate(
+            self,
+            "Certificate",
+            domain_name=config.domain,
+            validation=acm.CertificateValidation.from_dns(zone),
+        )
+
+    def _zone(self, config: IngressConfig) -> route53.IHostedZone | None:
+        if config.hosted_zone_id is None or config.hosted_zone_name is None:
+            return None
+        return route53.HostedZone.from_hosted_zone_attributes(
+            self, "Zone", hosted_zone_id=config.hosted_zone_id, zone_name=config.hosted_zone_name
+        )
+
+    def _log_access(self, bucket: s3.IBucket) -> None:
+        # `log_access_logs` needs a literal region, for the account of the load balancers in old regions. The
+        # bucket admits the log delivery service instead, which every region has.
+        self.load_balancer.set_attribute("access_logs.s3.enabled", "true")
+        self.load_balancer.set_attribute("access_logs.s3.bucket", bucket.bucket_name)
+        self.load_balancer.set_attribute("access_logs.s3.prefix", "alb")
+
+
+def _entrance(scope: Construct, *, vpc: ec2.IVpc, cidrs: tuple[str, ...]) -> ec2.SecurityGroup:
+    group = ec2.SecurityGroup(
+        scope,
+        "SecurityGroup",
+        vpc=vpc,
+        description="MLflow load balancer: HTTPS from the configured networks, to the tasks only",
+        allow_all_outbound=False,
+    )
+    for cidr in cidrs:
+        group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(443), "HTTPS")
+    return group

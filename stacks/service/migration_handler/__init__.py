@@ -1,0 +1,1 @@
+"""The code of the function behind the migration's custom resource."""

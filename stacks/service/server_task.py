@@ -1,0 +1,117 @@
+"""The task definition that the server and the migration share."""
+
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from stacks.acknowledge import acknowledge
+from stacks.config import ServerConfig
+from stacks.foundation.database import Database
+from stacks.service.cluster import Cluster
+from stacks.service.server_image import ServerImage
+
+CPUS = {"arm64": ecs.CpuArchitecture.ARM64, "x86_64": ecs.CpuArchitecture.X86_64}
+UNPRIVILEGED = "10001:10001"
+# ECS kills the container after this; the server ends its requests and leaves within less.
+STOP_TIMEOUT = cdk.Duration.seconds(60)
+
+
+class ServerTask(Construct):
+    """The server's image without privileges: no root, no writable disk but /tmp, no secret in its environment.
+
+    It reaches AWS on port 443 and the database, and nothing else. Its role has no permission but what is
+    granted to `role`.
+    """
+
+    container_name = "server"
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        cluster: Cluster,
+        image: ServerImage,
+        database: Database,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        config: ServerConfig,
+        health_check: ecs.HealthCheck | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.log_stream_prefix = command[0]
+        self.role = iam.Role(self, "Role", assumed_by=_tasks_of_this_account(self))
+        self.definition = ecs.FargateTaskDefinition(
+            self,
+            "Definition",
+            cpu=config.cpu,
+            memory_limit_mib=config.memory_mib,
+            runtime_platform=ecs.RuntimePlatform(
+                cpu_architecture=CPUS[config.architecture],
+                operating_system_family=ecs.OperatingSystemFamily.LINUX,
+            ),
+            task_role=self.role,
+            execution_role=iam.Role(self, "ExecutionRole", assumed_by=_tasks_of_this_account(self)),
+            volumes=[ecs.Volume(name="tmp")],
+        )
+        container = self.definition.add_container(
+            self.container_name,
+            image=image.container_image,
+            command=list(command),
+            environment={
+                "AWS_REGION": cdk.Stack.of(self).region,
+                "MLFLOW_AWS_DATABASE_HOST": database.instance.instance_endpoint.hostname,
+                "MLFLOW_AWS_DATABASE_PORT": str(database.port),
+                "MLFLOW_AWS_DATABASE_NAME": database.name,
+                **environment,
+            },
+            user=UNPRIVILEGED,
+            readonly_root_filesystem=True,
+            # Reaps what the workers leave, and hands SIGTERM to the server.
+            linux_parameters=ecs.LinuxParameters(self, "Linux", init_process_enabled=True),
+            health_check=health_check,
+            stop_timeout=STOP_TIMEOUT,
+            logging=ecs.LogDrivers.aws_logs(
+                stream_prefix=self.log_stream_prefix,
+                log_group=cluster.log,
+                mode=ecs.AwsLogDriverMode.NON_BLOCKING,
+            ),
+        )
+        container.add_mount_points(
+            ecs.MountPoint(container_path="/tmp", source_volume="tmp", read_only=False)  # noqa: S108
+        )
+        self.container = container
+        self.security_group = _security_group(self, cluster=cluster, database=database)
+        acknowledge(
+            self.definition,
+            "AwsSolutions-ECS2",
+            because="the environment holds addresses and sizes; there is no secret to keep out of it",
+        )
+
+
+def _tasks_of_this_account(scope: Construct) -> iam.ServicePrincipal:
+    stack = cdk.Stack.of(scope)
+    return iam.ServicePrincipal(
+        "ecs-tasks.amazonaws.com",
+        conditions={
+            "StringEquals": {"aws:SourceAccount": stack.account},
+            "ArnLike": {"aws:SourceArn": stack.format_arn(service="ecs", resource="*")},
+        },
+    )
+
+
+def _security_group(scope: Construct, *, cluster: Cluster, database: Database) -> ec2.SecurityGroup:
+    group = ec2.SecurityGroup(
+        scope,
+        "SecurityGroup",
+        vpc=cluster.vpc,
+        description="MLflow task: leaves to AWS and the database only",
+        allow_all_outbound=False,
+    )
+    group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS, whose addresses vary")
+    group.connections.allow_to(database.instance, ec2.Port.tcp(database.port), "the database")
+    return group

@@ -1,0 +1,105 @@
+"""The tracking server as a service."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_elasticloadbalancingv2 as elb
+from constructs import Construct, IDependable
+
+from stacks.config import ROLLOUT_FACTOR, ServerConfig
+from stacks.foundation.artifact_store import ArtifactStore
+from stacks.foundation.database import Database
+from stacks.service.cluster import Cluster
+from stacks.service.server_image import ServerImage
+from stacks.service.server_task import ServerTask
+
+PORT = 5000
+# Signs in with this role; it can change rows, not tables.
+DATABASE_USER = "mlflow_server"
+
+
+class TrackingServer(Construct):
+    """MLflow that survives a task, a zone and a bad release.
+
+    A release that does not become healthy is rolled back. A database failover, a minute or two, does not make
+    ECS replace tasks. Its role may sign in as one database user and read artifacts: bytes are written by clients.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        cluster: Cluster,
+        image: ServerImage,
+        database: Database,
+        artifacts: ArtifactStore,
+        public_url: str,
+        config: ServerConfig,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._config = config
+        task = ServerTask(
+            self,
+            "Task",
+            cluster=cluster,
+            image=image,
+            database=database,
+            command=["serve"],
+            environment={
+                "MLFLOW_AWS_DATABASE_USER": DATABASE_USER,
+                "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": str(config.database_connections),
+                "MLFLOW_AWS_ARTIFACT_ROOT": artifacts.root,
+                "MLFLOW_AWS_PUBLIC_URL": public_url,
+                "MLFLOW_AWS_WORKERS": str(config.workers),
+                "MLFLOW_AWS_FAST_PATH": "on" if config.fast_path else "off",
+                "MLFLOW_AWS_PORT": str(PORT),
+            },
+            health_check=ecs.HealthCheck(
+                command=["CMD", "python", "-m", "mlflow_aws_server", "healthcheck"],
+                interval=cdk.Duration.seconds(30),
+                timeout=cdk.Duration.seconds(10),
+                # Five minutes: longer than the database's failover.
+                retries=10,
+                start_period=cdk.Duration.seconds(120),
+            ),
+            config=config,
+        )
+        task.container.add_port_mappings(ecs.PortMapping(container_port=PORT))
+        database.grant_connect(task.role, user=DATABASE_USER)
+        artifacts.grant_read(task.role)
+        self.service = ecs.FargateService(
+            self,
+            "Service",
+            cluster=cluster.cluster,
+            task_definition=task.definition,
+            security_groups=[task.security_group],
+            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
+            assign_public_ip=False,
+            capacity_provider_strategies=[
+                ecs.CapacityProviderStrategy(
+                    capacity_provider="FARGATE_SPOT" if config.spot else "FARGATE", weight=1
+                )
+            ],
+            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            min_healthy_percent=100,
+            max_healthy_percent=100 * ROLLOUT_FACTOR,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
+            health_check_grace_period=cdk.Duration.seconds(120),
+            propagate_tags=ecs.PropagatedTagSource.SERVICE,
+            enable_ecs_managed_tags=True,
+        )
+
+    def start_after(self, migration: IDependable) -> None:
+        """Create or change the service only once the migration has succeeded."""
+        self.service.node.add_dependency(migration)
+
+    def scale_with(self, target_group: elb.ApplicationTargetGroup) -> None:
+        """Follow the load: CPU, and the requests that this target group counts per task."""
+        scaling = self.service.auto_scale_task_count(
+            min_capacity=self._config.min_tasks, max_capacity=self._config.max_tasks
+        )
+        scaling.scale_on_cpu_utilization("Cpu", target_utilization_percent=self._config.cpu_target_percent)
+        scaling.scale_on_request_count(
+            "Requests", requests_per_target=self._config.requests_per_task, target_group=target_group
+        )
