@@ -1,0 +1,7 @@
+"""`python -m mlflow_aws_server serve|migrate|healthcheck`: the container's entry point."""
+
+import sys
+
+from mlflow_aws_server.entrypoint import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The two database roles: who they are and what each may do.
+
+The master user of RDS is no superuser. It may create roles (CREATEROLE), owns the database, and can
+grant `rds_iam`. What it creates it can administer, but cannot become (PostgreSQL 16 and later grant a
+creator the admin option only); so all here is done without SET ROLE, and what belongs to the
+migrator is granted by the migrator.
+"""
+
+from __future__ import annotations
+
+from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
+from psycopg2.sql import SQL, Identifier
+
+_IAM_ROLE = "rds_iam"
+_BOOKKEEPING = "alembic_version"
+
+
+def complete(connection: Connection, *, migrator: str, server: str) -> bool:
+    """Whether both roles exist, log in by IAM, and the migrator may create tables."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) = 2 AND has_schema_privilege(%(migrator)s, 'public', 'CREATE')
+              FROM pg_roles
+             WHERE rolname IN (%(migrator)s, %(server)s) AND rolcanlogin
+               AND pg_has_role(rolname, %(iam)s, 'MEMBER')
+            """,
+            {"migrator": migrator, "server": server, "iam": _IAM_ROLE},
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def create(connection: Connection, *, database: str, migrator: str, server: str) -> None:
+    """As the master user: create what is missing of both roles, in one transaction."""
+    names = {"migrator": Identifier(migrator), "server": Identifier(server), "database": Identifier(database)}
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            for role in (migrator, server):
+                cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+                if cursor.fetchone() is None:
+                    cursor.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(role)))
+            for statement in (
+                # PUBLIC is every role there will ever be.
+                "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
+                "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+                "GRANT CONNECT ON DATABASE {database} TO {migrator}, {server}",
+                "GRANT USAGE, CREATE ON SCHEMA public TO {migrator}",
+                "GRANT USAGE ON SCHEMA public TO {server}",
+                # Last, since it may end the creator's own password logins.
+                f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}",
+            ):
+                cursor.execute(SQL(statement).format(**names))
+            cursor.execute("COMMIT")
+        except BaseException:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
+            raise
+
+
+def grant_data(connection: Connection, *, server: str) -> None:
+    """As the migrator: let the server read and write rows of every table, now and later, and no more."""
+    role = Identifier(server)
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            for statement in (
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+                "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA public"
+                " GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
+                # Which schema this is, only a migration may say.
+                f"REVOKE INSERT, UPDATE, DELETE ON {_BOOKKEEPING} FROM {{role}}",
+            ):
+                cursor.execute(SQL(statement).format(role=role))
+            cursor.execute("COMMIT")
+        except BaseException:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
+            raise

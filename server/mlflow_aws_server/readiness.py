@@ -1,0 +1,84 @@
+"""`/ready`: whether this worker can serve, told to the balancer and to nobody beyond it.
+
+200 or 503 with an empty body. The answer needs the database (a connection, and the schema this MLflow
+needs), is shared for some seconds, and costs at most one query at a time whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PATH = "/ready"
+_FRESH_SECONDS = 5.0
+
+_log = logging.getLogger("mlflow_aws_server.readiness")
+
+
+class Readiness:
+    """ASGI middleware that answers `/ready` and passes everything else on.
+
+    A request with X-Forwarded-For has come through the balancer, from outside: it gets 404, as if
+    there were no such path. `check` raises when the database cannot serve; it runs in a thread.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        check: Callable[[], None],
+        *,
+        fresh_seconds: float = _FRESH_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._check = check
+        self._fresh_seconds = fresh_seconds
+        self._clock = clock
+        self._checked_at = float("-inf")
+        self._ready = False
+        self._running: asyncio.Task[bool] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] not in ("GET", "HEAD") or any(
+            name == b"x-forwarded-for" for name, _ in scope["headers"]
+        ):
+            status = 404
+        else:
+            status = 200 if await self._is_ready() else 503
+        headers = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _is_ready(self) -> bool:
+        if self._clock() - self._checked_at < self._fresh_seconds:
+            return self._ready
+        if self._running is None:
+            self._running = asyncio.create_task(self._ask())
+        # Shielded: whoever gives up waiting must not take the answer from the others.
+        return await asyncio.shield(self._running)
+
+    async def _ask(self) -> bool:
+        try:
+            # Not AnyIO's threads, which may all be waiting for the very database we ask about.
+            await asyncio.to_thread(self._check)
+            ready = True
+        except Exception as error:
+            ready = False
+            if self._ready or self._checked_at == float("-inf"):
+                _log.warning("not ready: %s", " ".join(str(error).split()))
+        if ready and not self._ready:
+            _log.info("ready")
+        self._ready, self._checked_at, self._running = ready, self._clock(), None
+        return ready

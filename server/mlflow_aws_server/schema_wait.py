@@ -1,0 +1,93 @@
+"""Before the server starts: wait until the migration has brought the schema to our head.
+
+MLflow itself would create or upgrade the schema on its start, without a lock. Our server may not
+(its role has no DDL), so on an empty or older database it waits for `migrate`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psycopg2
+from psycopg2 import errors
+
+from mlflow_aws_server import schema
+from mlflow_aws_server.database import connect
+from mlflow_aws_server.progress import report
+from mlflow_aws_server.settings import ServerSettings
+
+PATIENCE_SECONDS = 300.0
+_POLL_SECONDS = 1.0
+_REPORT_EVERY_SECONDS = 10.0
+
+
+class SchemaNotReadyError(RuntimeError):
+    """The database cannot serve this MLflow; the message says what was seen and what to do."""
+
+
+def wait_for_schema(
+    settings: ServerSettings,
+    *,
+    patience: float = PATIENCE_SECONDS,
+    look: Callable[[ServerSettings], str] | None = None,
+) -> None:
+    """Return when the database's schema is the one this MLflow needs.
+
+    Raises:
+        SchemaNotReadyError: it is newer than this MLflow, or not there after `patience` seconds.
+    """
+    look = look or revision
+    wanted = schema.installed()
+    started = time.monotonic()
+    reported = float("-inf")
+    while True:
+        try:
+            seen = look(settings)
+            problem = (
+                f"its schema is {seen or 'empty'}, this MLflow needs {wanted.head}: waiting for `migrate`"
+            )
+        except psycopg2.Error as error:
+            seen, problem = "", _first_line(error)
+        now = time.monotonic()
+        if seen == wanted.head:
+            report("serve", schema=seen, waited_ms=round((now - started) * 1000))
+            return
+        if seen and seen not in wanted.known:
+            raise SchemaNotReadyError(
+                f"the database's schema is {seen}, which this MLflow does not know (it needs {wanted.head}): "
+                "a newer version has migrated it. Deploy that version, or restore the snapshot taken before "
+                "its migration."
+            )
+        if now - started > patience:
+            raise SchemaNotReadyError(
+                f"the database is not ready after {patience:.0f} s: {problem}. Run `migrate` with this image "
+                "and look at its output."
+            )
+        if now - reported >= _REPORT_EVERY_SECONDS:
+            report("serve", waiting=problem, seconds=round(now - started))
+            reported = now
+        time.sleep(_POLL_SECONDS)
+
+
+def revision(settings: ServerSettings) -> str:
+    """The database's schema revision, as the server's role sees it; "" if there is none to be seen yet.
+
+    Raises:
+        psycopg2.Error: the database cannot be asked.
+    """
+    connection = connect(settings.database, settings.database_user, application="mlflow-start")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT version_num FROM alembic_version")
+            row = cursor.fetchone()
+            return str(row[0]) if row else ""
+    except (errors.UndefinedTable, errors.InsufficientPrivilege):
+        # `migrate` grants the table last, so that nobody starts on a half-done database.
+        return ""
+    finally:
+        connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,279 @@
+"""The container's configuration: environment variables in, frozen settings or one clear error out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DEFAULT_CA_FILE = "/etc/ssl/rds/global-bundle.pem"
+DEFAULT_MAX_CONNECTIONS = 40
+
+# PostgreSQL quotes any name; a plain one also fits an IAM policy, a URL and a log line unchanged.
+_ROLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_ON_OFF = {"on": True, "off": False}
+
+# AnyIO's own limit, which MLflow is used to.
+_MOST_THREADS = 40
+_FEWEST_THREADS = 2
+
+
+class SettingsError(ValueError):
+    """One environment variable is missing or wrong; the message names it, its value and the remedy."""
+
+    def __init__(self, *, variable: str, value: str | None, problem: str, remedy: str) -> None:
+        seen = "is not set" if value is None else f"is {value!r}"
+        super().__init__(f"{variable} {seen}: {problem}. {remedy}")
+        self.variable = variable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """Where the database is, and which certificate authority vouches for it."""
+
+    host: str
+    port: int
+    name: str
+    ca_file: Path
+    region: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connections:
+    """How one worker process divides its share of database connections.
+
+    MLflow's `log_batch` holds two connections at once, so that a pool with fewer than two for every
+    thread can block on itself; `threads` is therefore what the pools can serve, not the other way round.
+    """
+
+    threads: int
+    pool_size: int
+    max_overflow: int
+    fast_path: int
+
+    @classmethod
+    def divide(cls, *, total: int, workers: int, fast_path: bool) -> Connections:
+        """Divide `total` connections of a task among its workers.
+
+        MLflow keeps two engines (tracking, registry) with pools of the same settings; both together
+        hold at most 2 x threads connections in use and `pool_size` idle ones. One more is readiness's.
+
+        Raises:
+            ValueError: a worker would get too few for two threads; the message holds the least total.
+        """
+        share = total // workers
+        of_fast_path = max(2, min(10, share // 4)) if fast_path else 0
+        of_mlflow = share - of_fast_path - 1
+        idle = 2 if of_mlflow < 20 else 4
+        threads = min(_MOST_THREADS, (of_mlflow - idle) // 2)
+        if threads < _FEWEST_THREADS:
+            least = workers * (2 * _FEWEST_THREADS + 2 + 1 + (2 if fast_path else 0))
+            raise ValueError(f"{workers} worker(s) need at least {least} connections")
+        return cls(threads=threads, pool_size=idle, max_overflow=2 * threads - idle, fast_path=of_fast_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What `serve` and the ASGI application need."""
+
+    database: Database
+    database_user: str
+    artifact_root: str
+    public_url: str
+    bind: str
+    port: int
+    workers: int
+    max_connections: int
+    connections: Connections
+    fast_path: bool
+
+    @property
+    def public_host(self) -> str:
+        """The host name, with its port if the public URL has one, as a browser sends it in `Host`."""
+        return urlsplit(self.public_url).netloc
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        read = _Reader(environ)
+        workers = read.integer("MLFLOW_AWS_WORKERS", default=_cpu_count(), least=1, most=64)
+        max_connections = read.integer(
+            "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS", default=DEFAULT_MAX_CONNECTIONS, least=1, most=10_000
+        )
+        fast_path = read.switch("MLFLOW_AWS_FAST_PATH", default=True)
+        try:
+            connections = Connections.divide(total=max_connections, workers=workers, fast_path=fast_path)
+        except ValueError as error:
+            raise SettingsError(
+                variable="MLFLOW_AWS_DATABASE_MAX_CONNECTIONS",
+                value=str(max_connections),
+                problem=str(error),
+                remedy="Raise it, or lower MLFLOW_AWS_WORKERS.",
+            ) from None
+        return cls(
+            database=_database(read),
+            database_user=read.role("MLFLOW_AWS_DATABASE_USER"),
+            artifact_root=_artifact_root(read),
+            public_url=_public_url(read),
+            bind=read.text("MLFLOW_AWS_BIND", default="0.0.0.0"),  # noqa: S104 - the security group decides
+            port=read.integer("MLFLOW_AWS_PORT", default=5000, least=1, most=65535),
+            workers=workers,
+            max_connections=max_connections,
+            connections=connections,
+            fast_path=fast_path,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationSettings:
+    """What `migrate` needs."""
+
+    database: Database
+    migrator: str
+    server_user: str
+    master_secret_arn: str
+    artifact_root: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> MigrationSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        read = _Reader(environ)
+        migrator = read.role("MLFLOW_AWS_DATABASE_MIGRATOR", default="mlflow_migrator")
+        server_user = read.role("MLFLOW_AWS_DATABASE_USER", default="mlflow_server")
+        if migrator == server_user:
+            raise SettingsError(
+                variable="MLFLOW_AWS_DATABASE_MIGRATOR",
+                value=migrator,
+                problem="the server must not own the schema",
+                remedy="Name a role other than MLFLOW_AWS_DATABASE_USER.",
+            )
+        return cls(
+            database=_database(read),
+            migrator=migrator,
+            server_user=server_user,
+            master_secret_arn=read.matching(
+                "MLFLOW_AWS_MASTER_SECRET_ARN",
+                re.compile(r"arn:[\w-]+:secretsmanager:[\w-]+:\d{12}:secret:\S+"),
+                expected="the ARN of the secret that RDS keeps for its master user",
+            ),
+            artifact_root=_artifact_root(read),
+        )
+
+
+class _Reader:
+    """Typed access to environment variables; an empty variable counts as unset."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def optional(self, variable: str) -> str | None:
+        return self._environ.get(variable, "").strip() or None
+
+    def text(self, variable: str, *, default: str | None = None) -> str:
+        value = self.optional(variable) or default
+        if value is None:
+            raise SettingsError(
+                variable=variable,
+                value=None,
+                problem="it is required",
+                remedy="Set it in the task definition.",
+            )
+        return value
+
+    def matching(
+        self, variable: str, pattern: re.Pattern[str], *, expected: str, default: str | None = None
+    ) -> str:
+        value = self.text(variable, default=default)
+        if not pattern.fullmatch(value):
+            raise SettingsError(
+                variable=variable, value=value, problem="it is malformed", remedy=f"Expected {expected}."
+            )
+        return value
+
+    def role(self, variable: str, *, default: str | None = None) -> str:
+        return self.matching(
+            variable,
+            _ROLE_NAME,
+            expected="a database role: lower-case letters, digits and underscores",
+            default=default,
+        )
+
+    def integer(self, variable: str, *, default: int | None = None, least: int, most: int) -> int:
+        value = self.text(variable, default=None if default is None else str(default))
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            raise SettingsError(
+                variable=variable,
+                value=value,
+                problem="it is out of range or no number",
+                remedy=f"Expected a whole number from {least} to {most}.",
+            )
+        return int(value)
+
+    def switch(self, variable: str, *, default: bool) -> bool:
+        value = self.text(variable, default="on" if default else "off").lower()
+        if value not in _ON_OFF:
+            raise SettingsError(
+                variable=variable, value=value, problem="it is no switch", remedy="Expected `on` or `off`."
+            )
+        return _ON_OFF[value]
+
+
+def _database(read: _Reader) -> Database:
+    ca_file = Path(read.text("MLFLOW_AWS_DATABASE_CA_FILE", default=DEFAULT_CA_FILE))
+    if not ca_file.is_file():
+        raise SettingsError(
+            variable="MLFLOW_AWS_DATABASE_CA_FILE",
+            value=str(ca_file),
+            problem="there is no such file",
+            remedy="Name the PEM file with the certificate authorities of Amazon RDS; the image carries one.",
+        )
+    variable = "AWS_REGION" if read.optional("AWS_REGION") else "AWS_DEFAULT_REGION"
+    if read.optional(variable) is None:
+        variable = "AWS_REGION"
+    return Database(
+        host=read.matching(
+            "MLFLOW_AWS_DATABASE_HOST",
+            re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+"),
+            expected="a host name without scheme or port",
+        ),
+        port=read.integer("MLFLOW_AWS_DATABASE_PORT", default=5432, least=1, most=65535),
+        name=read.matching(
+            "MLFLOW_AWS_DATABASE_NAME",
+            re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}"),
+            expected="a database name: letters, digits and underscores",
+            default="mlflow",
+        ),
+        ca_file=ca_file,
+        region=read.matching(variable, re.compile(r"[a-z0-9-]+"), expected="an AWS region such as eu-west-1"),
+    )
+
+
+def _artifact_root(read: _Reader) -> str:
+    return read.matching(
+        "MLFLOW_AWS_ARTIFACT_ROOT",
+        re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?"),
+        expected="s3://BUCKET or s3://BUCKET/PREFIX",
+    )
+
+
+def _public_url(read: _Reader) -> str:
+    return read.matching(
+        "MLFLOW_AWS_PUBLIC_URL",
+        re.compile(r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?/?"),
+        expected="https://HOST in lower case, without a path",
+    ).rstrip("/")
+
+
+def _cpu_count() -> int:
+    return min(8, os.cpu_count() or 1)

@@ -1,0 +1,114 @@
+"""Fixtures for every test: no way to a real AWS account, and one PostgreSQL for the whole session.
+
+The cluster is made like an RDS instance: TLS with a private authority, a master user that is no
+superuser, and the role `rds_iam`. Who is a member of that role may log in with any password here; that
+tokens are checked is the subject of tests/local.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from local.postgres import Postgres
+
+_KEPT_AWS_VARIABLES = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_aws_account() -> Iterator[None]:
+    """Hide every AWS profile, credential and metadata service of this machine from the tests."""
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "MLFLOW_")):
+            del os.environ[name]
+    os.environ.update(
+        _KEPT_AWS_VARIABLES,
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@dataclass(frozen=True)
+class RdsLike:
+    """A PostgreSQL that looks like an RDS instance from outside."""
+
+    postgres: Postgres
+    host: str
+    port: int
+    ca_file: Path
+    master: str
+    master_password: str
+
+    def administer(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Run one statement as the superuser (who is Amazon's, at RDS) and return its rows."""
+        import psycopg2
+
+        connection = psycopg2.connect(
+            host=str(self.postgres.socket_directory), port=self.port, user="postgres", dbname=database
+        )
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def new_database(self) -> str:
+        """Create an empty database that the master user owns, and return its name."""
+        name = f"test_{secrets.token_hex(4)}"
+        self.administer(f"CREATE DATABASE {name} OWNER {self.master}")
+        return name
+
+
+@pytest.fixture(scope="session")
+def rds() -> Iterator[RdsLike]:
+    """The session's PostgreSQL; tests ask it for databases of their own."""
+    from local.certificates import CertificateAuthority
+    from local.postgres import Postgres, free_port, running
+
+    # Not pytest's own directory: PostgreSQL runs as another user when we are root.
+    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-tests-"))
+    directory.chmod(0o711)
+    master, password = "mlflow_master", secrets.token_urlsafe(24)
+    authority = CertificateAuthority.create(directory / "ca", name="Test RDS CA")
+    postgres = Postgres(
+        directory=directory / "postgres",
+        port=free_port(),
+        hba=(
+            f"hostssl all {master} 127.0.0.1/32 scram-sha-256",
+            "hostssl all +rds_iam 127.0.0.1/32 trust",
+        ),
+        tls=authority.issue("localhost", "127.0.0.1", name="postgres"),
+        settings={"fsync": "off", "max_connections": "300"},
+    )
+    try:
+        with running(postgres):
+            cluster = RdsLike(postgres, "localhost", postgres.port, authority.bundle, master, password)
+            make_rds_like(cluster.administer, master=master, password=password)
+            yield cluster
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def make_rds_like(administer: Callable[[str], object], *, master: str, password: str) -> None:
+    """Create the roles an RDS instance starts with; PostgreSQL's own superuser stays Amazon's."""
+    administer("CREATE ROLE rds_iam NOLOGIN")
+    administer("CREATE ROLE rds_superuser NOLOGIN")
+    administer("GRANT rds_iam TO rds_superuser WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
+    administer(f"CREATE ROLE {master} LOGIN CREATEDB CREATEROLE NOSUPERUSER PASSWORD '{password}'")
+    administer(f"GRANT rds_superuser TO {master}")
