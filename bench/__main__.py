@@ -1,0 +1,134 @@
+"""`python -m bench`: measure, and show what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from bench import records, report
+from bench.run import QUICK, Plan, chosen, run, to_stderr
+from bench.scenarios import SCENARIOS
+from bench.systems import SystemFailedError
+from local.postgres import PostgresError
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return the exit code: 0 done, 1 a server failed, 2 wrong usage, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "readme":
+            return report.refresh_readme(options.results)
+        if options.command == "report":
+            report.write(options.results / "latest.json")
+            return 0
+        if options.url:
+            return _deployed(options)
+        if options.grow:
+            return _grow(options)
+        return _run(_plan(options), options.results)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    except (SystemFailedError, PostgresError, RuntimeError) as error:
+        to_stderr(f"bench: {error}")
+        return 1
+    except KeyboardInterrupt:
+        to_stderr("bench: interrupted; everything it started is stopped, and no results were written")
+        return 130
+
+
+def _run(plan: Plan, results: Path) -> int:
+    chosen(plan)
+    measured, metadata = uvloop.run(run(plan, say=to_stderr))
+    path = results / "latest.json"
+    records.save(path, measured, metadata)
+    report.write(path)
+    to_stderr(f"bench: {len(measured)} records in {path}, {metadata['seconds']} s")
+    return 0
+
+
+def _deployed(options: argparse.Namespace) -> int:
+    from bench.deployed import load_deployed
+
+    path = options.results / "deployed.json"
+    measured, metadata = uvloop.run(load_deployed(options.url, _plan(options), say=to_stderr))
+    records.save(path, measured, metadata)
+    print(report.table(records.Results(measured)))
+    return 0
+
+
+def _grow(options: argparse.Namespace) -> int:
+    from bench.growth import grow
+
+    path = options.results / "growth.json"
+    measured, metadata = uvloop.run(grow(options.grow, _plan(options), say=to_stderr))
+    records.save(path, measured, metadata)
+    report.write_growth(path)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    plan = QUICK if options.quick else Plan()
+    changes: dict[str, object] = {}
+    if options.only:
+        changes |= {"scenarios": tuple(options.only.split(",")), "training_runs": (), "pressure_seconds": 0.0}
+    if options.systems:
+        changes["systems"] = tuple(options.systems.split(","))
+    if options.seconds:
+        changes["seconds"] = options.seconds
+    if options.concurrency:
+        default = dict(plan.rounds)
+        wanted = [int(each) for each in options.concurrency.split(",")]
+        changes["rounds"] = {each: options.rounds or default.get(each, 1) for each in wanted}
+    elif options.rounds:
+        changes["rounds"] = dict.fromkeys(plan.rounds, options.rounds)
+    if options.no_fast_path:
+        changes["fast_path"] = False
+    return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Load and cost of our server beside stock MLflow and bare SQL, in one interleaved run on "
+        "this machine. Nothing but the loopback interface is loaded, unless --url names a deployment.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("run", "report", "readme"),
+        default="run",
+        help="run (default): measure; report: table and plots again; readme: README's performance section",
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute or two, to see that everything works")
+    parser.add_argument("--only", metavar="NAME,…", help=f"of {', '.join(each.name for each in SCENARIOS)}")
+    parser.add_argument("--systems", metavar="NAME,…", help="of ours, stock, floor")
+    parser.add_argument("--concurrency", metavar="N,…", help="callers at once (default 1,16,64)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each system per measurement")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (default 2)")
+    parser.add_argument("--no-fast-path", action="store_true", help="ours with MLFLOW_AWS_FAST_PATH=off")
+    parser.add_argument(
+        "--grow",
+        type=int,
+        metavar="RUNS",
+        help="instead: cost of the main calls while the database grows from 1,000 to RUNS runs of 200 points",
+    )
+    parser.add_argument(
+        "--url",
+        help="instead: a bounded load on a deployed server, in an experiment of its own; the bearer token is "
+        "read from MLFLOW_TRACKING_TOKEN, a private CA from MLFLOW_TRACKING_SERVER_CERT_PATH",
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where results are kept")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

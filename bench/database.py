@@ -1,0 +1,154 @@
+"""One PostgreSQL with TLS for all systems, and a database in it for each, with the same rows."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from bench import corpus
+from bench.corpus import Corpus
+from local.certificates import CertificateAuthority
+from local.postgres import SUPERUSER, Postgres, free_port, running, state_directory
+
+# A role that may read and write rows and nothing else: the one the task has on AWS.
+SERVER_ROLE = "mlflow_server"
+# `pip install mlflow` knows no such distinction: stock owns its database.
+OWNER_ROLE = SUPERUSER
+
+# What RDS gives a db.t4g.micro (1 GiB) by default; durability is PostgreSQL's default: fsync and
+# synchronous_commit are on.
+SETTINGS = {
+    "shared_buffers": "256MB",
+    "effective_cache_size": "512MB",
+    "max_wal_size": "2GB",
+    "max_connections": "200",
+}
+
+_TEMPLATE = "bench_template"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is in a database before the load starts, in runs."""
+
+    written: int = 2_000
+    small: int = 5_000
+    large: int = 100_000
+    with_history: int = 200
+
+    def corpus(self) -> Corpus:
+        """The names of what is in it."""
+        return corpus.seeded(written=self.written, small=self.small, with_history=self.with_history)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running PostgreSQL and the authority its certificate can be verified with."""
+
+    postgres: Postgres
+    authority: CertificateAuthority
+
+    @property
+    def ca_file(self) -> str:
+        """The PEM bundle that clients verify the server with."""
+        return str(self.authority.bundle)
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        assert self.postgres.pid is not None
+        return self.postgres.pid
+
+    def uri(self, database: str, user: str) -> str:
+        """SQLAlchemy URI with full verification of the server's certificate."""
+        return (
+            f"postgresql+psycopg2://{user}@127.0.0.1:{self.postgres.port}/{database}"
+            f"?sslmode=verify-full&sslrootcert={self.ca_file}"
+        )
+
+    def execute(self, database: str, statements: Sequence[str]) -> None:
+        """Run statements as superuser, each in its own transaction."""
+        with contextlib.closing(self._connect(database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def query(self, database: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query, as superuser."""
+        with contextlib.closing(self._connect(database)) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, arguments)
+            return list(cursor.fetchall())
+
+    def _connect(self, database: str) -> Any:
+        connection = psycopg2.connect(
+            host=str(self.postgres.socket_directory), port=self.postgres.port, user=SUPERUSER, dbname=database
+        )
+        connection.autocommit = True
+        return connection
+
+    def prepare(self, databases: Sequence[str], sizes: Sizes) -> None:
+        """Make `databases`, equal to the last row: MLflow's schema, then the seed."""
+        self.execute("postgres", [f"CREATE DATABASE {_TEMPLATE}", f"CREATE ROLE {SERVER_ROLE} LOGIN"])
+        upgrade_schema(self.uri(_TEMPLATE, OWNER_ROLE))
+        self.execute(
+            _TEMPLATE,
+            [
+                f"GRANT USAGE ON SCHEMA public TO {SERVER_ROLE}",
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {SERVER_ROLE}",
+                f"GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {SERVER_ROLE}",
+                *corpus.seed_statements(
+                    written=sizes.written,
+                    small=sizes.small,
+                    large=sizes.large,
+                    with_history=sizes.with_history,
+                ),
+                "VACUUM (ANALYZE)",
+                "CHECKPOINT",
+            ],
+        )
+        for name in databases:
+            self.execute(
+                "postgres", [f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy", "CHECKPOINT"]
+            )
+
+
+@contextlib.contextmanager
+def cluster(project_local: Path) -> Iterator[Cluster]:
+    """A cluster that is stopped and removed at the end."""
+    directory = state_directory(project_local, "bench-postgres")
+    authority = CertificateAuthority.create(project_local / "bench-ca", name="bench")
+    postgres = Postgres(
+        directory=directory,
+        port=free_port(),
+        # Local and short-lived: the certificate is verified, the password is not. Our server makes its
+        # tokens all the same.
+        hba=("hostssl all all 127.0.0.1/32 trust",),
+        tls=authority.issue("localhost", "127.0.0.1", name="database"),
+        settings=SETTINGS,
+    )
+    try:
+        with running(postgres):
+            yield Cluster(postgres, authority)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(authority.directory, ignore_errors=True)
+
+
+def upgrade_schema(uri: str) -> None:
+    """Bring a database to the installed MLflow's schema.
+
+    Raises:
+        RuntimeError: `mlflow db upgrade` failed; the message holds the end of its output.
+    """
+    finished = subprocess.run(
+        [sys.executable, "-m", "mlflow", "db", "upgrade", uri], capture_output=True, text=True, check=False
+    )
+    if finished.returncode != 0:
+        raise RuntimeError(f"`mlflow db upgrade` failed:\n{finished.stderr[-2000:]}")

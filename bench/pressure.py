@@ -1,0 +1,146 @@
+"""Clients that hold a server up: ones that send a byte per second, and ones that send megabytes.
+
+Beside them a few ordinary callers work; what they see, and the server's memory, is the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from bench.corpus import Corpus
+from bench.load import Caller, Outcome, closed_loop
+from bench.scenarios import API, get_run, log_metric
+from bench.wire import Wire
+
+PROBE_CALLERS = 4
+
+
+@dataclass
+class Pressure:
+    """What happened. Memory is the PSS of the server's tree, in bytes: before, at most, and after."""
+
+    calm: Outcome
+    probe: Outcome
+    memory_before: int
+    memory_peak: int
+    memory_after: int
+    seen: Counter[str] = field(default_factory=Counter)
+
+
+Attack = Callable[[float], Coroutine[Any, Any, Counter[str]]]
+
+
+async def under(
+    wire: Wire, corpus: Corpus, attack: Attack, *, memory: Callable[[], int], seconds: float
+) -> Pressure:
+    """Let ordinary callers work first alone and then, for `seconds`, beside `attack`."""
+    reads, writes = get_run(wire, corpus), log_metric(wire, corpus)
+
+    def both(number: int) -> bytes:
+        return reads(number) if number % 2 else writes(number)
+
+    before = memory()
+    # Far above what the scenarios have used: every write is a new row here as well.
+    calm, number = await closed_loop(
+        wire, both, first=10_000_000, concurrency=PROBE_CALLERS, seconds=max(2.0, seconds / 5)
+    )
+    peak = before
+    attacking = asyncio.ensure_future(attack(seconds))
+
+    async def watch() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, await asyncio.to_thread(memory))
+            await asyncio.sleep(1)
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        # The attackers connect first.
+        await asyncio.sleep(min(1.0, seconds / 4))
+        probe, _ = await closed_loop(
+            wire, both, first=number, concurrency=PROBE_CALLERS, seconds=seconds * 0.7, patience=20
+        )
+        seen = await attacking
+    finally:
+        watching.cancel()
+        attacking.cancel()
+        await asyncio.gather(watching, attacking, return_exceptions=True)
+    await asyncio.sleep(1)
+    return Pressure(calm, probe, before, peak, memory(), seen)
+
+
+def slow_clients(wire: Wire, corpus: Corpus, *, clients: int) -> Attack:
+    """`clients` connections that each announce a log-batch and send one byte of it per second."""
+    body = json.dumps(
+        {"run_id": corpus.runs[0], "metrics": [], "params": [], "tags": [], "pad": "x" * 1000}
+    ).encode()
+    head = wire.post_in_part(f"{API}/runs/log-batch", len(body))
+
+    async def one(seconds: float, seen: Counter[str]) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(wire.host, wire.port, ssl=wire.tls)
+        except OSError:
+            seen["refused"] += 1
+            return
+        try:
+            writer.write(head)
+            ends = perf_counter() + seconds
+            sent = 0
+            while perf_counter() < ends:
+                writer.write(body[sent : sent + 1])
+                sent += 1
+                with contextlib.suppress(TimeoutError):
+                    # Anything to read before the body is complete is the server's goodbye.
+                    status = await asyncio.wait_for(reader.read(64), timeout=1)
+                    seen["closed by the server" if not status else f"answered {status[9:12].decode()}"] += 1
+                    return
+            seen["still connected"] += 1
+        except OSError:
+            seen["closed by the server"] += 1
+        finally:
+            writer.close()
+
+    async def attack(seconds: float) -> Counter[str]:
+        seen: Counter[str] = Counter()
+        await asyncio.gather(*(one(seconds, seen) for _ in range(clients)))
+        return seen
+
+    return attack
+
+
+def large_bodies(wire: Wire, corpus: Corpus, *, clients: int, size: int = 2_000_000) -> Attack:
+    """`clients` connections that send log-batches of `size` bytes, one after the other, for the time.
+
+    MLflow refuses a log-batch of more than 1 MB, so being refused is right; being answered at all
+    is what counts.
+    """
+    tags = [{"key": f"note_{number}", "value": "x" * 4000} for number in range(size // 4040)]
+    request = wire.poster(f"{API}/runs/log-batch")(
+        json.dumps({"run_id": corpus.runs[0], "tags": tags}).encode()
+    )
+
+    async def one(ends: float, seen: Counter[str]) -> None:
+        caller = Caller(wire)
+        try:
+            while perf_counter() < ends:
+                answer = await caller.call(request, timeout=20)
+                seen[f"answered {answer.status}" if answer.status else "no answer"] += 1
+                if not answer.status:
+                    await asyncio.sleep(0.2)
+        finally:
+            caller.close()
+
+    async def attack(seconds: float) -> Counter[str]:
+        seen: Counter[str] = Counter()
+        ends = perf_counter() + seconds
+        await asyncio.gather(*(one(ends, seen) for _ in range(clients)))
+        return seen
+
+    return attack

@@ -1,0 +1,400 @@
+"""A whole run: ours, stock MLflow and bare SQL in turns, on one machine, over one PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from bench import pressure, resources, training
+from bench.credentials import credentials_endpoint
+from bench.database import SERVER_ROLE, SETTINGS, Cluster, Sizes, cluster
+from bench.floor import Database
+from bench.measure import Load, Stretch, as_record
+from bench.records import Record, percentile
+from bench.scenarios import SCENARIOS, Scenario
+from bench.systems import System, ours, serving, stock
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure. `rounds` maps each concurrency to how often every system has its turn there;
+    a turn lasts `seconds` (more for slow calls, see `Scenario.seconds`)."""
+
+    rounds: Mapping[int, int] = field(default_factory=lambda: {1: 2, 16: 3, 64: 1})
+    seconds: float = 2.0
+    warm_up: float = 1.0
+    patience: float = 15.0
+    scenarios: tuple[str, ...] = tuple(each.name for each in SCENARIOS)
+    systems: tuple[str, ...] = ("ours", "stock", "floor")
+    sizes: Sizes = field(default_factory=Sizes)
+    starts: Mapping[str, int] = field(default_factory=lambda: {"ours": 3, "stock": 2})
+    training_runs: tuple[int, ...] = (100, 2_000)
+    training_limit: float = 90.0
+    slow_clients: int = 500
+    pressure_seconds: float = 15.0
+    fast_path: bool = True
+
+
+QUICK = Plan(
+    rounds={1: 1, 16: 1},
+    seconds=0.5,
+    warm_up=0.3,
+    patience=5.0,
+    sizes=Sizes(large=10_000),
+    starts={"ours": 1, "stock": 1},
+    training_runs=(50,),
+    training_limit=20.0,
+    slow_clients=100,
+    pressure_seconds=4.0,
+)
+
+
+def chosen(plan: Plan) -> list[Scenario]:
+    """The scenarios of a plan.
+
+    Raises:
+        ValueError: it names one that does not exist.
+    """
+    known = {each.name: each for each in SCENARIOS}
+    unknown = [name for name in plan.scenarios if name not in known]
+    if unknown:
+        raise ValueError(f"no scenario is called {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in plan.scenarios]
+
+
+async def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
+    """Carry out `plan` and return the records and their metadata.
+
+    Raises:
+        SystemFailedError: a server did not start.
+    """
+    began = perf_counter()
+    records: list[Record] = []
+    scenarios = chosen(plan)
+    raise_file_limit()
+    with machines(plan, say=say) as (base, servers):
+        load = Load(plan.sizes.corpus(), floor_database(base), base.pid, plan.patience)
+        idle = {each.name: _start(each, plan.starts.get(each.name, 1), say=say) for each in servers.values()}
+        try:
+            await _warm_up(plan, servers, scenarios, load)
+            for concurrency, rounds in plan.rounds.items():
+                for scenario in scenarios:
+                    made = await _in_turns(plan, servers, scenario, concurrency, rounds, load)
+                    records += made
+                    say(_line(scenario, concurrency, made))
+            for count in plan.training_runs:
+                for system in servers.values():
+                    records.append(await _training(plan, base, system, count, say=say))
+            for system in servers.values() if plan.pressure_seconds else ():
+                records += await _pressure(plan, system, load, say=say)
+        finally:
+            for name, system in servers.items():
+                with contextlib.suppress(AssertionError):
+                    after = resources.memory(system.pid)[0] / _MEGABYTE
+                    records.insert(0, _with(idle[name], pss_mb_after_load=after))
+        metadata = describe(plan, base, seconds=perf_counter() - began)
+    return records, metadata
+
+
+@contextlib.contextmanager
+def machines(plan: Plan, *, say: Callable[[str], None]) -> Iterator[tuple[Cluster, dict[str, System]]]:
+    """PostgreSQL with a filled database per system, and the systems, not yet started; all of it is
+    stopped and removed at the end."""
+    local = _PROJECT / ".local"
+    local.mkdir(mode=0o700, exist_ok=True)
+    with cluster(local) as base, credentials_endpoint() as credentials:
+        began = perf_counter()
+        base.prepare(plan.systems, plan.sizes)
+        say(
+            f"PostgreSQL with {plan.sizes.small:,} + {plan.sizes.large:,} runs: {perf_counter() - began:.0f} s"
+        )
+        logs = local / "bench"
+        every = {
+            "ours": ours(base, logs, credentials_url=credentials, fast_path=plan.fast_path),
+            "stock": stock(base, logs),
+        }
+        servers = {name: system for name, system in every.items() if name in plan.systems}
+        with serving(*servers.values()):
+            yield base, servers
+
+
+def floor_database(base: Cluster) -> Database:
+    """Where bare SQL writes: with the rights of our server's role, over the same TLS."""
+    return Database("127.0.0.1", base.postgres.port, "floor", SERVER_ROLE, base.ca_file)
+
+
+def raise_file_limit() -> None:
+    """Thousands of connections need thousands of file descriptors, here and in the servers we start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 16_384 if hard == resource.RLIM_INFINITY else min(16_384, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _start(system: System, times: int, *, say: Callable[[str], None]) -> Record:
+    seconds = []
+    for turn in range(times):
+        seconds.append(system.start())
+        if turn < times - 1:
+            system.stop()
+    cores = system.idle()
+    idle = resources.usage(system.pid)
+    record = Record(
+        scenario="start",
+        concurrency=1,
+        system=system.name,
+        rps=None,
+        p50_ms=(percentile(seconds, 0.5) or 0) * 1000,
+        p99_ms=max(seconds) * 1000,
+        errors=0,
+        more={
+            "pss_mb": idle.pss / _MEGABYTE,
+            "rss_mb": idle.rss / _MEGABYTE,
+            "processes": idle.processes,
+            "idle_cores": cores,
+        },
+    )
+    say(
+        f"{system.name}: first answer after {min(seconds):.1f} s, idle {idle.pss / _MEGABYTE:.0f} MB"
+        f" (PSS) in {idle.processes} processes, {cores:.2f} cores"
+    )
+    return record
+
+
+async def _warm_up(
+    plan: Plan, servers: Mapping[str, System], scenarios: Sequence[Scenario], load: Load
+) -> None:
+    for scenario in scenarios:
+        for system in servers.values():
+            await load.on_server(system, scenario, concurrency=8, seconds=plan.warm_up)
+            system.settle()
+
+
+async def _in_turns(
+    plan: Plan,
+    servers: Mapping[str, System],
+    scenario: Scenario,
+    concurrency: int,
+    rounds: int,
+    load: Load,
+) -> list[Record]:
+    stretches: dict[str, list[Stretch]] = defaultdict(list)
+    restarts: dict[str, int] = defaultdict(int)
+    taking_part = [name for name in plan.systems if name in servers or (name == "floor" and scenario.floor)]
+    seconds = plan.seconds * scenario.seconds
+    for turn in range(rounds):
+        # Whoever begins a round finds the machine as the last one left it: take turns in that, too.
+        for name in taking_part[turn % len(taking_part) :] + taking_part[: turn % len(taking_part)]:
+            if name == "floor":
+                stretch = await load.on_floor(scenario, concurrency=concurrency, seconds=seconds)
+            else:
+                stretch = await load.on_server(
+                    servers[name], scenario, concurrency=concurrency, seconds=seconds
+                )
+                restarts[name] += not servers[name].settle()
+            stretches[name].append(stretch)
+    return [
+        as_record(
+            scenario,
+            concurrency=concurrency,
+            system=name,
+            stretches=stretches[name],
+            more={"restarts": restarts[name]} if restarts[name] else {},
+        )
+        for name in taking_part
+    ]
+
+
+async def _training(
+    plan: Plan, base: Cluster, system: System, runs: int, *, say: Callable[[str], None]
+) -> Record:
+    before = resources.cpu_seconds(system.pid)
+    cpu = time.process_time()
+    seen = await training.train(
+        system.wire, experiment=plan.sizes.corpus().experiment, runs=runs, limit=plan.training_limit
+    )
+    generator = time.process_time() - cpu
+    server = resources.cpu_seconds(system.pid) - before
+    rows = base.query(
+        system.database,
+        "SELECT run_uuid, count(*) FROM metrics WHERE run_uuid = ANY(%s) GROUP BY run_uuid",
+        list(seen.acknowledged),
+    )
+    lost = seen.lost_points(dict(rows))
+    record = training_record(seen, system=system.name, lost=lost)
+    record = _with(
+        record,
+        server_cores=server / seen.seconds,
+        generator_cores=generator / seen.seconds,
+        pss_mb=resources.memory(system.pid)[0] / _MEGABYTE,
+    )
+    system.settle()
+    say(
+        f"{runs:,} training runs at once, {system.name}: {seen.finished:,} finished in {seen.seconds:.0f} s, "
+        f"{seen.failed_calls:,} failed calls, {lost:,} lost points, log-batch p99 {record.p99_ms or 0:,.0f} ms"
+    )
+    return record
+
+
+def training_record(seen: training.Training, *, system: str, lost: int) -> Record:
+    """What is kept of training runs: latencies are those of log-batch as a run sees them."""
+    return Record(
+        scenario=f"training-{seen.started}",
+        concurrency=seen.started,
+        system=system,
+        rps=(seen.calls - seen.failed_calls) / seen.seconds,
+        p50_ms=(percentile(seen.batch_seconds, 0.5) or 0) * 1000,
+        p99_ms=(percentile(seen.batch_seconds, 0.99) or 0) * 1000,
+        errors=seen.failed_calls,
+        more={
+            "runs_finished": seen.finished,
+            "seconds": seen.seconds,
+            "retries": seen.retries,
+            "failures": seen.failures,
+            "points_acknowledged": sum(seen.acknowledged.values()),
+            "points_lost": lost,
+        },
+    )
+
+
+async def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], None]) -> list[Record]:
+    attacks = {
+        "slow-clients": (
+            plan.slow_clients,
+            pressure.slow_clients(system.wire, load.corpus, clients=plan.slow_clients),
+        ),
+        "large-bodies": (16, pressure.large_bodies(system.wire, load.corpus, clients=16)),
+    }
+    records = []
+    for name, (clients, attack) in attacks.items():
+        seen = await pressure.under(
+            system.wire,
+            load.corpus,
+            attack,
+            memory=lambda: resources.memory(system.pid)[0],
+            seconds=plan.pressure_seconds,
+        )
+        restarted = not system.settle()
+        records.append(_pressure_record(name, clients, system.name, seen, restarted=restarted))
+        say(
+            f"{name} × {clients}, {system.name}: others {_rate(records[-1].rps)} with p99 "
+            f"{records[-1].p99_ms or 0:,.0f} ms, {seen.probe.errors} errors; memory "
+            f"{seen.memory_before / _MEGABYTE:.0f} → {seen.memory_peak / _MEGABYTE:.0f} MB; {dict(seen.seen)}"
+        )
+    return records
+
+
+def _pressure_record(
+    name: str, clients: int, system: str, seen: pressure.Pressure, *, restarted: bool
+) -> Record:
+    return Record(
+        scenario=name,
+        concurrency=clients,
+        system=system,
+        rps=seen.probe.succeeded / seen.probe.seconds,
+        p50_ms=(percentile(seen.probe.latencies, 0.5) or 0) * 1000,
+        p99_ms=(percentile(seen.probe.latencies, 0.99) or 0) * 1000,
+        errors=seen.probe.errors,
+        more={
+            "calm_rps": seen.calm.succeeded / seen.calm.seconds,
+            "calm_p99_ms": (percentile(seen.calm.latencies, 0.99) or 0) * 1000,
+            "pss_mb_before": seen.memory_before / _MEGABYTE,
+            "pss_mb_peak": seen.memory_peak / _MEGABYTE,
+            "pss_mb_after": seen.memory_after / _MEGABYTE,
+            "clients_saw": dict(seen.seen),
+            "restarted": restarted,
+        },
+    )
+
+
+def describe(plan: Plan, base: Cluster, *, seconds: float) -> dict[str, Any]:
+    """Where, when, of what and with which settings the results are."""
+    return {
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+        "seconds": round(seconds),
+        "machine": machine(),
+        "commit": _commit(),
+        "versions": {
+            "mlflow": version("mlflow"),
+            "postgresql": base.query("postgres", "SHOW server_version")[0][0],
+            "python": platform.python_version(),
+            "uvicorn": version("uvicorn"),
+            "asyncpg": version("asyncpg"),
+            "uvloop": version("uvloop"),
+            "httptools": version("httptools"),
+        },
+        "postgresql": dict(SETTINGS)
+        | {
+            name: base.query("postgres", f"SHOW {name}")[0][0]
+            for name in ("fsync", "synchronous_commit", "full_page_writes")
+        },
+        "plan": asdict(plan),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The machine in a few words, without its name."""
+    model = platform.processor() or platform.machine()
+    memory = 0
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+    }
+
+
+def _commit() -> str:
+    found = subprocess.run(
+        ["git", "-C", str(_PROJECT), "rev-parse", "--short=10", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def _with(record: Record, **more: Any) -> Record:
+    return Record(**{**vars(record), "more": {**record.more, **more}})
+
+
+def _rate(rps: float | None) -> str:
+    return "–" if rps is None else f"{rps:,.0f}/s" if rps >= 10 else f"{rps:.1f}/s"
+
+
+def _line(scenario: Scenario, concurrency: int, made: Sequence[Record]) -> str:
+    by_name = {each.system: each for each in made}
+    cells = [
+        f"{name} {_rate(each.rps):>9} p50 {each.p50_ms or 0:8.1f} ms{f' {each.errors} errors' if each.errors else ''}"
+        for name, each in by_name.items()
+    ]
+    ours_, stock_ = by_name.get("ours"), by_name.get("stock")
+    if ours_ and stock_ and ours_.rps and stock_.rps:
+        cells.append(f"{ours_.rps / stock_.rps:.1f}×")
+    return f"{concurrency:>3} × {scenario.name:<24} " + " | ".join(cells)
+
+
+def to_stderr(line: str) -> None:
+    """Progress, beside whatever standard output is used for."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,207 @@
+"""The servers that are compared, as processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from time import perf_counter
+
+from bench import resources
+from bench.database import OWNER_ROLE, SERVER_ROLE, Cluster
+from bench.wire import Wire
+from local.postgres import free_port
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_SERVER_PYTHON = _PROJECT / ".local" / "venvs" / "server" / "bin" / "python"
+
+_PUBLIC_HOST = "mlflow.bench.example"
+_START_TIMEOUT_SECONDS = 180.0
+# A call that reads the database, that nobody has made faster.
+_PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+
+
+class SystemFailedError(RuntimeError):
+    """A server did not start or stopped serving; the message holds the end of its log."""
+
+
+@dataclass
+class System:
+    """A server process tree of ours or stock's."""
+
+    name: str
+    database: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    port: int
+    directory: Path
+    headers: Mapping[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def wire(self) -> Wire:
+        """How to reach it."""
+        return Wire("127.0.0.1", self.port, headers=self.headers)
+
+    @property
+    def pid(self) -> int:
+        """The process id at the root of the tree."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return self.directory / f"{self.name}.log"
+
+    def start(self) -> float:
+        """Start it and return the seconds until it answered its first call from the database.
+
+        Raises:
+            SystemFailedError: it ended, or did not answer within three minutes.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        began = perf_counter()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                list(self.command),
+                cwd=self.directory,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for us; we then stop the whole group.
+                start_new_session=True,
+            )
+        while not self.answers():
+            if self._process.poll() is not None or perf_counter() - began > _START_TIMEOUT_SECONDS:
+                self.stop()
+                raise SystemFailedError(
+                    f"{self.name} did not start; the end of {self.log}:\n{self._log_end()}"
+                )
+            time.sleep(0.05)
+        return perf_counter() - began
+
+    def answers(self) -> bool:
+        """Whether one call is answered with 200 within two seconds."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", _PROBE, headers=dict(self.headers))
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def settle(self, *, patience: float = 45.0) -> bool:
+        """Wait until it answers promptly again after load; if it does not, restart it and say so (False)."""
+        deadline = perf_counter() + patience
+        while not self.answers():
+            if perf_counter() > deadline:
+                self.stop()
+                self.start()
+                return False
+            time.sleep(0.2)
+        return True
+
+    def idle(self, *, patience: float = 60.0) -> float:
+        """Wait until it has come to rest; returns the cores it still uses then."""
+        deadline = perf_counter() + patience
+        while True:
+            before, began = resources.cpu_seconds(self.pid), perf_counter()
+            time.sleep(3)
+            cores = (resources.cpu_seconds(self.pid) - before) / (perf_counter() - began)
+            if cores < 0.1 or perf_counter() > deadline:
+                return cores
+
+    def stop(self) -> None:
+        """End the whole tree: politely, then not."""
+        if self._process is None:
+            return
+        members = resources.tree(self._process.pid)
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = perf_counter() + 5
+        while any(_runs(pid) for pid in members) and perf_counter() < deadline:
+            time.sleep(0.05)
+        self._process = None
+
+    def _log_end(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+
+
+def stock(cluster: Cluster, directory: Path) -> System:
+    """MLflow as `pip install mlflow` and `mlflow server --backend-store-uri …` give it.
+
+    uvloop and httptools are no dependencies of MLflow, but of this project, and uvicorn takes them when
+    it finds them; so it is told to take what it would find without us.
+    """
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", cluster.uri("stock", OWNER_ROLE)),
+        *("--port", str(port)),
+        *("--uvicorn-opts", "--loop asyncio --http h11"),
+    ]
+    return System("stock", "stock", command, _environment(directory), port, directory / "stock")
+
+
+def ours(cluster: Cluster, directory: Path, *, credentials_url: str, fast_path: bool = True) -> System:
+    """Our server with its default settings, as the container's `serve` starts it."""
+    port = free_port()
+    environment = {
+        **_environment(directory),
+        "AWS_REGION": "eu-central-1",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": credentials_url,
+        "MLFLOW_AWS_DATABASE_HOST": "127.0.0.1",
+        "MLFLOW_AWS_DATABASE_PORT": str(cluster.postgres.port),
+        "MLFLOW_AWS_DATABASE_NAME": "ours",
+        "MLFLOW_AWS_DATABASE_USER": SERVER_ROLE,
+        "MLFLOW_AWS_DATABASE_CA_FILE": cluster.ca_file,
+        "MLFLOW_AWS_ARTIFACT_ROOT": "s3://bench-artifacts/",
+        "MLFLOW_AWS_PUBLIC_URL": f"https://{_PUBLIC_HOST}",
+        "MLFLOW_AWS_BIND": "127.0.0.1",
+        "MLFLOW_AWS_PORT": str(port),
+    }
+    if not fast_path:
+        environment["MLFLOW_AWS_FAST_PATH"] = "off"
+    command = [str(_SERVER_PYTHON), "-m", "mlflow_aws_server", "serve"]
+    return System("ours", "ours", command, environment, port, directory / "ours", {"Host": _PUBLIC_HOST})
+
+
+@contextlib.contextmanager
+def serving(*systems: System) -> Iterator[None]:
+    """Stops the systems at the end, whatever happened; starting is the caller's."""
+    try:
+        yield
+    finally:
+        for each in systems:
+            each.stop()
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    # What would change a server's behaviour or hand it an identity stays behind.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "MLFLOW_", "PG", "UVICORN_", "PYTHON", "WEB_CONCURRENCY"))
+        and not any(word in name.upper() for word in ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "KEY"))
+    }
+    return {**kept, "HOME": str(directory), "PATH": f"{_PROJECT / '.venv' / 'bin'}:{kept.get('PATH', '')}"}
+
+
+def _runs(pid: int) -> bool:
+    return bool(resources.tree(pid))
