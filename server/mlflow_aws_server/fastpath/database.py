@@ -46,6 +46,12 @@ _DISCONNECTED: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
 )
+
+
+class LostRaceError(Exception):
+    """A concurrent writer got in between; the operation wrote nothing and can be tried again."""
+
+
 # The server is well, but this attempt lost.
 _LOST: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -54,11 +60,8 @@ _LOST: tuple[type[BaseException], ...] = (
     asyncpg.QueryCanceledError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
+    LostRaceError,
 )
-
-
-class LostRaceError(Exception):
-    """A concurrent writer got in between; the operation wrote nothing and can be tried again."""
 
 
 class Database:
@@ -98,7 +101,7 @@ class Database:
                 return result
             except _DISCONNECTED as error:
                 reason: BaseException = error
-            except (*_LOST, LostRaceError) as error:
+            except _LOST as error:
                 broken = connection.is_closed()
                 reason = error
             except asyncpg.PostgresError:
@@ -158,7 +161,7 @@ class Database:
             return await self._open()
         except BaseException as error:
             self._pass_on(None)
-            if isinstance(error, _DISCONNECTED) or isinstance(error, asyncpg.PostgresError):
+            if isinstance(error, (*_DISCONNECTED, asyncpg.PostgresError)):
                 raise UnavailableError(f"{type(error).__name__}: {error}") from error
             raise
 

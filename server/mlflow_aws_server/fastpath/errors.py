@@ -6,7 +6,7 @@ from __future__ import annotations
 class LeaveToStockError(Exception):
     """Stock MLflow shall answer: the request is not fully understood, or stock would refuse it.
 
-    Raised only while nothing has been written on behalf of the request.
+    Nothing has been written on behalf of the request then, or only what stock writes before it refuses.
     """
 
 
@@ -17,5 +17,5 @@ class OverloadedError(Exception):
 class UnavailableError(Exception):
     """The database cannot be reached now; the client shall come back.
 
-    Whether a write that was under way took effect is unknown, which is safe: every write here can be repeated.
+    Whether a write that was under way took effect is unknown, which is safe: each can be repeated.
     """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from mlflow_aws_server.fastpath import reading, writing
+from mlflow_aws_server.fastpath import history, reading, runs, search, writing
 from mlflow_aws_server.fastpath.database import Connection, Database, connector
 from mlflow_aws_server.fastpath.errors import LeaveToStockError, OverloadedError, UnavailableError
 from mlflow_aws_server.fastpath.schema import schema_obstacle
@@ -62,6 +62,11 @@ _HANDLERS: dict[str, tuple[str, Handler]] = {
     "runs/log-parameter": ("POST", writing.log_param),
     "runs/set-tag": ("POST", writing.set_tag),
     "runs/get": ("GET", reading.get_run),
+    "runs/create": ("POST", runs.CreateRun()),
+    "runs/update": ("POST", runs.update_run),
+    "runs/search": ("POST", search.search_runs),
+    "metrics/get-history": ("GET", history.history),
+    "metrics/get-history-bulk-interval": ("GET", history.bulk_interval),
 }
 ROUTES = {
     prefix + path: _Route(method, handler)
@@ -102,7 +107,7 @@ class FastPath:
         return self._serving
 
     async def startup(self) -> None:
-        """Connect and look at the schema. A database that cannot be reached is tried again in the background."""
+        """Connect and look at the schema; a database out of reach is tried again in the background."""
         if not self._settings.fast_path:
             _logger.info("fast path: switched off; stock MLflow serves every request")
             return

@@ -55,12 +55,12 @@ _GET_RUN = f"""
 SELECT {", ".join("r." + column for column in RUN_COLUMNS)}, {BELONGING_COLUMNS}, {LINKED}
 FROM runs r {BELONGINGS}
 WHERE r.run_uuid = $1
-"""
+"""  # noqa: S608 - only constants
 
 # These two are MLflow's own queries, so that the order of what they return is too.
 _DATASETS = """
-SELECT i.destination_id AS run_uuid, d.dataset_uuid, d.name, d.digest, d.dataset_source_type, d.dataset_source,
-       d.dataset_schema, d.dataset_profile, t.name AS tag_name, t.value AS tag_value
+SELECT i.destination_id AS run_uuid, d.dataset_uuid, d.name, d.digest, d.dataset_source_type,
+       d.dataset_source, d.dataset_schema, d.dataset_profile, t.name AS tag_name, t.value AS tag_value
 FROM inputs i
      JOIN datasets d ON i.source_id = d.dataset_uuid
      LEFT OUTER JOIN input_tags t ON t.input_uuid = i.input_uuid

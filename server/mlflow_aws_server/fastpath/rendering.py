@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from json.encoder import encode_basestring_ascii as quote
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 
 EMPTY = b"{}"
+
+# A string in JSON, all ASCII.
+quote = encode_basestring_ascii
 
 
 def number(value: float, is_nan: bool) -> str:
@@ -23,6 +26,15 @@ def number(value: float, is_nan: bool) -> str:
         return '"NaN"'
     if math.isinf(value):
         return '"Infinity"' if value > 0 else '"-Infinity"'
+    return repr(value)
+
+
+def plain_number(value: float, is_nan: bool) -> str:
+    """A double as Python's `json` writes it, with its tokens that are not JSON."""
+    if is_nan or value != value:
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
     return repr(value)
 
 

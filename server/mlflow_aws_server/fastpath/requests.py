@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+from mlflow.exceptions import MlflowException
+from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import (
     MAX_ENTITIES_PER_BATCH,
     MAX_ENTITY_KEY_LENGTH,
@@ -36,6 +38,8 @@ _MIN_INT64 = -(2**63)
 _MAX_INT32 = 2**31 - 1
 # The column is shorter than what MLflow's own rule for run ids allows.
 _RUN_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_\-]{0,31}")
+_EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,9}")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,9})")
 _METRIC_FIELDS = frozenset(
     ("key", "value", "timestamp", "step", "model_id", "dataset_name", "dataset_digest", "run_id")
 )
@@ -117,6 +121,29 @@ def single(arguments: Mapping[str, list[str]], name: str) -> str:
     return values[0]
 
 
+def optional(arguments: Mapping[str, list[str]], name: str) -> str | None:
+    """The value of an argument that may be given once."""
+    return single(arguments, name) if name in arguments else None
+
+
+def decimal(value: str, *, least: int, most: int = _MAX_INT32) -> int:
+    """A whole number in a query, written plainly."""
+    if _DECIMAL.fullmatch(value) is None or not least <= int(value) <= most:
+        raise LeaveToStockError("no plain number in range")
+    return int(value)
+
+
+def page_offset(token: str | None) -> int:
+    """The offset that a page token stands for."""
+    try:
+        offset = SearchUtils.parse_start_offset_from_page_token(token)
+    except (MlflowException, AttributeError, TypeError):
+        raise LeaveToStockError("no valid page token") from None
+    if type(offset) is not int or not 0 <= offset <= _MAX_INT64:
+        raise LeaveToStockError("no plain offset")
+    return offset
+
+
 def only(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     """Refuse fields that are not `known`."""
     if not fields.keys() <= known:
@@ -135,6 +162,13 @@ def run_id_or_uuid(fields: Mapping[str, Any]) -> str:
     if "run_uuid" in fields and type(fields["run_uuid"]) is not str:
         raise LeaveToStockError("run_uuid is no string")
     return run_id(fields.get("run_id"))
+
+
+def experiment_id(value: object) -> int:
+    """An experiment id as MLflow writes it: a decimal number in a string."""
+    if type(value) is not str or _EXPERIMENT_ID.fullmatch(value) is None or int(value) > _MAX_INT32:
+        raise LeaveToStockError("no plain experiment id")
+    return int(value)
 
 
 def text(value: object) -> str:
@@ -207,7 +241,7 @@ def log_batch(raw: bytes) -> Batch:
     """A `LogBatch`."""
     fields = body(raw)
     only(fields, _BATCH_FIELDS)
-    metrics, params, tags = _list(fields, "metrics"), _list(fields, "params"), _list(fields, "tags")
+    metrics, params, tags = listed(fields, "metrics"), listed(fields, "params"), listed(fields, "tags")
     if len(metrics) + len(params) + len(tags) > MAX_ENTITIES_PER_BATCH:
         raise LeaveToStockError("too many entities")
     return Batch(
@@ -251,11 +285,29 @@ def set_tag(raw: bytes) -> Batch:
     return Batch(run_id=run, metrics=Metrics(), params={}, tags=_tags([_pair(fields)]))
 
 
+def new_run_tags(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of a `CreateRun`: MLflow applies no rules of its own to them, only the columns' sizes."""
+    tags: dict[str, str] = {}
+    items = listed(fields, "tags")
+    for item in items:
+        if type(item) is not dict:
+            raise LeaveToStockError("a tag that is no object")
+        only(item, _PAIR_FIELDS)
+        key = text(item.get("key"))
+        if not 0 < len(key) <= MAX_ENTITY_KEY_LENGTH:
+            raise LeaveToStockError("a tag's key that does not fit its column")
+        tags[key] = tag_value(item.get("value"))
+    if len(tags) < len(items):
+        raise LeaveToStockError("a tag given twice")
+    return tags
+
+
 def _pair(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name in _PAIR_FIELDS}
 
 
-def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
+def listed(fields: Mapping[str, Any], name: str) -> list[Any]:
+    """A list, empty when it is not given."""
     value = fields.get(name, [])
     if type(value) is not list:
         raise LeaveToStockError(f"{name} is no list")

@@ -18,5 +18,6 @@ async def schema_obstacle(connection: Connection) -> str | None:
     """
     heads = sorted(row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version"))
     if len(heads) != 1 or heads[0] not in TESTED_HEADS:
-        return f"schema {', '.join(heads) or 'without a version'}, tested only with {', '.join(sorted(TESTED_HEADS))}"
+        found = ", ".join(heads) or "without a version"
+        return f"schema {found}, tested only with {', '.join(sorted(TESTED_HEADS))}"
     return None

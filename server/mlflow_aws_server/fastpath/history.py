@@ -1,0 +1,164 @@
+"""The logged points of a metric: of one run, of many, or a sample of many for a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlflow.server.handlers import MAX_RESULTS_PER_RUN, MAX_RUNS_GET_METRIC_HISTORY_BULK
+from mlflow.utils.search_utils import SearchUtils
+
+from mlflow_aws_server.fastpath import rendering, requests
+from mlflow_aws_server.fastpath.database import Connection, Database
+from mlflow_aws_server.fastpath.errors import LeaveToStockError
+from mlflow_aws_server.fastpath.rendering import number, plain_number, quote
+
+# An answer is built in memory while other calls wait; a longer history is stock's, page by page.
+_MOST_POINTS = 50_000
+
+_HISTORY = """
+SELECT value, timestamp, step, is_nan FROM metrics
+WHERE run_uuid = $1 AND key = $2
+ORDER BY timestamp, step, value OFFSET $3 LIMIT $4
+"""
+_BULK = """
+SELECT run_uuid, value, timestamp, step, is_nan FROM metrics
+WHERE key = $1 AND run_uuid = ANY($2::text[])
+ORDER BY run_uuid, timestamp, step, value LIMIT $3
+"""
+
+# MLflow's own sample of a run: the first row of each of $3 equal buckets, and always the last row,
+# in place of the last sampled one when there would be too many.
+_SAMPLE = """
+WITH bucketed AS (
+        SELECT value, timestamp, step, is_nan,
+               ntile($3) OVER (ORDER BY step, timestamp, value, is_nan) AS bucket
+        FROM metrics
+        WHERE run_uuid = $1 AND key = $2 {interval}
+    ),
+    ranked AS (
+        SELECT value, timestamp, step, is_nan,
+               row_number() OVER (PARTITION BY bucket ORDER BY step, timestamp, value, is_nan) AS first,
+               row_number() OVER (ORDER BY step DESC, timestamp DESC, value DESC, is_nan DESC) AS last
+        FROM bucketed
+    )
+SELECT value, timestamp, step, is_nan, first = 1 AS sampled FROM ranked
+WHERE first = 1 OR last = 1
+ORDER BY step, timestamp, value, is_nan
+"""
+_SAMPLE_ALL = _SAMPLE.format(interval="")
+_SAMPLE_INTERVAL = _SAMPLE.format(interval="AND step >= $4 AND step <= $5")
+
+_HISTORY_ARGUMENTS = frozenset(("run_id", "run_uuid", "metric_key", "max_results", "page_token"))
+_BULK_ARGUMENTS = frozenset(("run_id", "metric_key", "max_results"))
+_INTERVAL_ARGUMENTS = frozenset(("run_ids", "metric_key", "start_step", "end_step", "max_results"))
+_MOST_BULK_RESULTS = 25_000
+_MOST_BULK_RUNS = 100
+_ITEMS = rendering.Items(4)
+
+
+async def history(database: Database, query: bytes) -> bytes:
+    """`metrics/get-history`."""
+    arguments = requests.query(query, _HISTORY_ARGUMENTS)
+    run_id = requests.run_id(requests.single(arguments, "run_id"))
+    key = _metric_key(arguments)
+    given = requests.optional(arguments, "max_results")
+    max_results = None if given is None else requests.decimal(given, least=1)
+    offset = requests.page_offset(requests.optional(arguments, "page_token"))
+    if max_results is not None and max_results > _MOST_POINTS:
+        raise LeaveToStockError("a very long page")
+    limit = (_MOST_POINTS if max_results is None else max_results) + 1
+
+    async def read(connection: Connection) -> Any:
+        return await connection.fetch(_HISTORY, run_id, key, offset, limit)
+
+    points = await database.run(read)
+    token = None
+    if len(points) == limit:
+        if max_results is None:
+            raise LeaveToStockError("a very long history")
+        points = points[:max_results]
+        token = SearchUtils.create_page_token(offset + max_results).decode("ascii")
+    metric, name = _ITEMS.metric, quote(key)
+    shown = [
+        metric(name, number(value, is_nan), timestamp, step) for value, timestamp, step, is_nan in points
+    ]
+    return rendering.listed("metrics", shown, next_page_token=token)
+
+
+async def bulk(database: Database, query: bytes) -> bytes:
+    """`metrics/get-history-bulk`, which Flask renders: keys in order, no layout, a line break at the end."""
+    arguments = requests.query(query, _BULK_ARGUMENTS)
+    run_ids = [requests.run_id(run_id) for run_id in arguments.get("run_id", ())]
+    if not 0 < len(run_ids) <= _MOST_BULK_RUNS:
+        raise LeaveToStockError("no runs, or too many")
+    key = _metric_key(arguments)
+    given = requests.optional(arguments, "max_results")
+    limit = _MOST_BULK_RESULTS
+    if given is not None:
+        limit = min(limit, requests.decimal(given, least=1))
+
+    async def read(connection: Connection) -> Any:
+        return await connection.fetch(_BULK, key, run_ids, limit)
+
+    name = quote(key)
+    shown = [
+        f'{{"key":{name},"run_id":{quote(run_id)},"step":{step},"timestamp":{timestamp},'
+        f'"value":{plain_number(value, is_nan)}}}'
+        for run_id, value, timestamp, step, is_nan in await database.run(read)
+    ]
+    return f'{{"metrics":[{",".join(shown)}]}}\n'.encode("ascii")
+
+
+async def bulk_interval(database: Database, query: bytes) -> bytes:
+    """`metrics/get-history-bulk-interval`."""
+    arguments = requests.query(query, _INTERVAL_ARGUMENTS)
+    run_ids = [requests.run_id(run_id) for run_id in arguments.get("run_ids", ())]
+    if not 0 < len(run_ids) <= MAX_RUNS_GET_METRIC_HISTORY_BULK:
+        raise LeaveToStockError("no runs, or too many")
+    key = _metric_key(arguments)
+    given = requests.optional(arguments, "max_results")
+    most = MAX_RESULTS_PER_RUN
+    max_results = most if given is None else requests.decimal(given, least=1, most=most)
+    start, end = (_step(arguments, name) for name in ("start_step", "end_step"))
+    if (start is None) != (end is None) or (start is not None and end is not None and start > end):
+        raise LeaveToStockError("no valid interval")
+    interval = () if start is None else (start, end)
+    statement = _SAMPLE_INTERVAL if interval else _SAMPLE_ALL
+
+    async def read(connection: Connection) -> list[tuple[str, Sequence[Any]]]:
+        return [
+            (
+                run_id,
+                _sample(await connection.fetch(statement, run_id, key, max_results, *interval), max_results),
+            )
+            for run_id in run_ids
+        ]
+
+    metric, name = _ITEMS.metric_with_run_id, quote(key)
+    shown = [
+        metric(name, number(row["value"], row["is_nan"]), row["timestamp"], row["step"], quote(run_id))
+        for run_id, rows in await database.run(read)
+        for row in rows
+    ]
+    return rendering.listed("metrics", shown)
+
+
+def _sample(rows: Sequence[Any], max_results: int) -> Sequence[Any]:
+    if not rows or rows[-1]["sampled"]:
+        return rows
+    if len(rows) > max_results:
+        return [*rows[:-2], rows[-1]]
+    return rows
+
+
+def _metric_key(arguments: dict[str, list[str]]) -> str:
+    key = requests.single(arguments, "metric_key")
+    if not key or "\x00" in key:
+        raise LeaveToStockError("no plain metric key")
+    return key
+
+
+def _step(arguments: dict[str, list[str]], name: str) -> int | None:
+    given = requests.optional(arguments, name)
+    return None if given is None else requests.decimal(given, least=-(2**31))

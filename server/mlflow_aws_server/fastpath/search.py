@@ -1,0 +1,164 @@
+"""`runs/search`: MLflow's own grammar and conditions, compiled once per question, in one statement.
+
+The filter and the order are parsed and turned into SQL by MLflow's own functions, so they mean what they
+mean there. What differs is around them: a page of runs is found first and then fetched with all that belongs
+to it in the same statement, and DISTINCT, which makes PostgreSQL sort all matching runs on all columns
+before it may return the first, is left out where a run cannot match twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy
+from mlflow.entities import ViewType
+from mlflow.entities.lifecycle_stage import LifecycleStage
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
+from mlflow.store.tracking.dbmodels.models import SqlRun
+from mlflow.store.tracking.sqlalchemy_store import _get_orderby_clauses, _get_sqlalchemy_filter_clauses
+from mlflow.utils.search_utils import SearchUtils
+from sqlalchemy import orm
+from sqlalchemy.dialects.postgresql import asyncpg as postgresql
+
+from mlflow_aws_server.fastpath import reading, rendering, requests
+from mlflow_aws_server.fastpath.database import Connection, Database
+from mlflow_aws_server.fastpath.errors import LeaveToStockError
+
+_FIELDS = frozenset(("experiment_ids", "filter", "run_view_type", "max_results", "order_by", "page_token"))
+_VIEWS = {
+    "ACTIVE_ONLY": ViewType.ACTIVE_ONLY,
+    "DELETED_ONLY": ViewType.DELETED_ONLY,
+    "ALL": ViewType.ALL,
+}
+_DEFAULT_MAX_RESULTS = 1000
+# A longer page is stock's: it would keep the event loop to itself for too long.
+_MOST_RUNS = 5000
+_MOST_EXPERIMENTS = 10_000
+_LONGEST_QUESTION = 20_000
+
+_DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
+_RUN = rendering.RunRenderer(4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """SQL and its arguments; the names of arguments stand where each request's own go."""
+
+    sql: str
+    arguments: tuple[object, ...]
+
+
+class _Slot(str):
+    """The place of an argument that every request brings anew."""
+
+    __slots__ = ()
+
+
+_EXPERIMENTS, _OFFSET, _LIMIT = _Slot("experiments"), _Slot("offset"), _Slot("limit")
+
+
+async def search_runs(database: Database, raw: bytes) -> bytes:
+    """`runs/search`."""
+    fields = requests.body(raw)
+    requests.only(fields, _FIELDS)
+    experiments = [requests.experiment_id(e) for e in requests.listed(fields, "experiment_ids")]
+    view = fields.get("run_view_type", "ACTIVE_ONLY")
+    if type(view) is not str or view not in _VIEWS:
+        raise LeaveToStockError("no plain view type")
+    max_results = requests.int32(fields.get("max_results", _DEFAULT_MAX_RESULTS))
+    if not 1 <= max_results <= min(_MOST_RUNS, SEARCH_MAX_RESULTS_THRESHOLD):
+        raise LeaveToStockError("a page size that is refused, or a very long page")
+    offset = requests.page_offset(requests.text(fields.get("page_token", "")) or None)
+    filter_string = requests.text(fields.get("filter", ""))
+    order_by = tuple(requests.text(clause) for clause in requests.listed(fields, "order_by"))
+    if (
+        len(experiments) > _MOST_EXPERIMENTS
+        or len(filter_string) + sum(map(len, order_by)) > _LONGEST_QUESTION
+    ):
+        raise LeaveToStockError("a very long question")
+    if not experiments:
+        return rendering.EMPTY
+    statement = _compiled(filter_string, order_by, view, len(experiments) == 1)
+    own: dict[object, object] = {
+        _EXPERIMENTS: experiments[0] if len(experiments) == 1 else experiments,
+        _OFFSET: offset,
+        _LIMIT: max_results + 1,
+    }
+    arguments = [own[a] if isinstance(a, _Slot) else a for a in statement.arguments]
+
+    async def read(connection: Connection) -> tuple[list[Any], reading.Links]:
+        rows = await connection.fetch(statement.sql, *arguments)
+        return rows, await reading.links(connection, rows[:max_results])
+
+    rows, linked = await database.run(read)
+    token = None
+    if len(rows) > max_results:
+        rows = rows[:max_results]
+        token = SearchUtils.create_page_token(offset + max_results).decode("ascii")
+    shown = [reading.render(_RUN, row, linked, model_inputs=False) for row in rows]
+    return rendering.listed("runs", shown, next_page_token=token)
+
+
+@lru_cache(maxsize=512)
+def _compiled(filter_string: str, order_by: tuple[str, ...], view: str, one_experiment: bool) -> _Statement:
+    """The statement for a question.
+
+    Raises:
+        LeaveToStockError: MLflow refuses the question (and stock will say how).
+    """
+    page, arguments = _page(filter_string, order_by, view, one_experiment)
+    columns = ", ".join("r." + column for column in reading.RUN_COLUMNS)
+    sql = f"""
+WITH page AS MATERIALIZED (
+        SELECT q.*, row_number() OVER () AS position FROM ({page}) q
+    )
+SELECT {columns}, {reading.BELONGING_COLUMNS}, {reading.LINKED}
+FROM page r {reading.BELONGINGS}
+ORDER BY r.position
+"""  # noqa: S608 - values are arguments, never text
+    return _Statement(sql, arguments)
+
+
+def _page(
+    filter_string: str, order_by: tuple[str, ...], view: str, one_experiment: bool
+) -> tuple[str, tuple[object, ...]]:
+    # Only builds expressions: this session has no database.
+    session = orm.Session()
+    try:
+        conditions = SearchUtils.parse_search_filter(filter_string)
+        cases, order, sorting_joins = _get_orderby_clauses(list(order_by), session)
+        of_runs, of_others, of_datasets = _get_sqlalchemy_filter_clauses(conditions, session, "postgresql")
+    except (MlflowException, ValueError):
+        raise LeaveToStockError("a question that MLflow refuses") from None
+    columns = [getattr(SqlRun, column) for column in reading.RUN_COLUMNS]
+    statement = sqlalchemy.select(*columns, *cases)
+    for condition in of_others:
+        statement = statement.join(condition)
+    for condition in of_datasets:
+        statement = statement.join(condition, SqlRun.run_uuid == condition.c.destination_id)
+    for join in sorting_joins:
+        statement = statement.outerjoin(join)
+    if of_datasets:
+        # The others join on primary keys, so that only datasets can make a run match twice.
+        statement = statement.distinct()
+    experiments = sqlalchemy.bindparam("fp_experiments", 0, type_=sqlalchemy.Integer)
+    many = sqlalchemy.bindparam("fp_experiments", [0], type_=sqlalchemy.ARRAY(sqlalchemy.Integer))
+    statement = (
+        statement.where(
+            SqlRun.experiment_id == experiments
+            if one_experiment
+            else SqlRun.experiment_id == sqlalchemy.any_(many),
+            SqlRun.lifecycle_stage.in_(sorted(LifecycleStage.view_type_to_stages(_VIEWS[view]))),
+            *of_runs,
+        )
+        .order_by(*order)
+        .offset(sqlalchemy.bindparam("fp_offset", 0, type_=sqlalchemy.BigInteger))
+        .limit(sqlalchemy.bindparam("fp_limit", 0, type_=sqlalchemy.BigInteger))
+    )
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    slots = {"fp_experiments": _EXPERIMENTS, "fp_offset": _OFFSET, "fp_limit": _LIMIT}
+    values = compiled.params
+    return str(compiled), tuple(slots.get(name, values[name]) for name in compiled.positiontup or ())
