@@ -1,22 +1,94 @@
-# MLflow on AWS. `make help` lists the commands; every one installs what it needs.
+# MLflow on AWS. `make help` lists the commands; every one installs what it needs first.
 SHELL := /bin/sh
 PYTHON ?= python3
 ENV ?= dev
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Deploying is the only thing here that may see an AWS profile: everything else runs without credentials.
+# Only diff, deploy and smoke may see an AWS profile; everything else runs without any credentials.
 OFFLINE := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY \
-	-u AWS_SESSION_TOKEN -u AWS_ENDPOINT_URL -u AWS_CA_BUNDLE \
+	-u AWS_SESSION_TOKEN -u AWS_ENDPOINT_URL -u AWS_CA_BUNDLE -u AWS_ROLE_ARN \
+	-u AWS_WEB_IDENTITY_TOKEN_FILE -u AWS_CONTAINER_CREDENTIALS_FULL_URI \
+	-u AWS_CONTAINER_CREDENTIALS_RELATIVE_URI \
 	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
+PYTEST := $(OFFLINE) python -m pytest
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:  ## List these commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/[$$][$$]/, "$$", $$2); printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  make synth ENV=dev|prod   make smoke URL=https://...   make test ARGS="-k tls"\n'
 
 .PHONY: install
-install: .venv/.installed  ## Install everything into .venv, .local and node_modules (pinned, hash-checked)
+install: .venv/.installed  ## Install everything (pinned, hash-checked) into .venv, .local/venvs and node_modules
 
-.venv/.installed: install.sh requirements-dev.txt server/requirements.txt local/emulator/requirements.txt server/pyproject.toml package-lock.json
+.venv/.installed: install.sh requirements-dev.txt requirements-uv.txt server/requirements.txt \
+		local/emulator/requirements.txt server/pyproject.toml package-lock.json
 	@PYTHON="$(PYTHON)" sh install.sh
 	@touch $@
+
+.PHONY: demo
+demo: install  ## Deploy to embedded parts, prove it with the smoke client, clean up (no AWS account)
+	@$(OFFLINE) python -m local demo $(ARGS)
+
+.PHONY: up
+up: install  ## As demo, but keep it running for the browser and a notebook
+	@$(OFFLINE) python -m local up $(ARGS)
+
+.PHONY: down
+down: install  ## Stop what `make up` started and remove its state
+	@$(OFFLINE) python -m local down
+
+.PHONY: env
+env: install  ## Print the variables that connect a client to `make up`: eval "$$(make -s env)"
+	@$(OFFLINE) python -m local env
+
+.PHONY: test
+test: install  ## Run the tests (under 8 minutes on 2 cores)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: install  ## Run the tests that take minutes
+	@$(PYTEST) -m slow $(ARGS)
+
+.PHONY: check
+check: install  ## Formatting, lint, types, import layers, shell syntax
+	@ruff format --check --quiet . || { echo "check: run: make format" >&2; exit 1; }
+	@ruff check --quiet .
+	@mypy
+	@lint-imports --no-cache | tail -n 4
+	@sh -n install.sh && sh -n .ci/run
+
+.PHONY: format
+format: install  ## Format the code and fix what the linter can fix
+	@ruff format --quiet . && ruff check --quiet --fix .
+
+.PHONY: synth
+synth: install  ## Synthesize the CloudFormation templates of ENV into cdk.out (offline)
+	@$(OFFLINE) npx cdk synth --quiet -c env=$(ENV) --output cdk.out
+	@echo "templates of $(ENV): cdk.out/*.template.json"
+
+.PHONY: diff
+diff: install  ## Compare ENV with what is deployed
+	@npx cdk diff --all -c env=$(ENV)
+
+.PHONY: deploy
+deploy: install  ## Deploy ENV to your AWS account (asks before widening permissions)
+	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json
+
+.PHONY: smoke
+smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
+	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }
+	@python -m client_smoke --tracking-uri "$(URL)" $(ARGS)
+
+.PHONY: bench
+bench: install  ## Measure side by side with stock MLflow; results in bench/results
+	@$(OFFLINE) python -m bench $(ARGS)
+
+.PHONY: lock
+lock: install  ## Compile the requirement files again after a change of an .in file
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) local/emulator/requirements.in -o local/emulator/requirements.txt
+	$(COMPILE) server/requirements.in -c requirements.txt -o server/requirements.txt
+	sed -n 's/^mlflow==/mlflow==/p' requirements.in | $(COMPILE) --no-deps - >> server/requirements.txt
