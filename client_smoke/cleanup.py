@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from client_smoke.explain import explain
 from client_smoke.smoke import Smoke
 from client_smoke.verdict import PromiseBroken
 
@@ -15,31 +16,39 @@ _BATCH = 1000
 def nothing_stays_behind(smoke: Smoke) -> str:
     """Delete, by name, all that this run can have made, and look again whether it is gone.
 
-    A client can mark experiments and runs deleted, remove registered models, and delete current objects if
-    its role permits. What only the deployment can finish is listed in `smoke.remains`.
+    A client can remove registered models, mark experiments, runs and logged models deleted, and delete
+    current objects if its role permits. What only the deployment can finish is listed in `smoke.remains`.
+    One part that fails does not keep the others from being tried.
     """
-    _delete_registered_model(smoke)
-    experiment = smoke.mlflow.get_experiment_by_name(smoke.experiment_name)
-    if experiment is None:
-        return "no experiment was created"
-    objects = _delete_objects(smoke, experiment.artifact_location)
-    for run in smoke.mlflow.search_runs([experiment.experiment_id]):
-        smoke.mlflow.delete_run(run.info.run_id)
-    if experiment.lifecycle_stage == "active":
-        smoke.mlflow.delete_experiment(experiment.experiment_id)
-    _look_again(smoke, experiment.experiment_id)
-    smoke.remains.append(f"experiment {experiment.experiment_id} is marked deleted; {_GC}")
-    return f"model removed, experiment {experiment.experiment_id} and its runs marked deleted, {objects}"
+    parts: list[Callable[[Smoke], str]] = [_remove_registered_model, _remove_experiment]
+    done, failures = [], []
+    for part in parts:
+        try:
+            done.append(part(smoke))
+        except Exception as error:
+            failures.append(explain(error))
+    if failures:
+        raise PromiseBroken(
+            "; ".join(failure.seen for failure in failures), next_action=failures[0].next_action
+        )
+    return ", ".join(done)
 
 
 def what_is_kept(smoke: Smoke) -> str:
-    """What `--keep` leaves on the server, by name."""
+    """What stays on the server by name when nothing is removed."""
     return f"experiment and registered model {smoke.experiment_name}, with their artifacts"
 
 
-def _delete_registered_model(smoke: Smoke) -> None:
+def _remove_registered_model(smoke: Smoke) -> str:
+    if not _registered_model_exists(smoke):
+        return "no model was registered"
+    smoke.mlflow.delete_registered_model(smoke.model_name)
     if _registered_model_exists(smoke):
-        smoke.mlflow.delete_registered_model(smoke.model_name)
+        raise PromiseBroken(
+            f"registered model {smoke.model_name} still exists after its deletion",
+            next_action="delete it in the UI and look at the server's log",
+        )
+    return "registered model removed"
 
 
 def _registered_model_exists(smoke: Smoke) -> bool:
@@ -54,6 +63,27 @@ def _registered_model_exists(smoke: Smoke) -> bool:
     return True
 
 
+def _remove_experiment(smoke: Smoke) -> str:
+    experiment = smoke.mlflow.get_experiment_by_name(smoke.experiment_name)
+    if experiment is None:
+        return "no experiment was created"
+    identifier: str = experiment.experiment_id
+    objects = _delete_objects(smoke, experiment.artifact_location)
+    # MLflow marks an experiment's runs with it but not its logged models, and `mlflow gc` takes marked ones only.
+    for model in smoke.mlflow.search_logged_models([identifier]):
+        smoke.mlflow.delete_logged_model(model.model_id)
+    if experiment.lifecycle_stage == "active":
+        smoke.mlflow.delete_experiment(identifier)
+    stage = smoke.mlflow.get_experiment(identifier).lifecycle_stage
+    if stage != "deleted" or smoke.mlflow.search_runs([identifier]):
+        raise PromiseBroken(
+            f"experiment {identifier} is {stage} after its deletion, or has runs that are still active",
+            next_action=f"delete it by hand: mlflow experiments delete -x {identifier}",
+        )
+    smoke.remains.append(f"experiment {identifier}, marked deleted; {_GC}")
+    return f"experiment {identifier} with its runs and models marked deleted, {objects}"
+
+
 def _delete_objects(smoke: Smoke, location: str) -> str:
     from botocore.exceptions import ClientError
 
@@ -65,20 +95,17 @@ def _delete_objects(smoke: Smoke, location: str) -> str:
     prefix = prefix.rstrip("/") + "/"
     try:
         found = list(_objects(smoke, bucket, prefix))
-        refused = [
-            error
-            for start in range(0, len(found), _BATCH)
-            for error in _delete_batch(smoke, bucket, found[start : start + _BATCH])
-        ]
+        batches = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
+        refused = [error for batch in batches for error in _delete_batch(smoke, bucket, batch)]
         left = len(list(_objects(smoke, bucket, prefix)))
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        smoke.remains.append(f"artifacts under {location}: S3 answered {code} to this role; {_GC}")
+        smoke.remains.append(f"artifacts under {location} (S3 answered {code} to this role); {_GC}")
         return f"artifacts left ({code})"
     if refused:
         code = refused[0].get("Code", "an error")
-        smoke.remains.append(f"{left} objects under {location}: S3 answered {code} to this role; {_GC}")
-        return f"{left} artifacts left ({code})"
+        smoke.remains.append(f"{left} objects under {location} (S3 answered {code} to this role); {_GC}")
+        return f"{left} objects left ({code})"
     if left:
         raise PromiseBroken(
             f"{left} objects are still under {location} after S3 accepted their deletion",
@@ -86,7 +113,7 @@ def _delete_objects(smoke: Smoke, location: str) -> str:
         )
     if found:
         smoke.remains.append(
-            f"noncurrent versions of {len(found)} objects under {location}; the bucket's lifecycle rule for "
+            f"old versions of {len(found)} objects under {location}, until the bucket's lifecycle rule for "
             "noncurrent versions expires them"
         )
     return f"{len(found)} objects deleted"
@@ -104,23 +131,3 @@ def _delete_batch(smoke: Smoke, bucket: str, keys: list[str]) -> list[dict[str, 
     )
     errors: list[dict[str, Any]] = answer.get("Errors", [])
     return errors
-
-
-def _look_again(smoke: Smoke, experiment_id: str) -> None:
-    stage = smoke.mlflow.get_experiment(experiment_id).lifecycle_stage
-    if stage != "deleted":
-        raise PromiseBroken(
-            f"experiment {experiment_id} is {stage} after its deletion",
-            next_action=f"delete it by hand: mlflow experiments delete -x {experiment_id}",
-        )
-    runs = smoke.mlflow.search_runs([experiment_id])
-    if runs:
-        raise PromiseBroken(
-            f"{len(runs)} runs of experiment {experiment_id} are still active",
-            next_action=f"delete them by hand: mlflow runs delete --run-id {runs[0].info.run_id}",
-        )
-    if _registered_model_exists(smoke):
-        raise PromiseBroken(
-            f"registered model {smoke.model_name} still exists after its deletion",
-            next_action="delete it in the UI and look at the server's log",
-        )

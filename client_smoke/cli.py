@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             print(f"could not run: {error.seen}\n  next: {error.next_action}", file=sys.stderr)
         except KeyboardInterrupt:
-            print("could not run: interrupted before anything was made", file=sys.stderr)
+            print("could not run: interrupted", file=sys.stderr)
     return 2
 
 

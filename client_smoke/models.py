@@ -49,12 +49,19 @@ def model_is_registered_as_taught(smoke: Smoke) -> str:
 
 
 def model_is_registered_by_name(smoke: Smoke) -> str:
-    """Log and register a second version with MLflow 3's own call."""
+    """Log and register a second version with MLflow 3's own call, its requirements pinned by the caller."""
     import mlflow
+
+    # The first version has shown that MLflow finds them by itself, which takes many seconds.
+    requirements = [f"{name}=={smoke.versions[name]}" for name in ("mlflow", "scikit-learn", "skops")]
 
     def log(**trust: Any) -> Any:
         return mlflow.sklearn.log_model(
-            train().larger_forest, name="model", registered_model_name=smoke.model_name, **trust
+            train().larger_forest,
+            name="model",
+            registered_model_name=smoke.model_name,
+            pip_requirements=requirements,
+            **trust,
         )
 
     info, note = _log_in_run(smoke, log)

@@ -12,6 +12,9 @@ from client_smoke.smoke import Smoke, Step
 from client_smoke.verdict import CannotRun, PromiseBroken, Result, Status
 
 
+_INTERRUPTED = "interrupted"
+
+
 class Display(Protocol):
     """Shows a run while it happens."""
 
@@ -37,39 +40,70 @@ def run(
     one ends that. `on_error` sees each exception before it is put into words.
     """
     results: list[Result] = []
+    try:
+        _try_all(smoke, steps, results, display=display, on_error=on_error)
+    except KeyboardInterrupt:  # between two steps, or while one was being shown
+        tried = len(results)
+        results += [_skipped(step, _INTERRUPTED) for step in steps[tried:]]
+        results.append(_interrupted_between_steps())
+    results.append(_clean_up(smoke, cleanup, keep=keep, display=display, on_error=on_error))
+    return results
+
+
+def _try_all(
+    smoke: Smoke,
+    steps: Sequence[Step],
+    results: list[Result],
+    *,
+    display: Display,
+    on_error: Callable[[Exception], None],
+) -> None:
     kept: set[Callable[[Smoke], str]] = set()
     stopped_by = ""
     for step in steps:
         reason = stopped_by or _missing(step, steps, kept)
         if reason:
-            result = Result(step.name, step.promise, Status.SKIPPED, 0.0, observed=reason)
+            result = _skipped(step, reason)
         else:
             display.begin(step)
             result = _attempt(step, smoke, on_error)
+        results.append(result)
+        display.end(result)
         if result.status is Status.PASSED:
             kept.add(step.run)
         elif result.status is Status.COULD_NOT_RUN:
             stopped_by = "the run could not go on"
         elif result.status is Status.INTERRUPTED:
-            stopped_by = "interrupted"
-        results.append(result)
-        display.end(result)
-    results.append(_clean_up(smoke, cleanup, keep=keep, display=display, on_error=on_error))
-    return results
+            stopped_by = _INTERRUPTED
+
+
+def _skipped(step: Step, reason: str) -> Result:
+    return Result(step.name, step.promise, Status.SKIPPED, 0.0, observed=reason)
+
+
+def _interrupted_between_steps() -> Result:
+    return Result(
+        "whole_run",
+        "the run is completed",
+        Status.INTERRUPTED,
+        0.0,
+        seen="interrupted between two steps",
+        next_action="run again; what remains, if anything, is listed below",
+    )
 
 
 def _clean_up(
     smoke: Smoke, cleanup: Step, *, keep: bool, display: Display, on_error: Callable[[Exception], None]
 ) -> Result:
     if not smoke.made_something:
-        result = Result(cleanup.name, cleanup.promise, Status.SKIPPED, 0.0, observed="nothing was made")
+        result = _skipped(cleanup, "nothing was made")
     elif keep:
         result = Result(cleanup.name, cleanup.promise, Status.KEPT, 0.0, observed=what_is_kept(smoke))
     else:
         display.begin(cleanup)
         result = _attempt(cleanup, smoke, on_error)
         if result.status is not Status.PASSED:
-            smoke.remains.append(f"on {smoke.target.url}: {what_is_kept(smoke)}, or part of it")
+            smoke.remains.append(f"{what_is_kept(smoke)}, or part of it")
     display.end(result)
     return result
 

@@ -1,0 +1,111 @@
+"""A real server, a real S3 API and a real TLS front for the steps, started once."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from client_smoke.environment import bound_waits, use_bounded_aws_session
+from client_smoke.smoke import Smoke
+from client_smoke.target import Target
+from local.certificates import CertificateAuthority, ServerCertificate
+from tests.client_smoke.deployment import Front, aws_api, environment, mlflow_server, server_context
+
+TIMEOUT = 20.0
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the stand-in can be reached, and what a client of it needs in its environment."""
+
+    target: Target
+    aws_endpoint: str
+    ca: CertificateAuthority
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return environment(self.aws_endpoint, self.ca.bundle)
+
+
+@pytest.fixture(autouse=True)
+def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step whose fake is missing fails at once instead of knocking at a closed port for minutes."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"), name="Smoke Test CA")
+
+
+@pytest.fixture(scope="session")
+def certificate(authority: CertificateAuthority) -> ServerCertificate:
+    return authority.issue("localhost", name="localhost")
+
+
+@pytest.fixture(scope="session")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority, certificate: ServerCertificate
+) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
+    context = server_context(certificate.certificate, certificate.key, oldest=ssl.TLSVersion.TLSv1_3)
+    with (
+        aws_api(folder) as aws_endpoint,
+        mlflow_server(folder, aws_endpoint) as port,
+        Front(port, context) as front,
+    ):
+        yield Deployment(Target("localhost", front.port), aws_endpoint, authority)
+
+
+@pytest.fixture
+def client_environment(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make this process a client of the deployment."""
+    import boto3
+
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    for name, value in deployment.environ.items():
+        monkeypatch.setenv(name, value)
+    added: dict[str, str] = {}
+    bound_waits(added, seconds=TIMEOUT)
+    for name, value in added.items():
+        monkeypatch.setenv(name, value)
+    use_bounded_aws_session(seconds=TIMEOUT)
+    yield
+    boto3.DEFAULT_SESSION = None
+
+
+@pytest.fixture
+def smoke(deployment: Deployment, client_environment: None, tmp_path: Path) -> Smoke:
+    """A fresh run against the deployment, in this process."""
+    return Smoke(
+        target=deployment.target,
+        ca_file=str(deployment.ca.bundle),
+        timeout=TIMEOUT,
+        scratch=tmp_path,
+        versions={"mlflow": "3.17.2", "scikit-learn": "1.9.1", "skops": "0.14.0"},
+    )
+
+
+@pytest.fixture
+def offline(tmp_path: Path, authority: CertificateAuthority) -> Callable[..., Smoke]:
+    """A run whose clients are the given fakes; nothing answers at its address."""
+
+    def make(*, port: int = 1, timeout: float = 5.0, **fakes: object) -> Smoke:
+        run = Smoke(
+            target=Target("localhost", port),
+            ca_file=str(authority.bundle),
+            timeout=timeout,
+            scratch=tmp_path,
+            versions={"mlflow": "3.17.2", "skops": "0.14.0"},
+        )
+        run.__dict__.update(fakes)
+        return run
+
+    return make

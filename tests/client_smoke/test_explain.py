@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+from client_smoke.explain import explain
+from client_smoke.verdict import CannotRun, PromiseBroken
+
+
+def s3_error(code: str, operation: str = "PutObject") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_unusable_credentials_cannot_run(code: str) -> None:
+    verdict = explain(s3_error(code))
+    assert isinstance(verdict, CannotRun)
+    assert "assume the client role again" in verdict.next_action
+
+
+def test_denied_action_is_named_with_what_to_grant() -> None:
+    verdict = explain(s3_error("AccessDenied"))
+    assert isinstance(verdict, PromiseBroken)
+    assert "may not PutObject" in verdict.seen
+    assert "kms:GenerateDataKey" in verdict.next_action
+
+
+def test_aws_error_inside_an_mlflow_error_is_found() -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        try:
+            raise s3_error("ExpiredToken")
+        except ClientError as error:
+            raise MlflowException("upload failed") from error
+    except MlflowException as error:
+        assert isinstance(explain(error), CannotRun)
+
+
+def test_verdict_passes_unchanged() -> None:
+    broken = PromiseBroken("seen", next_action="next")
+    assert explain(broken) is broken
+
+
+def test_missing_credentials_cannot_run() -> None:
+    assert isinstance(explain(NoCredentialsError()), CannotRun)
+
+
+def test_unreachable_s3_breaks_the_promise() -> None:
+    verdict = explain(EndpointConnectionError(endpoint_url="https://s3.example.com"))
+    assert isinstance(verdict, PromiseBroken)
+    assert "S3 cannot be reached" in verdict.seen
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [("PERMISSION_DENIED", "an identity"), ("INTERNAL_ERROR", "server's log"), ("INVALID_STATE", "--debug")],
+)
+def test_answer_of_the_server_has_a_remedy(code: str, remedy: str) -> None:
+    from mlflow.exceptions import RestException
+
+    verdict = explain(RestException({"error_code": code, "message": "no"}))
+    assert isinstance(verdict, PromiseBroken)
+    assert remedy in verdict.next_action
+
+
+def test_fault_of_this_code_does_not_accuse_the_deployment() -> None:
+    verdict = explain(AttributeError("no such function in this MLflow"))
+    assert isinstance(verdict, CannotRun)
+    assert "the smoke client itself failed" in verdict.seen
+
+
+def test_long_message_is_one_bounded_line() -> None:
+    assert len(explain(OSError("line\n" * 1000)).seen) < 400
+    assert "\n" not in explain(OSError("line\n" * 1000)).seen

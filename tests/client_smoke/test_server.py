@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from client_smoke.server import check_compatible, server_is_healthy
+from client_smoke.smoke import Smoke
+from client_smoke.verdict import PromiseBroken
+
+Offline = Callable[..., Smoke]
+
+
+def test_real_server_is_healthy(smoke: Smoke) -> None:
+    assert server_is_healthy(smoke) == "MLflow 3.17.2 answers this client's 3.17.2, database included"
+    assert smoke.versions["server"] == "3.17.2"
+
+
+@pytest.mark.parametrize("server", ["3.0.0", "3.17.2", "3.99.1"])
+def test_server_of_the_same_major_version_fits(server: str) -> None:
+    check_compatible(server=server, client="3.17.2")
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        ("2.22.1", "the server is MLflow 2.22.1"),
+        ("4.0.0", "the server is MLflow 4.0.0, this client 3.17.2"),
+        ("<!doctype html>", "no MLflow version"),
+        ("", "no MLflow version"),
+    ],
+)
+def test_server_of_another_age_or_kind_breaks_the_promise(server: str, reason: str) -> None:
+    with pytest.raises(PromiseBroken) as broken:
+        check_compatible(server=server, client="3.17.2")
+    assert reason in broken.value.seen
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "remedy"),
+    [
+        (503, "/health answered 503", "no healthy task"),
+        (502, "/health answered 502", "no healthy task"),
+        (401, "identity", "docs/smoke.md"),
+        (302, "identity", "docs/smoke.md"),
+    ],
+)
+def test_answer_other_than_200_breaks_the_promise(
+    status: int, reason: str, remedy: str, offline: Offline
+) -> None:
+    answer = SimpleNamespace(status_code=status, text="")
+    smoke = offline(request=lambda *_: answer)
+    with pytest.raises(PromiseBroken) as broken:
+        server_is_healthy(smoke)
+    assert reason in broken.value.seen
+    assert remedy in broken.value.next_action
