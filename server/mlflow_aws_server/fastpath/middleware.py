@@ -201,6 +201,11 @@ class FastPath:
                 self._recheck.set()
             await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
             return
+        except Exception:
+            # A mistake of ours shall cost speed, not the answer.
+            _logger.exception("%s left to stock MLflow after an unexpected error", scope["path"])
+            await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
+            return
         await send(
             {
                 "type": "http.response.start",

@@ -48,14 +48,18 @@ _PAIR_FIELDS = frozenset(("key", "value"))
 
 @dataclass(slots=True)
 class Metrics:
-    """Points to log, as columns. `newest` marks, for each key, the point that wins among these."""
+    """Points to log, as columns.
+
+    `first_seen` is 0, but for the point of each key that wins among these, where it numbers the keys in
+    the order they came.
+    """
 
     keys: list[str] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     is_nan: list[bool] = field(default_factory=list)
-    newest: list[bool] = field(default_factory=list)
+    first_seen: list[int] = field(default_factory=list)
     of_models: dict[object, ModelMetric] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -195,7 +199,8 @@ def int32(value: object) -> int:
 def double(value: object) -> tuple[float, bool]:
     """A metric's value as MLflow stores it, and whether it is NaN."""
     if type(value) is float:
-        return value, False
+        # Stock sends numbers as decimal literals, which know no negative zero.
+        return value + 0.0, False
     if type(value) is int:
         return float(value), False
     if value == "NaN":
@@ -319,7 +324,7 @@ def _metrics(points: list[Any]) -> Metrics:
         raise LeaveToStockError("too many metrics")
     metrics = Metrics()
     keys, values, timestamps = metrics.keys, metrics.values, metrics.timestamps
-    steps, is_nan, newest = metrics.steps, metrics.is_nan, metrics.newest
+    steps, is_nan, first_seen = metrics.steps, metrics.is_nan, metrics.first_seen
     best: dict[str, int] = {}
     for position, point in enumerate(points):
         if type(point) is not dict:
@@ -332,9 +337,7 @@ def _metrics(points: list[Any]) -> Metrics:
         )
         if type(key) is not str or not _is_valid_name(key):
             raise LeaveToStockError("no valid metric name")
-        nan = False
-        if type(value) is not float:
-            value, nan = double(value)
+        value, nan = double(value)
         if type(timestamp) is not int or not 0 <= timestamp <= _MAX_INT64:
             raise LeaveToStockError("no plain timestamp")
         if type(step) is not int or not _MIN_INT64 <= step <= _MAX_INT64:
@@ -346,13 +349,13 @@ def _metrics(points: list[Any]) -> Metrics:
         timestamps.append(timestamp)
         steps.append(step)
         is_nan.append(nan)
-        newest.append(False)
+        first_seen.append(0)
         # MLflow's order among points of one key: step, timestamp, value; the first of equals stays.
         rival = best.get(key)
         if rival is None or (step, timestamp, value) > (steps[rival], timestamps[rival], values[rival]):
             best[key] = position
-    for position in best.values():
-        newest[position] = True
+    for number, position in enumerate(best.values(), start=1):
+        first_seen[position] = number
     return metrics
 
 

@@ -109,9 +109,10 @@ class CreateRun:
         user = requests.text(fields.get("user_id", ""))
         start_time = requests.int64(fields.get("start_time", 0))
         tags = requests.new_run_tags(fields)
-        name = _name(requests.text(fields.get("run_name", "")), tags)
-        if len(user) > _LONGEST_USER or len(name) > _LONGEST_NAME:
+        given_name = requests.text(fields.get("run_name", ""))
+        if len(user) > _LONGEST_USER or len(given_name) > _LONGEST_NAME:
             raise LeaveToStockError("a name or user that does not fit its column")
+        name = _name(given_name, tags)
         tags.setdefault(requests.RUN_NAME_TAG, name)
         run_id = uuid.uuid4().hex
 
@@ -162,7 +163,7 @@ async def update_run(database: Database, raw: bytes) -> bytes:
     requests.only(fields, _UPDATE_FIELDS)
     run_id = requests.run_id_or_uuid(fields)
     status = fields.get("status")
-    if "status" in fields and status not in _STATUSES:
+    if "status" in fields and (type(status) is not str or status not in _STATUSES):
         raise LeaveToStockError("no plain status")
     end_time = requests.int64(fields["end_time"]) if "end_time" in fields else None
     # An empty name leaves the run's name as it is.
@@ -186,6 +187,8 @@ def _name(name: str, tags: dict[str, str]) -> str:
         raise LeaveToStockError("an empty name as a tag")
     if name and tagged and name != tagged:
         raise LeaveToStockError("two names for a run")
+    if tagged and len(tagged) > _LONGEST_NAME:
+        raise LeaveToStockError("a name that does not fit its column")
     return name or tagged or _generate_random_name()
 
 

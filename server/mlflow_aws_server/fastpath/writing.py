@@ -30,23 +30,23 @@ _ACTIVE_RUN = """
 _POINTS = """,
     point AS MATERIALIZED (
         SELECT p.*, run.run_uuid
-        FROM run, unnest($2::text[], $3::float8[], $4::int8[], $5::int8[], $6::bool[], $7::bool[])
-             WITH ORDINALITY AS p (key, value, timestamp, step, is_nan, newest, position)
+        FROM run, unnest($2::text[], $3::float8[], $4::int8[], $5::int8[], $6::bool[], $7::int4[])
+             WITH ORDINALITY AS p (key, value, timestamp, step, is_nan, first_seen, position)
     ),
     stored AS (
         INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid)
         SELECT key, value, timestamp, step, is_nan, run_uuid FROM point
-        ORDER BY key, timestamp, step, value, is_nan, position
+        ORDER BY key, timestamp, step, value, position
         ON CONFLICT DO NOTHING
     ),
     latest AS (
         INSERT INTO latest_metrics AS l (key, value, timestamp, step, is_nan, run_uuid)
         SELECT p.key, p.value, p.timestamp, p.step, p.is_nan, p.run_uuid
         FROM point p LEFT JOIN latest_metrics old ON old.run_uuid = $1 AND old.key = p.key
-        WHERE p.newest
+        WHERE p.first_seen > 0
           AND (old.key IS NULL OR (p.step, p.timestamp, p.value) > (old.step, old.timestamp, old.value))
-        -- Keys that exist are locked in their order; new ones keep the order they were logged in.
-        ORDER BY CASE WHEN old.key IS NOT NULL THEN p.key END, p.position
+        -- Keys that exist are locked in their order; new ones keep the order they came in.
+        ORDER BY CASE WHEN old.key IS NOT NULL THEN p.key END, p.first_seen
         ON CONFLICT (key, run_uuid) DO UPDATE
         SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, step = EXCLUDED.step,
             is_nan = EXCLUDED.is_nan
@@ -161,7 +161,7 @@ async def _log(database: Database, batch: Batch) -> bytes:
             metrics.timestamps,
             metrics.steps,
             metrics.is_nan,
-            metrics.newest,
+            metrics.first_seen,
         )
     if metrics.of_models:
         of_models = list(metrics.of_models.values())

@@ -1,0 +1,67 @@
+"""Two databases with MLflow's schema on the session's PostgreSQL: stock MLflow's and ours."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import RdsLike
+    from tests.server.fastpath.harness import Pair
+
+
+@pytest.fixture(scope="session")
+def new_mlflow_database(rds: RdsLike) -> Callable[[], str]:
+    """Makes databases with MLflow's schema, in milliseconds: copies of one."""
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    template = rds.new_database()
+    uri = f"postgresql+psycopg2://postgres@/{template}?host={rds.postgres.socket_directory}&port={rds.port}"
+    engine = create_sqlalchemy_engine(uri)
+    _initialize_tables(engine)
+    engine.dispose()
+    SqlAlchemyStore(uri, "s3://bucket/root").engine.dispose()
+
+    def new() -> str:
+        name = f"mlflow_{secrets.token_hex(4)}"
+        rds.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The event loop that both sides run in."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def sides(
+    rds: RdsLike, new_mlflow_database: Callable[[], str], loop: asyncio.AbstractEventLoop
+) -> Iterator[Pair]:
+    """Stock MLflow and ours, for the whole session."""
+    from tests.server.fastpath.harness import Pair, make_side
+
+    socket = str(rds.postgres.socket_directory)
+    stock = make_side(new_mlflow_database(), socket=socket, port=rds.port, loop=loop, ours=False)
+    ours = make_side(new_mlflow_database(), socket=socket, port=rds.port, loop=loop, ours=True)
+    yield Pair(stock=stock, ours=ours, loop=loop)
+    assert ours.fast_path is not None
+    loop.run_until_complete(ours.fast_path.shutdown())
+    stock.store.engine.dispose()
+    ours.store.engine.dispose()
+
+
+@pytest.fixture
+def pair(sides: Pair) -> Pair:
+    """Both sides, without any runs."""
+    sides.empty()
+    return sides

@@ -1,0 +1,262 @@
+"""Stock MLflow and ours side by side: the same calls, each on a database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+from urllib.parse import urlencode
+
+import psycopg2
+from mlflow.server import handlers
+from mlflow.server.fastapi_app import app as mlflow_app
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow_aws_server.fastpath import FastPath
+from mlflow_aws_server.fastpath.database import connect
+
+Message = MutableMapping[str, Any]
+App = Callable[..., Awaitable[None]]
+
+# Every table a call of the fast path may touch, with the columns that two databases can have alike.
+TABLES = {
+    "experiments": "experiment_id, name, artifact_location, lifecycle_stage, workspace",
+    "runs": "*",
+    "metrics": "*",
+    "latest_metrics": "*",
+    "params": "*",
+    "tags": "*",
+    "logged_model_metrics": "*",
+    "inputs": "source_type, source_id, destination_type, destination_id, step",
+    "input_tags": "name, value",
+    "datasets": "experiment_id, name, digest, dataset_source_type, dataset_source",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Settings:
+    """Settings of a fast path under test; how to connect is injected beside them."""
+
+    fast_path: bool = True
+    database_user: str = "postgres"
+    database: Any = None
+    connections: Any = field(default_factory=lambda: _Share(4))
+
+
+@dataclass
+class _Share:
+    fast_path: int
+
+
+@dataclass
+class Side:
+    """One MLflow with its database."""
+
+    name: str
+    socket: str
+    port: int
+    store: SqlAlchemyStore
+    app: App
+    fast_path: FastPath | None = None
+    left_to_stock: int = 0
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        """All rows of a table, in an order of their own values."""
+        columns = TABLES[table]
+        found = self.sql(f"SELECT {columns} FROM {table}")
+        return sorted(found, key=repr)
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement."""
+        connection = psycopg2.connect(host=self.socket, port=self.port, user="postgres", dbname=self.name)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def empty(self) -> None:
+        """Forget all runs and experiments but the first."""
+        self.sql(
+            "TRUNCATE runs, metrics, latest_metrics, params, tags, logged_model_metrics, inputs, input_tags, "
+            "datasets, logged_models, logged_model_tags, logged_model_params CASCADE; "
+            "DELETE FROM experiment_tags; DELETE FROM experiments WHERE experiment_id <> 0; "
+            "UPDATE experiments SET lifecycle_stage = 'active'; "
+            "ALTER SEQUENCE experiments_experiment_id_seq RESTART"
+        )
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: str = "",
+        body: bytes = b"",
+        headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"application/json"),),
+        chunks: int = 1,
+    ) -> Answer:
+        """Send one request to this side."""
+        handlers._tracking_store = self.store
+        return await call(self.app, method, path, query=query, body=body, headers=headers, chunks=chunks)
+
+
+async def call(
+    app: App,
+    method: str,
+    path: str,
+    *,
+    query: str = "",
+    body: bytes = b"",
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"application/json"),),
+    chunks: int = 1,
+) -> Answer:
+    """Send one request to an ASGI application, its body in so many pieces."""
+    sent = [(b"host", b"localhost"), *headers]
+    if method == "POST" and not any(name == b"transfer-encoding" for name, _ in sent):
+        sent.append((b"content-length", b"%d" % len(body)))
+    size = max(1, -(-len(body) // chunks))
+    pieces = [body[i : i + size] for i in range(0, len(body), size)] or [b""]
+    incoming: list[Message] = [
+        {"type": "http.request", "body": piece, "more_body": i < len(pieces) - 1}
+        for i, piece in enumerate(pieces)
+    ]
+    outgoing: list[Message] = []
+
+    async def receive() -> Message:
+        if incoming:
+            return incoming.pop(0)
+        await asyncio.sleep(3600)
+        raise AssertionError("unreachable")
+
+    async def send(message: Message) -> None:
+        outgoing.append(message)
+
+    scope: Message = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": sent,
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 5000),
+        "state": {},
+    }
+    await app(scope, receive, send)
+    start = outgoing[0]
+    return Answer(
+        status=start["status"],
+        headers=tuple((bytes(k), bytes(v)) for k, v in start["headers"]),
+        body=b"".join(m.get("body", b"") for m in outgoing[1:]),
+    )
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Make what MLflow draws by chance (run ids, run names) the same for the same seed."""
+    drawn = random.Random(seed)
+    random.seed(seed)
+    with mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=drawn.getrandbits(128), version=4)):
+        yield
+
+
+@dataclass
+class Pair:
+    """Both sides, driven together."""
+
+    stock: Side
+    ours: Side
+    loop: asyncio.AbstractEventLoop
+    calls: int = 0
+
+    def same(self, method: str, path: str, **request: Any) -> Answer:
+        """Send one request to both sides; answers and headers must be alike to the byte."""
+        self.calls += 1
+        with repeatable(self.calls):
+            expected = self.loop.run_until_complete(self.stock.call(method, path, **request))
+        with repeatable(self.calls):
+            given = self.loop.run_until_complete(self.ours.call(method, path, **request))
+        assert (given.status, given.body) == (expected.status, expected.body), (
+            f"{method} {path} {request}\n stock: {expected.status} {expected.body!r}\n"
+            f"  ours: {given.status} {given.body!r}"
+        )
+        assert given.headers == expected.headers
+        return expected
+
+    def post(self, path: str, body: object, **request: Any) -> Answer:
+        """POST a JSON document, to /api/2.0/mlflow/."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.same("POST", f"/api/2.0/mlflow/{path}", body=raw, **request)
+
+    def get(self, path: str, arguments: object, *, prefix: str = "/api/2.0/mlflow/") -> Answer:
+        """GET with a query."""
+        return self.same("GET", prefix + path, query=urlencode(arguments, doseq=True), headers=())  # type: ignore[arg-type]
+
+    def same_tables(self) -> None:
+        """Every row of every table must be alike."""
+        for table in TABLES:
+            assert self.ours.rows(table) == self.stock.rows(table), table
+
+    def empty(self) -> None:
+        """Start from nothing."""
+        self.stock.empty()
+        self.ours.empty()
+
+    def new_run(self, **fields: object) -> str:
+        """Create a run on both sides; its id is the same on both."""
+        answer = self.post("runs/create", {"experiment_id": "0", "start_time": 1, "user_id": "u", **fields})
+        assert answer.status == 200, answer.body
+        return str(answer.json["run"]["info"]["run_id"])
+
+    def stock_served(self) -> int:
+        """How many of our side's calls went on to stock so far."""
+        return self.ours.left_to_stock
+
+
+def make_side(name: str, *, socket: str, port: int, loop: asyncio.AbstractEventLoop, ours: bool) -> Side:
+    """One MLflow on database `name`; ours with the fast path in front."""
+    store = SqlAlchemyStore(
+        f"postgresql+psycopg2://postgres@/{name}?host={socket}&port={port}", "s3://bucket/root"
+    )
+    side = Side(name=name, socket=socket, port=port, store=store, app=mlflow_app)
+    if not ours:
+        return side
+
+    async def counted(scope: Message, receive: Any, send: Any) -> None:
+        if scope["path"] != "/version":
+            side.left_to_stock += 1
+        await mlflow_app(scope, receive, send)
+
+    async def open_connection() -> Any:
+        return await connect(host=socket, port=port, user="postgres", database=name, ssl=False)
+
+    side.fast_path = FastPath(counted, Settings(), open_connection=open_connection)
+    side.app = side.fast_path
+    loop.run_until_complete(side.fast_path.startup())
+    assert side.fast_path.serving
+    return side
