@@ -88,13 +88,13 @@ def run_statements(experiment: int, *, first: int, last: int) -> list[str]:
         # Start times in an order other than that of insertion, as in a database with history.
         f" {EPOCH_MS} + (i * 7919 % {last + 1}) * 1000, {end}, '', 'active',"
         f" 's3://bench-artifacts/{experiment}/' || {_id(experiment)} || '/artifacts', {experiment}"
-        f" FROM generate_series({first}, {last}) i"
+        f" FROM generate_series({first}::bigint, {last}) i"
     ]
 
 
 def attribute_statements(experiment: int, *, first: int, last: int) -> list[str]:
     """SQL for the metrics, parameters and tags of the runs numbered `first`..`last`."""
-    runs = f"FROM generate_series({first}, {last}) i"
+    runs = f"FROM generate_series({first}::bigint, {last}) i"
     value = "(i * 31 + k * 17) % 1000 / 1000.0"
     metrics = f"{runs}, generate_series(1, {METRICS_PER_RUN}) k"
     return [

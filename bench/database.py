@@ -86,6 +86,11 @@ class Cluster:
             cursor.execute(statement, arguments)
             return list(cursor.fetchall())
 
+    def settings(self) -> dict[str, str]:
+        """The server's version and the settings that decide durability and memory."""
+        names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", *SETTINGS)
+        return {name: self.query("postgres", f"SHOW {name}")[0][0] for name in names}
+
     def _connect(self, database: str) -> Any:
         connection = psycopg2.connect(
             host=str(self.postgres.socket_directory), port=self.postgres.port, user=SUPERUSER, dbname=database

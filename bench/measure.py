@@ -41,6 +41,11 @@ class Load:
     _made: dict[tuple[str, str], NextRequest] = field(default_factory=dict)
     _numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
 
+    def begin_at(self, system: str, scenario: str, number: int) -> None:
+        """Count the calls of a scenario from `number` on, unless it has come further."""
+        key = (system, scenario)
+        self._numbers[key] = max(self._numbers[key], number)
+
     async def on_server(
         self, system: System, scenario: Scenario, *, concurrency: int, seconds: float
     ) -> Stretch:

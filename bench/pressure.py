@@ -16,10 +16,12 @@ from typing import Any
 
 from bench.corpus import Corpus
 from bench.load import Caller, Outcome, closed_loop
+from bench.records import Record, percentile
 from bench.scenarios import API, get_run, log_metric
 from bench.wire import Wire
 
 PROBE_CALLERS = 4
+_MEGABYTE = 1_000_000
 
 
 @dataclass
@@ -144,3 +146,25 @@ def large_bodies(wire: Wire, corpus: Corpus, *, clients: int, size: int = 2_000_
         return seen
 
     return attack
+
+
+def as_record(name: str, clients: int, system: str, seen: Pressure, *, restarted: bool) -> Record:
+    """What is kept of it: rate and latencies are the ordinary callers'."""
+    return Record(
+        scenario=name,
+        concurrency=clients,
+        system=system,
+        rps=seen.probe.succeeded / seen.probe.seconds,
+        p50_ms=(percentile(seen.probe.latencies, 0.5) or 0) * 1000,
+        p99_ms=(percentile(seen.probe.latencies, 0.99) or 0) * 1000,
+        errors=seen.probe.errors,
+        more={
+            "calm_rps": seen.calm.succeeded / seen.calm.seconds,
+            "calm_p99_ms": (percentile(seen.calm.latencies, 0.99) or 0) * 1000,
+            "pss_mb_before": seen.memory_before / _MEGABYTE,
+            "pss_mb_peak": seen.memory_peak / _MEGABYTE,
+            "pss_mb_after": seen.memory_after / _MEGABYTE,
+            "clients_saw": dict(seen.seen),
+            "restarted": restarted,
+        },
+    )

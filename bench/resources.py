@@ -31,7 +31,8 @@ def tree(root: int) -> list[int]:
         stat = _stat(int(entry.name))
         if stat:
             children[int(stat[1])].append(int(entry.name))
-    if not _stat(root):
+    own = _stat(root)
+    if not own or own[0] == "Z":
         return []
     found = [root]
     for each in found:
@@ -67,8 +68,7 @@ def _stat(pid: int) -> list[str]:
     except OSError:
         return []
     # The name in parentheses may hold anything; what follows starts with the state.
-    fields = text.rpartition(")")[2].split()
-    return [] if fields[0] == "Z" else fields
+    return text.rpartition(")")[2].split()
 
 
 def _rollup(pid: int) -> dict[str, int]:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from bench import pressure, resources, training
 from bench.credentials import credentials_endpoint
-from bench.database import SERVER_ROLE, SETTINGS, Cluster, Sizes, cluster
+from bench.database import SERVER_ROLE, Cluster, Sizes, cluster
+from bench.environment import describe
 from bench.floor import Database
 from bench.measure import Load, Stretch, as_record
 from bench.records import Record, percentile
@@ -108,26 +104,33 @@ async def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], 
                 with contextlib.suppress(AssertionError):
                     after = resources.memory(system.pid)[0] / _MEGABYTE
                     records.insert(0, _with(idle[name], pss_mb_after_load=after))
-        metadata = describe(plan, base, seconds=perf_counter() - began)
+        metadata = describe(plan=asdict(plan), seconds=perf_counter() - began, postgresql=base.settings())
     return records, metadata
 
 
 @contextlib.contextmanager
-def machines(plan: Plan, *, say: Callable[[str], None]) -> Iterator[tuple[Cluster, dict[str, System]]]:
+def machines(
+    plan: Plan, *, say: Callable[[str], None], shared_database: str | None = None
+) -> Iterator[tuple[Cluster, dict[str, System]]]:
     """PostgreSQL with a filled database per system, and the systems, not yet started; all of it is
-    stopped and removed at the end."""
+    stopped and removed at the end. With `shared_database`, all work on that one."""
     local = _PROJECT / ".local"
     local.mkdir(mode=0o700, exist_ok=True)
     with cluster(local) as base, credentials_endpoint() as credentials:
         began = perf_counter()
-        base.prepare(plan.systems, plan.sizes)
-        say(
-            f"PostgreSQL with {plan.sizes.small:,} + {plan.sizes.large:,} runs: {perf_counter() - began:.0f} s"
-        )
+        base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
+        runs = plan.sizes.written + plan.sizes.small + plan.sizes.large
+        say(f"PostgreSQL with {runs:,} runs: {perf_counter() - began:.0f} s")
         logs = local / "bench"
         every = {
-            "ours": ours(base, logs, credentials_url=credentials, fast_path=plan.fast_path),
-            "stock": stock(base, logs),
+            "ours": ours(
+                base,
+                logs,
+                database=shared_database or "ours",
+                credentials_url=credentials,
+                fast_path=plan.fast_path,
+            ),
+            "stock": stock(base, logs, database=shared_database or "stock"),
         }
         servers = {name: system for name, system in every.items() if name in plan.systems}
         with serving(*servers.values()):
@@ -237,7 +240,7 @@ async def _training(
         list(seen.acknowledged),
     )
     lost = seen.lost_points(dict(rows))
-    record = training_record(seen, system=system.name, lost=lost)
+    record = training.as_record(seen, system=system.name, lost=lost)
     record = _with(
         record,
         server_cores=server / seen.seconds,
@@ -246,31 +249,11 @@ async def _training(
     )
     system.settle()
     say(
-        f"{runs:,} training runs at once, {system.name}: {seen.finished:,} finished in {seen.seconds:.0f} s, "
-        f"{seen.failed_calls:,} failed calls, {lost:,} lost points, log-batch p99 {record.p99_ms or 0:,.0f} ms"
+        f"{runs:,} training runs at once, {system.name}: {seen.finished:,} finished in {seen.seconds:.0f} s,"
+        f" {seen.failed_calls:,} failed calls, {lost:,} lost points,"
+        f" log-batch p99 {record.p99_ms or 0:,.0f} ms"
     )
     return record
-
-
-def training_record(seen: training.Training, *, system: str, lost: int) -> Record:
-    """What is kept of training runs: latencies are those of log-batch as a run sees them."""
-    return Record(
-        scenario=f"training-{seen.started}",
-        concurrency=seen.started,
-        system=system,
-        rps=(seen.calls - seen.failed_calls) / seen.seconds,
-        p50_ms=(percentile(seen.batch_seconds, 0.5) or 0) * 1000,
-        p99_ms=(percentile(seen.batch_seconds, 0.99) or 0) * 1000,
-        errors=seen.failed_calls,
-        more={
-            "runs_finished": seen.finished,
-            "seconds": seen.seconds,
-            "retries": seen.retries,
-            "failures": seen.failures,
-            "points_acknowledged": sum(seen.acknowledged.values()),
-            "points_lost": lost,
-        },
-    )
 
 
 async def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], None]) -> list[Record]:
@@ -291,88 +274,13 @@ async def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[st
             seconds=plan.pressure_seconds,
         )
         restarted = not system.settle()
-        records.append(_pressure_record(name, clients, system.name, seen, restarted=restarted))
+        records.append(pressure.as_record(name, clients, system.name, seen, restarted=restarted))
         say(
             f"{name} × {clients}, {system.name}: others {_rate(records[-1].rps)} with p99 "
             f"{records[-1].p99_ms or 0:,.0f} ms, {seen.probe.errors} errors; memory "
             f"{seen.memory_before / _MEGABYTE:.0f} → {seen.memory_peak / _MEGABYTE:.0f} MB; {dict(seen.seen)}"
         )
     return records
-
-
-def _pressure_record(
-    name: str, clients: int, system: str, seen: pressure.Pressure, *, restarted: bool
-) -> Record:
-    return Record(
-        scenario=name,
-        concurrency=clients,
-        system=system,
-        rps=seen.probe.succeeded / seen.probe.seconds,
-        p50_ms=(percentile(seen.probe.latencies, 0.5) or 0) * 1000,
-        p99_ms=(percentile(seen.probe.latencies, 0.99) or 0) * 1000,
-        errors=seen.probe.errors,
-        more={
-            "calm_rps": seen.calm.succeeded / seen.calm.seconds,
-            "calm_p99_ms": (percentile(seen.calm.latencies, 0.99) or 0) * 1000,
-            "pss_mb_before": seen.memory_before / _MEGABYTE,
-            "pss_mb_peak": seen.memory_peak / _MEGABYTE,
-            "pss_mb_after": seen.memory_after / _MEGABYTE,
-            "clients_saw": dict(seen.seen),
-            "restarted": restarted,
-        },
-    )
-
-
-def describe(plan: Plan, base: Cluster, *, seconds: float) -> dict[str, Any]:
-    """Where, when, of what and with which settings the results are."""
-    return {
-        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-        "seconds": round(seconds),
-        "machine": machine(),
-        "commit": _commit(),
-        "versions": {
-            "mlflow": version("mlflow"),
-            "postgresql": base.query("postgres", "SHOW server_version")[0][0],
-            "python": platform.python_version(),
-            "uvicorn": version("uvicorn"),
-            "asyncpg": version("asyncpg"),
-            "uvloop": version("uvloop"),
-            "httptools": version("httptools"),
-        },
-        "postgresql": dict(SETTINGS)
-        | {
-            name: base.query("postgres", f"SHOW {name}")[0][0]
-            for name in ("fsync", "synchronous_commit", "full_page_writes")
-        },
-        "plan": asdict(plan),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """The machine in a few words, without its name."""
-    model = platform.processor() or platform.machine()
-    memory = 0
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory / 1e9, 1),
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-    }
-
-
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "-C", str(_PROJECT), "rev-parse", "--short=10", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "unknown"
 
 
 def _with(record: Record, **more: Any) -> Record:
@@ -386,7 +294,8 @@ def _rate(rps: float | None) -> str:
 def _line(scenario: Scenario, concurrency: int, made: Sequence[Record]) -> str:
     by_name = {each.system: each for each in made}
     cells = [
-        f"{name} {_rate(each.rps):>9} p50 {each.p50_ms or 0:8.1f} ms{f' {each.errors} errors' if each.errors else ''}"
+        f"{name} {_rate(each.rps):>9} p50 {each.p50_ms or 0:8.1f} ms"
+        + (f" {each.errors} errors" if each.errors else "")
         for name, each in by_name.items()
     ]
     ours_, stock_ = by_name.get("ours"), by_name.get("stock")

@@ -141,7 +141,7 @@ class System:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
 
 
-def stock(cluster: Cluster, directory: Path) -> System:
+def stock(cluster: Cluster, directory: Path, *, database: str = "stock") -> System:
     """MLflow as `pip install mlflow` and `mlflow server --backend-store-uri …` give it.
 
     uvloop and httptools are no dependencies of MLflow, but of this project, and uvicorn takes them when
@@ -150,14 +150,21 @@ def stock(cluster: Cluster, directory: Path) -> System:
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", cluster.uri("stock", OWNER_ROLE)),
+        *("--backend-store-uri", cluster.uri(database, OWNER_ROLE)),
         *("--port", str(port)),
         *("--uvicorn-opts", "--loop asyncio --http h11"),
     ]
-    return System("stock", "stock", command, _environment(directory), port, directory / "stock")
+    return System("stock", database, command, _environment(directory), port, directory / "stock")
 
 
-def ours(cluster: Cluster, directory: Path, *, credentials_url: str, fast_path: bool = True) -> System:
+def ours(
+    cluster: Cluster,
+    directory: Path,
+    *,
+    credentials_url: str,
+    database: str = "ours",
+    fast_path: bool = True,
+) -> System:
     """Our server with its default settings, as the container's `serve` starts it."""
     port = free_port()
     environment = {
@@ -168,7 +175,7 @@ def ours(cluster: Cluster, directory: Path, *, credentials_url: str, fast_path: 
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": credentials_url,
         "MLFLOW_AWS_DATABASE_HOST": "127.0.0.1",
         "MLFLOW_AWS_DATABASE_PORT": str(cluster.postgres.port),
-        "MLFLOW_AWS_DATABASE_NAME": "ours",
+        "MLFLOW_AWS_DATABASE_NAME": database,
         "MLFLOW_AWS_DATABASE_USER": SERVER_ROLE,
         "MLFLOW_AWS_DATABASE_CA_FILE": cluster.ca_file,
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://bench-artifacts/",
@@ -179,7 +186,7 @@ def ours(cluster: Cluster, directory: Path, *, credentials_url: str, fast_path: 
     if not fast_path:
         environment["MLFLOW_AWS_FAST_PATH"] = "off"
     command = [str(_SERVER_PYTHON), "-m", "mlflow_aws_server", "serve"]
-    return System("ours", "ours", command, environment, port, directory / "ours", {"Host": _PUBLIC_HOST})
+    return System("ours", database, command, environment, port, directory / "ours", {"Host": _PUBLIC_HOST})
 
 
 @contextlib.contextmanager

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from bench.corpus import EPOCH_MS
 from bench.load import Answer, Caller
+from bench.records import Record, percentile
 from bench.scenarios import API
 from bench.wire import Wire
 
@@ -172,8 +172,26 @@ async def points_over_api(wire: Wire, training: Training, callers: int = 8) -> d
     return found
 
 
+def as_record(seen: Training, *, system: str, lost: int) -> Record:
+    """What is kept of training runs: latencies are those of log-batch as a run sees them."""
+    return Record(
+        scenario=f"training-{seen.started}",
+        concurrency=seen.started,
+        system=system,
+        rps=(seen.calls - seen.failed_calls) / seen.seconds,
+        p50_ms=(percentile(seen.batch_seconds, 0.5) or 0) * 1000,
+        p99_ms=(percentile(seen.batch_seconds, 0.99) or 0) * 1000,
+        errors=seen.failed_calls,
+        more={
+            "runs_finished": seen.finished,
+            "seconds": seen.seconds,
+            "retries": seen.retries,
+            "failures": seen.failures,
+            "points_acknowledged": sum(seen.acknowledged.values()),
+            "points_lost": lost,
+        },
+    )
+
+
 def _json(**fields: object) -> bytes:
     return json.dumps(fields).encode()
-
-
-Finder = Callable[[list[str]], dict[str, int]]

@@ -1,0 +1,140 @@
+"""The same load on a deployed server, bounded, in an experiment of its own that is deleted afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any
+
+from bench import training
+from bench.corpus import EPOCH_MS, HISTORY_KEY, HISTORY_POINTS, Corpus
+from bench.environment import describe
+from bench.load import Caller, closed_loop
+from bench.measure import Stretch, as_record
+from bench.records import Record
+from bench.run import Plan, chosen, raise_file_limit
+from bench.scenarios import API, create_run
+from bench.wire import Wire
+
+RUNS = 200
+TRAINING_RUNS = 50
+# Not what a deployment can do, but what one may ask of it in passing.
+CONCURRENCIES = (1, 16)
+
+
+class RefusedError(RuntimeError):
+    """The deployment refused a call that the benchmark cannot do without."""
+
+
+def way_to(url: str, environ: dict[str, str]) -> Wire:
+    """The way to a deployment, with the bearer token from MLFLOW_TRACKING_TOKEN if there is one."""
+    token = environ.get("MLFLOW_TRACKING_TOKEN")
+    return Wire.to(
+        url,
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        ca_file=environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None,
+    )
+
+
+async def load_deployed(
+    url: str, plan: Plan, *, say: Callable[[str], None]
+) -> tuple[list[Record], dict[str, Any]]:
+    """Measure what needs no access to the database; server and generator are apart here, so that the
+    network is part of every latency.
+
+    Raises:
+        RefusedError: the experiment could not be created, or a run in it.
+    """
+    began = perf_counter()
+    raise_file_limit()
+    # Nobody's deployment gets 100,000 runs from us.
+    scenarios = [each for each in chosen(plan) if each.name != "search-runs-100000"]
+    wire = way_to(url, dict(os.environ))
+    caller = Caller(wire)
+    experiment = await _create_experiment(caller, wire)
+    say(f"experiment {experiment} on {wire.host}")
+    records: list[Record] = []
+    try:
+        corpus = await _fill(caller, wire, experiment)
+        for concurrency in CONCURRENCIES:
+            for scenario in scenarios:
+                requests = scenario.requests(wire, corpus)
+                outcome, _ = await closed_loop(
+                    wire,
+                    requests,
+                    first=CONCURRENCIES.index(concurrency) * 10 * RUNS,
+                    concurrency=concurrency,
+                    seconds=plan.seconds * scenario.seconds,
+                    patience=plan.patience,
+                )
+                record = as_record(
+                    scenario,
+                    concurrency=concurrency,
+                    system="deployed",
+                    stretches=[Stretch(outcome, 0.0, 0.0)],
+                    more={},
+                )
+                records.append(record)
+                say(
+                    f"{concurrency:>3} × {scenario.name:<24} {record.rps or 0:,.1f}/s, "
+                    f"p99 {record.p99_ms or 0:,.1f} ms, {record.errors} errors"
+                )
+        if plan.training_runs:
+            seen = await training.train(
+                wire, experiment=experiment, runs=TRAINING_RUNS, limit=plan.training_limit
+            )
+            lost = seen.lost_points(await training.points_over_api(wire, seen))
+            records.append(training.as_record(seen, system="deployed", lost=lost))
+    finally:
+        await asyncio.shield(_delete_experiment(caller, wire, experiment, say))
+        caller.close()
+    metadata = describe(plan=asdict(plan), seconds=perf_counter() - began, postgresql={})
+    return records, {**metadata, "host": wire.host}
+
+
+async def _create_experiment(caller: Caller, wire: Wire) -> str:
+    name = f"bench-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    made = await _ask(caller, wire.poster(f"{API}/experiments/create")(json.dumps({"name": name}).encode()))
+    return str(made["experiment_id"])
+
+
+async def _delete_experiment(caller: Caller, wire: Wire, experiment: str, say: Callable[[str], None]) -> None:
+    body = json.dumps({"experiment_id": experiment}).encode()
+    answer = await caller.call(wire.poster(f"{API}/experiments/delete")(body))
+    if answer.status == 200:
+        say(f"experiment {experiment} deleted (MLflow keeps it as deleted until its garbage collection)")
+    else:
+        say(f"experiment {experiment} could not be deleted (status {answer.status}): delete it by hand")
+
+
+async def _fill(caller: Caller, wire: Wire, experiment: str) -> Corpus:
+    partial = Corpus(experiment, [], [], [], experiment, None)
+    make = create_run(wire, partial)
+    runs = [str((await _ask(caller, make(number)))["run"]["info"]["run_id"]) for number in range(RUNS)]
+    history = [
+        {"key": HISTORY_KEY, "value": 1.0 / (1 + step), "timestamp": EPOCH_MS + step, "step": step}
+        for step in range(HISTORY_POINTS)
+    ]
+    batch = wire.poster(f"{API}/runs/log-batch")
+    for run in runs[:10]:
+        await _ask(caller, batch(json.dumps({"run_id": run, "metrics": history}).encode()))
+    return Corpus(experiment, runs, runs, runs[:10], experiment, None)
+
+
+async def _ask(caller: Caller, request: bytes) -> dict[str, Any]:
+    answer = await caller.call(request)
+    if answer.status != 200:
+        what = answer.body[:200].decode(errors="replace")
+        raise RefusedError(
+            f"the server answered {answer.status or 'nothing'} {what!r}; check the URL, and the token in "
+            "MLFLOW_TRACKING_TOKEN"
+        )
+    found = json.loads(answer.body)
+    assert isinstance(found, dict)
+    return found

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command
+from bench.records import load
+from bench.run import QUICK, Plan, chosen
+from bench.scenarios import SCENARIOS
+
+
+def test_help_says_what_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["--help"])
+    assert "loopback" in capsys.readouterr().out
+
+
+def test_an_unknown_scenario_is_refused_before_anything_is_started(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--only", "log-bath"])
+    assert "log-bath" in capsys.readouterr().err
+
+
+def test_a_report_without_results_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["report", "--results", str(tmp_path)])
+    assert "latest.json" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    assert command.main(["--quick", "--results", str(tmp_path)]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_plan_has_every_scenario_and_the_concurrencies_compared() -> None:
+    assert chosen(Plan()) == list(SCENARIOS)
+    assert set(Plan().rounds) == {1, 16, 64}
+    assert 2_000 in Plan().training_runs
+    assert (Plan().slow_clients, Plan().sizes.small, Plan().sizes.large) == (500, 5_000, 100_000)
+
+
+def test_the_quick_plan_has_every_scenario_too() -> None:
+    assert chosen(QUICK) == list(SCENARIOS)
+
+
+def test_results_that_are_kept_are_readable() -> None:
+    for name in ("latest", "growth"):
+        path = command.RESULTS / f"{name}.json"
+        if path.exists():
+            results, metadata = load(path)
+            assert results.records
+            assert {"date", "machine", "versions", "plan"} <= metadata.keys()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.deployed import RefusedError, load_deployed, way_to
+from bench.run import QUICK
+from tests.bench.conftest import TinyServer
+
+
+def test_a_deployment_is_loaded_from_the_command_line_and_left_clean(
+    tiny: TinyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-token")
+    arguments = ["--url", tiny.url, "--quick", "--seconds", "0.05", "--results", str(tmp_path)]
+    assert main([*arguments, "--only", "log-batch-1,get-run,get-history"]) == 0
+    made = json.loads((tmp_path / "deployed.json").read_text())
+    assert {(each["scenario"], each["concurrency"], each["system"], each["errors"]) for each in made} == {
+        (scenario, concurrency, "deployed", 0)
+        for scenario in ("log-batch-1", "get-run", "get-history")
+        for concurrency in (1, 16)
+    }
+    assert all(each["rps"] > 0 for each in made)
+    assert len(tiny.deleted) == 1
+    assert {body["experiment_id"] for body in tiny.calls("runs/create")} == set(tiny.deleted)
+    assert tiny.authorization == {"Bearer a-token"}
+    everything = capsys.readouterr()
+    assert "a-token" not in everything.out + everything.err + (tmp_path / "deployed.meta.json").read_text()
+
+
+def test_results_of_this_machine_are_not_overwritten_by_a_deployments(
+    tiny: TinyServer, tmp_path: Path
+) -> None:
+    main(["--url", tiny.url, "--quick", "--seconds", "0.05", "--results", str(tmp_path), "--only", "get-run"])
+    assert not (tmp_path / "latest.json").exists()
+
+
+async def test_training_runs_are_counted_through_the_api(tiny: TinyServer) -> None:
+    import dataclasses
+
+    plan = dataclasses.replace(QUICK, scenarios=(), training_runs=(1,))
+    records, _ = await load_deployed(tiny.url, plan, say=lambda _: None)
+    assert [(each.scenario, each.more["points_lost"], each.errors) for each in records] == [
+        ("training-50", 0, 0)
+    ]
+
+
+async def test_a_refused_deployment_is_told_with_its_answer(tiny: TinyServer) -> None:
+    tiny.failures = [(401, {})]
+    with pytest.raises(RefusedError, match=r"401.*MLFLOW_TRACKING_TOKEN"):
+        await load_deployed(tiny.url, QUICK, say=lambda _: None)
+
+
+def test_no_token_means_no_header() -> None:
+    assert way_to("http://127.0.0.1:1", {}).headers == {}
