@@ -21,6 +21,8 @@ RESERVED_CONNECTIONS = 15
 ROLLOUT_FACTOR = 2
 # What one server process needs at rest, and as much again for the supervising process.
 MIB_PER_WORKER = 512
+# Below, a worker could not serve two requests at once; the server refuses to start.
+CONNECTIONS_PER_WORKER = 9
 
 FARGATE_MEMORY_MIB = {
     256: (512, 1024, 2048),
@@ -85,13 +87,13 @@ class ExistingVpcConfig(Section):
         description="Zones of the subnets below, in the same order in every list."
     )
     public_subnet_ids: SubnetIds = Field(
-        description="Subnets with a route to an internet gateway, one per zone: an internet-facing load balancer."
+        description="Subnets with an internet gateway, one per zone: for an internet-facing load balancer."
     )
     private_subnet_ids: SubnetIds = Field(
-        description="Subnets with a route to a NAT, one per zone: tasks, and an internal load balancer."
+        description="Subnets with a NAT, one per zone: for tasks, and for an internal load balancer."
     )
     isolated_subnet_ids: SubnetIds = Field(
-        description="Subnets without a route to the internet, one per zone: the database."
+        description="Subnets without a route to the internet, one per zone: for the database."
     )
 
     @model_validator(mode="after")
@@ -121,7 +123,7 @@ class NetworkConfig(Section):
     )
     nat: Literal["instance", "gateway"] = Field(
         default="gateway",
-        description="How tasks reach AWS: a NAT `gateway`, or an `instance` (t4g.nano) at a tenth of its price.",
+        description="How tasks reach AWS: a NAT `gateway`, or a t4g.nano `instance` at a tenth of its price.",
     )
     nat_count: int = Field(
         default=1, ge=1, le=3, description="Number of NATs: 1 is cheap, one per zone survives losing a zone."
@@ -194,15 +196,15 @@ class DatabaseConfig(Section):
 
     engine_version: Literal["17", "18"] = Field(
         default="18",
-        description="Major version of PostgreSQL. RDS chooses and upgrades the minor one in the maintenance window.",
+        description="Major version of PostgreSQL; RDS upgrades the minor one in the maintenance window.",
     )
     instance_class: Annotated[str, AfterValidator(_instance_class)] = Field(
-        description="Instance class without `db.`, of the families t3, t4g, m… or r…; for example `t4g.micro`."
+        description="Instance class without `db.`, of the families t3, t4g, m… or r…, such as `t4g.micro`."
     )
     max_connections: int = Field(
         ge=30,
         le=5000,
-        description="Connections PostgreSQL accepts, at most 100 per GiB of the class. All tasks together must fit.",
+        description="Connections PostgreSQL accepts, at most 100 per GiB of the class; all tasks must fit.",
     )
     storage_gib: int = Field(default=20, ge=20, le=65536, description="Storage to start with, gp3, in GiB.")
     max_storage_gib: int = Field(
@@ -256,7 +258,7 @@ class DatabaseConfig(Section):
             raise refusal(
                 "max_connections",
                 self.max_connections,
-                f"is more than {self.instance_class} carries: {memory} GiB x {CONNECTIONS_PER_GIB} connections",
+                f"is more than {self.instance_class} carries: {memory} GiB x {CONNECTIONS_PER_GIB}",
                 f"use {memory * CONNECTIONS_PER_GIB} at most, or a larger instance_class",
             )
         if self.max_storage_gib < 1.1 * self.storage_gib:
@@ -316,8 +318,8 @@ class ServerConfig(Section):
         default=1, ge=1, le=64, description="Server processes in a task; each needs 512 MiB."
     )
     database_connections: int = Field(
-        ge=5,
-        description="Database connections one task may open in all. Twice the tasks' sum must fit the database.",
+        ge=CONNECTIONS_PER_WORKER,
+        description="Database connections one task may open in all; twice the sum of all tasks must fit.",
     )
     min_tasks: int = Field(ge=1, description="Tasks that always run; 2 or more survive losing a zone.")
     max_tasks: int = Field(ge=1, description="Tasks that autoscaling may run.")
@@ -359,6 +361,13 @@ class ServerConfig(Section):
                 f"is too little for workers = {self.workers}",
                 f"use {needed} or more ({MIB_PER_WORKER} per worker and once more), or fewer workers",
             )
+        if self.database_connections < CONNECTIONS_PER_WORKER * self.workers:
+            raise refusal(
+                "database_connections",
+                self.database_connections,
+                f"is too little for workers = {self.workers}",
+                f"use {CONNECTIONS_PER_WORKER * self.workers} or more, or fewer workers",
+            )
         if self.max_tasks < self.min_tasks:
             raise refusal(
                 "max_tasks",
@@ -385,7 +394,7 @@ class IngressConfig(Section):
     hosted_zone_id: str | None = Field(
         default=None,
         pattern=r"^Z[A-Z0-9]+$",
-        description="Route 53 zone that gets the host name's record, and proves its certificate if none is given.",
+        description="Route 53 zone for the host name's record, and for its certificate if none is given.",
     )
     hosted_zone_name: DomainName | None = Field(
         default=None, description="Name of that zone: the end of `domain`."
@@ -400,7 +409,7 @@ class IngressConfig(Section):
         description="Give the load balancer public addresses; otherwise only the VPC reaches it.",
     )
     allowed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1)] = Field(
-        description="Networks that may connect to port 443, each /8 or smaller. Nobody else gets a TCP connection."
+        description="Networks that may connect to port 443, each /8 or smaller; nobody else can."
     )
     deletion_protection: bool = Field(
         default=False, description="Refuse to delete the load balancer until this is false and deployed."
@@ -469,8 +478,9 @@ class EnvironmentConfig(Section):
             raise refusal(
                 "server.database_connections",
                 server.database_connections,
-                f"can overload the database: {ROLLOUT_FACTOR} x {server.max_tasks} tasks during a rollout want {demand} "
-                f"connections, and database.max_connections = {self.database.max_connections} leaves {available}",
+                f"can overload the database: a rollout of {ROLLOUT_FACTOR} x {server.max_tasks} tasks wants "
+                f"{demand} connections; database.max_connections = {self.database.max_connections} "
+                f"leaves {available}",
                 f"use {fitting} at most, fewer max_tasks, or more max_connections",
             )
         return self

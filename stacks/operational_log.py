@@ -19,7 +19,7 @@ class OperationalLog(logs.LogGroup):
             encryption_key=key,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        # The L2 wants a member of an enumeration; the schema has already refused what CloudWatch does not offer.
+        # The L2 wants a member of an enumeration; the schema has already refused what is not offered.
         group = self.node.default_child
         assert isinstance(group, logs.CfnLogGroup)  # noqa: S101
         group.retention_in_days = days

@@ -88,17 +88,16 @@ class ArtifactStore(Construct):
         self._forbid("OnlyBreakGlassDeletesVersions", "s3:DeleteObjectVersion", unless)
 
     def _forbid_other_keys(self) -> None:
-        # "IfExists": a client that names no encryption gets the bucket's own.
+        """Refuse an upload that names an encryption other than the bucket's own; most name none."""
+        algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+        customer_key = "s3:x-amz-server-side-encryption-customer-algorithm"
+        self._forbid("OnlyKms", "s3:PutObject", {"StringNotEqualsIfExists": {algorithm: "aws:kms"}})
+        self._forbid("OnlyOurKey", "s3:PutObject", {"StringNotEqualsIfExists": {key: self.key.key_arn}})
+        # KMS without a key means the account's default key, not the bucket's.
         self._forbid(
-            "OnlyKmsEncryption",
-            "s3:PutObject",
-            {"StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption": "aws:kms"}},
+            "OnlyNamedKey", "s3:PutObject", {"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}}
         )
-        self._forbid(
-            "OnlyOurKey",
-            "s3:PutObject",
-            {"ArnNotEqualsIfExists": {"s3:x-amz-server-side-encryption-aws-kms-key-id": self.key.key_arn}},
-        )
+        self._forbid("NoCustomerKey", "s3:PutObject", {"Null": {customer_key: "false"}})
 
     def _forbid(self, sid: str, action: str, conditions: dict[str, dict[str, str]]) -> None:
         self.bucket.add_to_resource_policy(

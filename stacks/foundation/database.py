@@ -9,15 +9,13 @@ from constructs import Construct
 
 from stacks.acknowledge import acknowledge
 from stacks.config import DatabaseConfig
-from stacks.operational_log import OperationalLog
-
-ISOLATED = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
-INSIGHTS = {"standard": rds.DatabaseInsightsMode.STANDARD, "advanced": rds.DatabaseInsightsMode.ADVANCED}
-# Each mode of Database Insights has one retention.
-INSIGHTS_DAYS = {
-    "standard": rds.PerformanceInsightRetention.DEFAULT,
-    "advanced": rds.PerformanceInsightRetention.MONTHS_15,
-}
+from stacks.foundation.database_settings import (
+    acknowledge_findings,
+    instance_properties,
+    keep_logs,
+    postgresql_parameters,
+)
+from stacks.foundation.read_replica import ReadReplica
 
 
 class Database(Construct):
@@ -28,6 +26,9 @@ class Database(Construct):
     """
 
     name = "mlflow"
+    # The server may change rows; only the migrator, who owns the schema, may change tables.
+    server_user = "mlflow_server"
+    migrator_user = "mlflow_migrator"
 
     def __init__(
         self, scope: Construct, construct_id: str, *, vpc: ec2.IVpc, log_key: kms.IKey, config: DatabaseConfig
@@ -52,20 +53,24 @@ class Database(Construct):
             version=rds.PostgresEngineVersion.of(config.engine_version, config.engine_version)
         )
         parameters = rds.ParameterGroup(
-            self, "Parameters", engine=engine, description="MLflow on AWS", parameters=_parameters(config)
+            self,
+            "Parameters",
+            engine=engine,
+            description="MLflow on AWS",
+            parameters=postgresql_parameters(config),
         )
-        # Named, so that its log groups can be encrypted and given an end before RDS creates them. The name
-        # also makes CloudFormation refuse to replace the database by an empty one.
-        self._identifier = f"{cdk.Stack.of(self).stack_name}-database".lower()
+        # Named, so that its log groups can exist before RDS makes its own, and so that CloudFormation cannot
+        # replace the database by an empty one.
+        identifier = f"{cdk.Stack.of(self).stack_name}-database".lower()
         self.instance = rds.DatabaseInstance(
             self,
             "Instance",
-            instance_identifier=self._identifier,
+            instance_identifier=identifier,
             engine=engine,
+            instance_type=ec2.InstanceType(config.instance_class),
             vpc=vpc,
-            vpc_subnets=ISOLATED,
             security_groups=[security_group],
-            port=config.port,
+            parameter_group=parameters,
             database_name=self.name,
             credentials=rds.Credentials.from_username("mlflow_administrator", encryption_key=self._key),
             manage_master_user_password=True,
@@ -75,43 +80,31 @@ class Database(Construct):
             preferred_backup_window=config.backup_window,
             delete_automated_backups=False,
             multi_az=config.multi_az,
-            parameter_group=parameters,
             removal_policy=cdk.RemovalPolicy.SNAPSHOT,
-            **self._properties(config),
+            **instance_properties(config, key=self._key),
         )
-        if config.monitoring_seconds:
-            acknowledge(
-                self.instance,
-                "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
-                "AmazonRDSEnhancedMonitoringRole]",
-                because="AWS keeps this policy in step with what enhanced monitoring writes, which is its logs only",
-            )
-        self._keep_logs(self.instance, self._identifier, log_key=log_key, config=config)
+        keep_logs(self.instance, identifier, log_key=log_key, config=config)
+        acknowledge_findings(self.instance, config=config)
         if not config.multi_az:
             acknowledge(
                 self.instance,
                 "AwsSolutions-RDS3",
-                because="this environment's file chose one zone (database.multi_az) for half the price; "
+                because="the environment's file chose one zone (database.multi_az) for half the price; "
                 "backups and point-in-time restore remain",
             )
         if config.read_replica:
-            self._add_read_replica(security_group, parameters, vpc=vpc, log_key=log_key, config=config)
-
-    def grant_connect(self, grantee: iam.IGrantable, *, user: str) -> None:
-        """Let the grantee sign in as this one database user, with an IAM token."""
-        self.instance.grant_connect(grantee, user)
-
-    def grant_administer(self, grantee: iam.IGrantable) -> None:
-        """Let the grantee read the administrator's password, which RDS rotates."""
-        principal = grantee.grant_principal
-        principal.add_to_principal_policy(
-            iam.PolicyStatement(
-                actions=["secretsmanager:GetSecretValue"], resources=[self.administrator_secret_arn]
+            ReadReplica(
+                self,
+                "ReadReplica",
+                source=self.instance,
+                identifier=f"{identifier}-replica",
+                vpc=vpc,
+                security_group=security_group,
+                parameters=parameters,
+                key=self._key,
+                log_key=log_key,
+                config=config,
             )
-        )
-        principal.add_to_principal_policy(
-            iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self._key.key_arn])
-        )
 
     @property
     def administrator_secret_arn(self) -> str:
@@ -119,75 +112,15 @@ class Database(Construct):
         assert self.instance.secret is not None  # noqa: S101
         return self.instance.secret.secret_arn
 
-    def _properties(self, config: DatabaseConfig) -> dict[str, object]:
-        """Return what the instance and its replica have in common."""
-        insights = config.insights != "off"
-        return {
-            "instance_type": ec2.InstanceType(config.instance_class),
-            "storage_type": rds.StorageType.GP3,
-            "max_allocated_storage": config.max_storage_gib,
-            "iam_authentication": True,
-            "publicly_accessible": False,
-            "auto_minor_version_upgrade": True,
-            "copy_tags_to_snapshot": True,
-            "deletion_protection": config.deletion_protection,
-            "preferred_maintenance_window": config.maintenance_window,
-            "ca_certificate": rds.CaCertificate.RDS_CA_RSA2048_G1,
-            "cloudwatch_logs_exports": ["postgresql", "upgrade"],
-            "monitoring_interval": cdk.Duration.seconds(config.monitoring_seconds),
-            "enable_performance_insights": insights,
-            "database_insights_mode": INSIGHTS.get(config.insights),
-            "performance_insight_encryption_key": self._key if insights else None,
-            "performance_insight_retention": INSIGHTS_DAYS.get(config.insights),
-        }
+    def grant_connect(self, grantee: iam.IGrantable, *, user: str) -> None:
+        """Let the grantee sign in as this one database user, with an IAM token."""
+        self.instance.grant_connect(grantee, user)
 
-    def _add_read_replica(
-        self,
-        security_group: ec2.ISecurityGroup,
-        parameters: rds.IParameterGroup,
-        *,
-        vpc: ec2.IVpc,
-        log_key: kms.IKey,
-        config: DatabaseConfig,
-    ) -> None:
-        identifier = f"{self._identifier}-replica"
-        replica = rds.DatabaseInstanceReadReplica(
-            self,
-            "ReadReplica",
-            instance_identifier=identifier,
-            source_database_instance=self.instance,
-            vpc=vpc,
-            vpc_subnets=ISOLATED,
-            security_groups=[security_group],
-            port=config.port,
-            storage_encryption_key=self._key,
-            parameter_group=parameters,
-            # A copy: what it holds is in the instance's snapshot.
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-            **self._properties(config),
-        )
-        self._keep_logs(replica, identifier, log_key=log_key, config=config)
-
-    def _keep_logs(
-        self, instance: Construct, identifier: str, *, log_key: kms.IKey, config: DatabaseConfig
-    ) -> None:
-        for kind in ("postgresql", "upgrade"):
-            log = OperationalLog(
-                instance,
-                f"{kind.title()}Log",
-                name=f"/aws/rds/instance/{identifier}/{kind}",
-                key=log_key,
-                days=config.log_days,
+    def grant_administer(self, role: iam.Role) -> None:
+        """Let the role read the administrator's password."""
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["secretsmanager:GetSecretValue"], resources=[self.administrator_secret_arn]
             )
-            instance.node.default_child.node.add_dependency(log)
-
-
-def _parameters(config: DatabaseConfig) -> dict[str, str]:
-    return {
-        "rds.force_ssl": "1",
-        "max_connections": str(config.max_connections),
-        "log_statement": "ddl",
-        "log_min_duration_statement": "1000",
-        # A client that died inside a transaction must not hold its locks until the end of days.
-        "idle_in_transaction_session_timeout": "60000",
-    }
+        )
+        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self._key.key_arn]))

@@ -79,7 +79,7 @@ class Network(Construct):
 def _nat_instances() -> ec2.NatInstanceProviderV2:
     return ec2.NatProvider.instance_v2(
         instance_type=ec2.InstanceType.of(ec2.InstanceClass.T4G, ec2.InstanceSize.NANO),
-        # A public parameter that AWS resolves at deployment: synthesis stays offline, the image stays patched.
+        # AWS resolves this at deployment: synthesis stays offline, the image stays patched.
         machine_image=ec2.MachineImage.latest_amazon_linux2023(cpu_type=ec2.AmazonLinuxCpuType.ARM_64),
         default_allowed_traffic=ec2.NatTrafficDirection.OUTBOUND_ONLY,
         associate_public_ip_address=True,
@@ -93,13 +93,18 @@ def _harden(nat: ec2.NatInstanceProviderV2, vpc: ec2.Vpc) -> None:
         )
     for instance in nat.gateway_instances:
         instance.instance.add_property_override("MetadataOptions", {"HttpTokens": "required"})
+        instance.instance.block_device_mappings = [
+            ec2.CfnInstance.BlockDeviceMappingProperty(
+                device_name="/dev/xvda", ebs=ec2.CfnInstance.EbsProperty(encrypted=True)
+            )
+        ]
         acknowledge(
             instance,
             "AwsSolutions-EC28",
-            because="the NAT keeps no state: a missed minute of CPU metrics costs nothing, detail costs money",
+            because="the NAT keeps no state: a missed minute of CPU metrics costs nothing",
         )
         acknowledge(
             instance,
             "AwsSolutions-EC29",
-            because="the NAT keeps no state: CloudFormation must be free to replace it by a patched image",
+            because="the NAT keeps no state: CloudFormation must be free to replace it by a patched one",
         )

@@ -1,1 +1,1 @@
-"""What is disposable: image, tasks, migration and load balancer; destroyed and redeployed without losing a run."""
+"""What is disposable: image, tasks, migration and load balancer. Deployed again, no run is lost."""

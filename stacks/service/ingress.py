@@ -12,6 +12,9 @@ from constructs import Construct
 from stacks.config import IngressConfig
 from stacks.service.tracking_server import PORT, TrackingServer
 
+# Reserved for documentation; what the files in config/ come with.
+PLACEHOLDER = "example.com"
+
 
 class Ingress(Construct):
     """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
@@ -30,7 +33,11 @@ class Ingress(Construct):
         config: IngressConfig,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.url = f"https://{config.domain}"
+        if config.domain.endswith(PLACEHOLDER):
+            cdk.Annotations.of(self).add_warning_v2(
+                "mlflow-on-aws:placeholder",
+                f"ingress.domain = {config.domain} is a placeholder; name your own before you deploy",
+            )
         self.load_balancer = elb.ApplicationLoadBalancer(
             self,
             "LoadBalancer",
@@ -44,7 +51,7 @@ class Ingress(Construct):
             security_group=_entrance(self, vpc=vpc, cidrs=config.allowed_cidrs),
             deletion_protection=config.deletion_protection,
             drop_invalid_header_fields=True,
-            desync_mitigation_mode=elb.DesyncMitigationMode.STRICTEST,
+            desync_mitigation_mode=elb.DesyncMitigationMode.DEFENSIVE,
             idle_timeout=cdk.Duration.seconds(60),
         )
         self._log_access(access_logs)

@@ -11,15 +11,11 @@ from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
 from stacks.config import ServerConfig
-from stacks.foundation.artifact_store import ArtifactStore
-from stacks.foundation.database import Database
 from stacks.operational_log import OperationalLog
 from stacks.service.cluster import Cluster
-from stacks.service.server_image import ServerImage
-from stacks.service.server_task import ServerTask
+from stacks.service.server_task import Platform, ServerTask
 
 HANDLER = Path(__file__).parent / "migration_handler" / "index.py"
-DATABASE_USER = "mlflow_migrator"
 # The longest that Lambda allows.
 TIMEOUT = cdk.Duration.minutes(15)
 
@@ -27,8 +23,8 @@ TIMEOUT = cdk.Duration.minutes(15)
 class Migration(Construct):
     """A task that brings the schema to the image's version before the service starts or changes.
 
-    It runs whenever the image or its settings change, fails the deployment if it fails, and quotes its log
-    there. Its role alone may own the schema and read the administrator's secret. A rollback runs nothing.
+    It runs whenever its task definition changes, fails the deployment if it fails, and quotes its log there.
+    Its role alone may own the schema and read the administrator's secret. A rollback runs nothing.
     """
 
     def __init__(
@@ -36,29 +32,24 @@ class Migration(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        cluster: Cluster,
-        image: ServerImage,
-        database: Database,
-        artifacts: ArtifactStore,
+        platform: Platform,
         log_key: kms.IKey,
         config: ServerConfig,
     ) -> None:
         super().__init__(scope, construct_id)
+        cluster, database = platform.cluster, platform.database
         self._task = ServerTask(
             self,
             "Task",
-            cluster=cluster,
-            image=image,
-            database=database,
-            command=["migrate"],
+            platform=platform,
+            command="migrate",
             environment={
-                "MLFLOW_AWS_DATABASE_MIGRATOR": DATABASE_USER,
+                "MLFLOW_AWS_DATABASE_MIGRATOR": database.migrator_user,
                 "MLFLOW_AWS_MASTER_SECRET_ARN": database.administrator_secret_arn,
-                "MLFLOW_AWS_ARTIFACT_ROOT": artifacts.root,
             },
             config=config,
         )
-        database.grant_connect(self._task.role, user=DATABASE_USER)
+        database.grant_connect(self._task.role, user=database.migrator_user)
         database.grant_administer(self._task.role)
         log = OperationalLog(self, "RunnerLog", key=log_key, days=config.log_days)
         runner = lambda_.Function(
@@ -107,7 +98,7 @@ class Migration(Construct):
             (["ecs:DescribeTasks", "ecs:StopTask"], [tasks], in_our_cluster),
             (
                 ["iam:PassRole"],
-                [self._task.role.role_arn, self._task.definition.execution_role.role_arn],
+                [self._task.role.role_arn, self._task.execution_role.role_arn],
                 {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
             ),
             (["logs:GetLogEvents"], [cluster.log.log_group_arn], {}),

@@ -1,6 +1,7 @@
 """The task definition that the server and the migration share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -8,8 +9,9 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.acknowledge import acknowledge
+from stacks.acknowledge import acknowledge, acknowledge_resource
 from stacks.config import ServerConfig
+from stacks.foundation.artifact_store import ArtifactStore
 from stacks.foundation.database import Database
 from stacks.service.cluster import Cluster
 from stacks.service.server_image import ServerImage
@@ -20,11 +22,20 @@ UNPRIVILEGED = "10001:10001"
 STOP_TIMEOUT = cdk.Duration.seconds(60)
 
 
-class ServerTask(Construct):
-    """The server's image without privileges: no root, no writable disk but /tmp, no secret in its environment.
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What every task stands on."""
 
-    It reaches AWS on port 443 and the database, and nothing else. Its role has no permission but what is
-    granted to `role`.
+    cluster: Cluster
+    image: ServerImage
+    database: Database
+    artifacts: ArtifactStore
+
+
+class ServerTask(Construct):
+    """The server's image without privileges: no root, no writable disk but /tmp, no secret in it.
+
+    It reaches AWS on port 443 and the database, and nothing else. Its role may do only what is granted to it.
     """
 
     container_name = "server"
@@ -34,17 +45,18 @@ class ServerTask(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        cluster: Cluster,
-        image: ServerImage,
-        database: Database,
-        command: Sequence[str],
+        platform: Platform,
+        command: str,
         environment: Mapping[str, str],
         config: ServerConfig,
         health_check: ecs.HealthCheck | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.log_stream_prefix = command[0]
+        database = platform.database
+        self.log_stream_prefix = command
         self.role = iam.Role(self, "Role", assumed_by=_tasks_of_this_account(self))
+        self.execution_role = iam.Role(self, "ExecutionRole", assumed_by=_tasks_of_this_account(self))
+        self.security_group = _security_group(self, vpc=platform.cluster.vpc, database=database)
         self.definition = ecs.FargateTaskDefinition(
             self,
             "Definition",
@@ -55,42 +67,53 @@ class ServerTask(Construct):
                 operating_system_family=ecs.OperatingSystemFamily.LINUX,
             ),
             task_role=self.role,
-            execution_role=iam.Role(self, "ExecutionRole", assumed_by=_tasks_of_this_account(self)),
+            execution_role=self.execution_role,
             volumes=[ecs.Volume(name="tmp")],
         )
-        container = self.definition.add_container(
+        self.container = self.definition.add_container(
             self.container_name,
-            image=image.container_image,
-            command=list(command),
+            image=platform.image.container_image,
+            command=[command],
             environment={
                 "AWS_REGION": cdk.Stack.of(self).region,
                 "MLFLOW_AWS_DATABASE_HOST": database.instance.instance_endpoint.hostname,
                 "MLFLOW_AWS_DATABASE_PORT": str(database.port),
                 "MLFLOW_AWS_DATABASE_NAME": database.name,
+                "MLFLOW_AWS_DATABASE_USER": database.server_user,
+                "MLFLOW_AWS_ARTIFACT_ROOT": platform.artifacts.root,
                 **environment,
             },
             user=UNPRIVILEGED,
             readonly_root_filesystem=True,
-            # Reaps what the workers leave, and hands SIGTERM to the server.
-            linux_parameters=ecs.LinuxParameters(self, "Linux", init_process_enabled=True),
+            linux_parameters=_linux(self),
             health_check=health_check,
             stop_timeout=STOP_TIMEOUT,
             logging=ecs.LogDrivers.aws_logs(
                 stream_prefix=self.log_stream_prefix,
-                log_group=cluster.log,
+                log_group=platform.cluster.log,
                 mode=ecs.AwsLogDriverMode.NON_BLOCKING,
             ),
         )
-        container.add_mount_points(
+        self.container.add_mount_points(
             ecs.MountPoint(container_path="/tmp", source_volume="tmp", read_only=False)  # noqa: S108
         )
-        self.container = container
-        self.security_group = _security_group(self, cluster=cluster, database=database)
         acknowledge(
             self.definition,
             "AwsSolutions-ECS2",
             because="the environment holds addresses and sizes; there is no secret to keep out of it",
         )
+        acknowledge_resource(
+            self.execution_role,
+            "*",
+            because="ecr:GetAuthorizationToken has no resource; what may be pulled is named in full",
+        )
+
+
+def _linux(scope: Construct) -> ecs.LinuxParameters:
+    # The init process reaps what the workers leave, and hands SIGTERM to the server.
+    linux = ecs.LinuxParameters(scope, "Linux", init_process_enabled=True)
+    linux.drop_capabilities(ecs.Capability.ALL)
+    return linux
 
 
 def _tasks_of_this_account(scope: Construct) -> iam.ServicePrincipal:
@@ -104,11 +127,11 @@ def _tasks_of_this_account(scope: Construct) -> iam.ServicePrincipal:
     )
 
 
-def _security_group(scope: Construct, *, cluster: Cluster, database: Database) -> ec2.SecurityGroup:
+def _security_group(scope: Construct, *, vpc: ec2.IVpc, database: Database) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "SecurityGroup",
-        vpc=cluster.vpc,
+        vpc=vpc,
         description="MLflow task: leaves to AWS and the database only",
         allow_all_outbound=False,
     )

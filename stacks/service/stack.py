@@ -9,6 +9,7 @@ from stacks.service.cluster import Cluster
 from stacks.service.ingress import Ingress
 from stacks.service.migration import Migration
 from stacks.service.server_image import ServerImage
+from stacks.service.server_task import Platform
 from stacks.service.tracking_server import TrackingServer
 
 
@@ -36,9 +37,9 @@ class MlflowService(cdk.Stack):
 
         image = ServerImage(self, "Image", config=config)
         cluster = Cluster(self, "Cluster", vpc=vpc, log_key=log_key, config=config)
-        parts = {"cluster": cluster, "image": image, "database": database, "artifacts": artifacts}
-        migration = Migration(self, "Migration", **parts, log_key=log_key, config=config)
-        server = TrackingServer(self, "Server", **parts, public_url=url, config=config)
+        platform = Platform(cluster=cluster, image=image, database=database, artifacts=artifacts)
+        migration = Migration(self, "Migration", platform=platform, log_key=log_key, config=config)
+        server = TrackingServer(self, "Server", platform=platform, public_url=url, config=config)
         server.start_after(migration.completed)
         ingress = Ingress(
             self,

@@ -7,22 +7,16 @@ from aws_cdk import aws_elasticloadbalancingv2 as elb
 from constructs import Construct, IDependable
 
 from stacks.config import ROLLOUT_FACTOR, ServerConfig
-from stacks.foundation.artifact_store import ArtifactStore
-from stacks.foundation.database import Database
-from stacks.service.cluster import Cluster
-from stacks.service.server_image import ServerImage
-from stacks.service.server_task import ServerTask
+from stacks.service.server_task import Platform, ServerTask
 
 PORT = 5000
-# Signs in with this role; it can change rows, not tables.
-DATABASE_USER = "mlflow_server"
 
 
 class TrackingServer(Construct):
     """MLflow that survives a task, a zone and a bad release.
 
-    A release that does not become healthy is rolled back. A database failover, a minute or two, does not make
-    ECS replace tasks. Its role may sign in as one database user and read artifacts: bytes are written by clients.
+    A release that does not become healthy is rolled back. A database failover, a minute or two, does not
+    make ECS replace tasks. Its role may sign in as one database user and read artifacts; clients write them.
     """
 
     def __init__(
@@ -30,10 +24,7 @@ class TrackingServer(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        cluster: Cluster,
-        image: ServerImage,
-        database: Database,
-        artifacts: ArtifactStore,
+        platform: Platform,
         public_url: str,
         config: ServerConfig,
     ) -> None:
@@ -42,14 +33,10 @@ class TrackingServer(Construct):
         task = ServerTask(
             self,
             "Task",
-            cluster=cluster,
-            image=image,
-            database=database,
-            command=["serve"],
+            platform=platform,
+            command="serve",
             environment={
-                "MLFLOW_AWS_DATABASE_USER": DATABASE_USER,
                 "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": str(config.database_connections),
-                "MLFLOW_AWS_ARTIFACT_ROOT": artifacts.root,
                 "MLFLOW_AWS_PUBLIC_URL": public_url,
                 "MLFLOW_AWS_WORKERS": str(config.workers),
                 "MLFLOW_AWS_FAST_PATH": "on" if config.fast_path else "off",
@@ -66,12 +53,12 @@ class TrackingServer(Construct):
             config=config,
         )
         task.container.add_port_mappings(ecs.PortMapping(container_port=PORT))
-        database.grant_connect(task.role, user=DATABASE_USER)
-        artifacts.grant_read(task.role)
+        platform.database.grant_connect(task.role, user=platform.database.server_user)
+        platform.artifacts.grant_read(task.role)
         self.service = ecs.FargateService(
             self,
             "Service",
-            cluster=cluster.cluster,
+            cluster=platform.cluster.cluster,
             task_definition=task.definition,
             security_groups=[task.security_group],
             vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
@@ -89,6 +76,8 @@ class TrackingServer(Construct):
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
             enable_ecs_managed_tags=True,
         )
+        # Its permissions and its way to the database come first: ECS counts failed starts.
+        self.service.node.add_dependency(task)
 
     def start_after(self, migration: IDependable) -> None:
         """Create or change the service only once the migration has succeeded."""
