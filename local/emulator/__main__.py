@@ -1,0 +1,181 @@
+"""The emulator's process: AWS's API, the ECS tasks that it starts, and the front door of its RDS instance.
+
+Runs in the emulator's own virtual environment: `python -m local.emulator SETTINGS.json`. The root
+credentials come as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Prints `ready` when it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+from local.emulator.address_book import AddressBook
+from local.emulator.containers import Image, Runtime
+from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
+from local.emulator.settings import EmulatorSettings
+from local.processes import Ledger
+
+LOOPBACK = "127.0.0.1"
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM, then stop the tasks in an orderly way."""
+    settings = EmulatorSettings.read(Path(arguments[0]))
+    configure(settings)
+    runtime = make_runtime(settings)
+    install(settings, runtime)
+    door = open_door(settings)
+    try:
+        asyncio.run(serve(settings, runtime))
+    finally:
+        door.close()
+    return 0
+
+
+def configure(settings: EmulatorSettings) -> None:
+    """Set what MiniStack reads from its environment when it is imported."""
+    state = Path(settings.state)
+    temporary = state / "tmp"
+    temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.update(
+        AUTH="true",
+        BIND_HOST=LOOPBACK,
+        MINISTACK_HOST=LOOPBACK,
+        GATEWAY_PORT=str(settings.port),
+        MINISTACK_REGION=settings.region,
+        MINISTACK_ACCOUNT_ID=settings.account_id,
+        STATE_DIR=str(state / "state"),
+        S3_DATA_DIR=str(state / "s3"),
+        TMPDIR=str(temporary),
+        # Neither is used here, and each would take a fixed port.
+        SFTP_ENABLED="0",
+        IOT_MTLS_ENABLED="0",
+        LAMBDA_EXECUTOR="local",
+        # A Docker engine on this machine is none of ours.
+        DOCKER_HOST=f"unix://{state}/no-docker.sock",
+        LOG_LEVEL="WARNING",
+    )
+    # What MiniStack falls back to where it looks for its own container.
+    os.environ.pop("HOSTNAME", None)
+
+
+def make_runtime(settings: EmulatorSettings) -> Runtime:
+    """The container runtime for ECS, with the one image this machine has."""
+    from local.emulator.adapters import task_settings
+    from local.postgres import free_port
+
+    return Runtime(
+        images={
+            settings.image: Image(settings.image_entrypoint, settings.image_environment),
+        },
+        directory=Path(settings.state) / "tasks",
+        logs=Path(settings.logs),
+        ledger=Ledger(Path(settings.ledger)),
+        gateway=LOOPBACK,
+        prepare=task_settings(
+            address_book=AddressBook(Path(settings.address_book)),
+            environment=dict(settings.task_environment),
+            free_port=free_port,
+        ),
+    )
+
+
+def install(settings: EmulatorSettings, runtime: Runtime) -> None:
+    """Put our parts into MiniStack."""
+    from local.emulator import adapters
+    from local.emulator.task_credentials import TaskCredentials, issue_session
+
+    adapters.refuse_anonymous_s3()
+    adapters.authorize_ecs_calls_as_documented()
+    adapters.run_functions_with(Path(settings.function_python))
+    adapters.give_tasks_their_roles(
+        TaskCredentials(issue_session), gateway=f"http://{LOOPBACK}:{settings.port}"
+    )
+    adapters.complete_db_instances(host=settings.database_host)
+    from ministack.services import ecs
+
+    ecs._docker = runtime
+
+
+def open_door(settings: EmulatorSettings) -> ThreadedFrontDoor:
+    """Listen at the database's endpoint."""
+    from local.emulator.database_login import judge
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.load_cert_chain(settings.database_certificate, settings.database_key)
+    return ThreadedFrontDoor(
+        FrontDoor(
+            host=LOOPBACK,
+            port=settings.database_port,
+            tls=tls,
+            socket=Path(settings.database_socket),
+            judge=lambda user, token: judge(
+                user,
+                token,
+                host=settings.database_host,
+                port=settings.database_port,
+                account_id=settings.account_id,
+                region=settings.region,
+            ),
+            log=lambda line: print(f"database: {line}", file=sys.stderr, flush=True),
+        )
+    )
+
+
+async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
+    """Serve the AWS API until SIGTERM or SIGINT; tasks stop before it does, for they need it to."""
+    from hypercorn.asyncio import serve as hypercorn
+    from hypercorn.config import Config
+    from ministack.app import app
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    async def stopped() -> None:
+        await stop.wait()
+        await asyncio.to_thread(runtime.close)
+
+    config = Config()
+    config.bind = [f"{LOOPBACK}:{settings.port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    announcement = asyncio.create_task(_announce(settings))
+    await hypercorn(app, config, shutdown_trigger=stopped)
+    announcement.cancel()
+
+
+async def _announce(settings: EmulatorSettings) -> None:
+    """Tell the platform, through the state directory, that the API answers and what it can make."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(LOOPBACK, settings.port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        break
+    file = Path(settings.state) / "ready.json"
+    temporary = file.with_suffix(".new")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "types": resource_types()}))
+    temporary.replace(file)
+
+
+def resource_types() -> list[str]:
+    """The CloudFormation types that MiniStack can make."""
+    from ministack.services.cloudformation import provisioners
+
+    handlers: dict[str, Any] = provisioners._RESOURCE_HANDLERS
+    return sorted(handlers)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,221 @@
+"""Where MiniStack differs from AWS in a way that matters here: one function each, with what and why.
+
+They change functions of modules in this one process; nothing installed is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from local.emulator.address_book import AddressBook
+from local.emulator.containers import HealthCheck, Settings
+from local.emulator.task_credentials import TaskCredentials
+
+
+def refuse_anonymous_s3() -> None:
+    """Unsigned S3 requests count as the account's root in MiniStack; our buckets block public access."""
+    from ministack.core import iam_evaluator
+
+    enforce = iam_evaluator.enforce
+
+    def strict(access_key_id: str, iam_action: str, service: str, *args: Any, **kwargs: Any) -> Any:
+        if service == "s3" and iam_evaluator._anonymous.get():
+            return iam_evaluator.AuthError("AccessDenied", "Access Denied")
+        return enforce(access_key_id, iam_action, service, *args, **kwargs)
+
+    iam_evaluator.enforce = strict
+
+
+def authorize_ecs_calls_as_documented() -> None:
+    """MiniStack judges every ECS call on its cluster, and does not know the condition key `ecs:cluster`.
+
+    In AWS the resource of RunTask is the task definition, that of DescribeTasks and StopTask the task.
+    """
+    from ministack.core import iam_actions
+    from ministack.core.responses import get_account_id, get_region
+
+    context_of, resource_of = iam_actions.request_tag_context, iam_actions.extract_resource_arn
+
+    def arn_of(kind: str, name: str) -> str:
+        return (
+            name
+            if name.startswith("arn:")
+            else f"arn:aws:ecs:{get_region()}:{get_account_id()}:{kind}/{name}"
+        )
+
+    def with_cluster(service: str, iam_action: str, body: bytes, params: Any) -> dict[str, Any]:
+        context: dict[str, Any] = dict(context_of(service, iam_action, body, params))
+        if service == "ecs":
+            context["ecs:cluster"] = arn_of("cluster", str(_json(body).get("cluster") or "default"))
+        return context
+
+    def documented(
+        service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any, **more: Any
+    ) -> Any:
+        request = _json(body) if service == "ecs" else {}
+        cluster = str(request.get("cluster") or "default").rsplit("/", 1)[-1]
+        if request.get("taskDefinition") and not request.get("service"):
+            return arn_of("task-definition", str(request["taskDefinition"]))
+        for task in [request.get("task"), *(request.get("tasks") or [])]:
+            if task:
+                return arn_of("task", task if task.startswith("arn:") else f"{cluster}/{task}")
+        return resource_of(service, method, path, headers, body, *rest, **more)
+
+    iam_actions.request_tag_context = with_cluster
+    iam_actions.extract_resource_arn = documented
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def run_functions_with(python: Path) -> None:
+    """AWS Lambda's Python has boto3; MiniStack runs functions with its own interpreter, which has not."""
+    from ministack.core import lambda_runtime
+
+    detect = lambda_runtime._detect_runtime_binary
+
+    def detected(runtime: str) -> tuple[str, str]:
+        binary, script = detect(runtime)
+        return (str(python), script) if runtime.startswith("python") else (binary, script)
+
+    lambda_runtime._detect_runtime_binary = detected
+
+
+def give_tasks_their_roles(credentials: TaskCredentials, *, gateway: str) -> None:
+    """MiniStack's credentials endpoint invents a role; ours serves the one in the task definition."""
+    from ministack.services import ecs, imds
+
+    register, handle = ecs._register_metadata, imds.handle_request
+
+    def registered(
+        task_arn: str, cluster_arn: str, td: Any, cdef: Any, launch_type: str, env: dict[str, str], *rest: Any
+    ) -> Any:
+        token = register(task_arn, cluster_arn, td, cdef, launch_type, env, *rest)
+        env.pop("AWS_CONTAINER_CREDENTIALS_FULL_URI", None)
+        env.pop("AWS_CONTAINER_AUTHORIZATION_TOKEN", None)
+        if td.get("taskRoleArn"):
+            path, secret = credentials.admit(
+                role_arn=td["taskRoleArn"], session_name=task_arn.rsplit("/", 1)[-1]
+            )
+            env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"{gateway}{path}"
+            env["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = secret
+        return token
+
+    async def handled(method: str, path: str, headers: Any, body: Any, query_params: Any) -> Any:
+        if path.startswith("/v2/credentials/") and method.upper() == "GET":
+            status, document = credentials.answer(path, headers)
+            return status, {"Content-Type": "application/json"}, json.dumps(document).encode()
+        return await handle(method, path, headers, body, query_params)
+
+    ecs._register_metadata = registered
+    imds.handle_request = handled
+
+
+def complete_db_instances(*, host: str) -> None:
+    """An RDS instance from CloudFormation has an address that does not resolve and no managed secret.
+
+    Its endpoint becomes the front door's host name (the port is the template's). With
+    ManageMasterUserPassword, RDS makes a secret: so do we, and `MasterUserSecret.SecretArn` resolves.
+    """
+    from ministack.services import rds, secretsmanager
+    from ministack.services.cloudformation import provisioners
+
+    handler = provisioners._RESOURCE_HANDLERS["AWS::RDS::DBInstance"]
+    create, render = handler["create"], rds._instance_xml
+
+    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
+        identifier, attributes = create(logical_id, props, stack_name)
+        instance = rds._instances[identifier]
+        instance["Endpoint"]["Address"] = host
+        attributes["Endpoint.Address"] = host
+        instance["EnabledCloudwatchLogsExports"] = list(props.get("EnableCloudwatchLogsExports") or [])
+        if str(props.get("ManageMasterUserPassword", "")).lower() == "true":
+            instance["_MasterUserPassword"] = secrets.token_urlsafe(24)
+            key = (props.get("MasterUserSecret") or {}).get("KmsKeyId", "")
+            arn, _ = secretsmanager._store_new_secret(
+                f"rds!{instance['DbiResourceId'].lower()}",
+                secret_string=json.dumps(
+                    {"username": instance["MasterUsername"], "password": instance["_MasterUserPassword"]}
+                ),
+                description=f"The secret associated with the DB instance: {instance['DBInstanceArn']}",
+                kms_key_id=key or None,
+            )
+            instance["MasterUserSecret"] = {"SecretArn": arn, "SecretStatus": "active", "KmsKeyId": key}
+            attributes["MasterUserSecret.SecretArn"] = arn
+        return identifier, attributes
+
+    def rendered(instance: dict[str, Any]) -> str:
+        secret = instance.get("MasterUserSecret")
+        fields = "".join(f"<{name}>{value}</{name}>" for name, value in (secret or {}).items() if value)
+        return render(instance) + (f"<MasterUserSecret>{fields}</MasterUserSecret>" if secret else "")
+
+    handler["create"] = created
+    rds._instance_xml = rendered
+
+
+def task_settings(
+    *, address_book: AddressBook, environment: dict[str, str], free_port: Callable[[], int]
+) -> Callable[..., Settings]:
+    """What the laptop adds to a container of ECS: an address, a port of its own, and its health check."""
+    from ministack.core.arn import parse_arn
+    from ministack.services import ec2, ecs
+
+    def prepare(labels: dict[str, str]) -> Settings:
+        arn, name = labels["com.amazonaws.ecs.task-arn"], labels["com.amazonaws.ecs.container-name"]
+        scope = parse_arn(arn)
+        task = ecs._tasks.get_scoped(scope.account_id, scope.region, arn) or {}
+        key = task.get("taskDefinitionArn", "").rsplit("/", 1)[-1]
+        definition = ecs._task_defs.get_scoped(scope.account_id, scope.region, key) or {}
+        container = next(
+            (each for each in definition.get("containerDefinitions", []) if each["name"] == name), {}
+        )
+        subnet = ec2._subnets.get_scoped(scope.account_id, scope.region, task.get("_subnet")) or {}
+        ports = [int(each["containerPort"]) for each in container.get("portMappings", [])]
+        local_port = free_port()
+        address = address_book.take(
+            IPv4Network(subnet.get("CidrBlock", "10.0.0.0/24")), ports=ports, local_port=local_port
+        )
+
+        def on_health(status: str) -> None:
+            task["healthStatus"] = status
+            for each in task.get("containers", []):
+                if each["name"] == name:
+                    each["healthStatus"] = status
+            if status == "UNHEALTHY" and container.get("essential", True):
+                _stop_unhealthy(arn, account_id=scope.account_id, region=scope.region)
+
+        return Settings(
+            environment={**environment, "MLFLOW_AWS_BIND": "127.0.0.1", "MLFLOW_AWS_PORT": str(local_port)},
+            stop_seconds=float(container.get("stopTimeout") or 30),
+            health_check=HealthCheck.of(container.get("healthCheck")),
+            address=address,
+            on_health=on_health,
+            on_exit=lambda: address_book.give_back(address),
+        )
+
+    return prepare
+
+
+def _stop_unhealthy(task_arn: str, *, account_id: str, region: str) -> None:
+    """MiniStack runs no container health checks, so nothing there stops a task that fails its own."""
+    from ministack.core.responses import request_scope
+    from ministack.services import ecs
+
+    with request_scope(account_id, region):
+        task = ecs._tasks.get(task_arn)
+        if task is None:
+            return
+        ecs._mark_task_stopped(
+            task_arn, task, "Task failed container health checks", "EssentialContainerExited", exit_code=None
+        )
+        ecs._cleanup_task_resources(task, ecs._get_docker())

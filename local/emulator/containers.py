@@ -1,0 +1,377 @@
+"""A container runtime whose containers are processes: what the emulated ECS uses in place of Docker.
+
+It has the shape of the Docker client as far as the emulator's ECS uses it. ECS itself still decides what
+runs: command, environment, overrides, secrets and role come from the deployed task definition.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from local.processes import Ledger
+
+# Docker's own default, where a task definition names none.
+DEFAULT_STOP_SECONDS = 30.0
+_TAIL_SECONDS = 0.1
+# The memory of past containers: enough to ask for an exit code, not a leak.
+_REMEMBERED = 100
+
+
+class ImageNotFound(Exception):
+    """No image of this name is on this machine."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What `docker build` would have packed: the entry point, and the environment baked into the image."""
+
+    entrypoint: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """A container's health check, in seconds, as its task definition states it."""
+
+    command: tuple[str, ...]
+    interval: float = 30.0
+    timeout: float = 5.0
+    retries: int = 3
+    start_period: float = 0.0
+
+    @classmethod
+    def of(cls, definition: Mapping[str, object] | None) -> HealthCheck | None:
+        """Read `healthCheck` of a container definition; None if there is none, or it is `NONE`."""
+        if not definition:
+            return None
+        command = [str(part) for part in _sequence(definition.get("command"))]
+        if not command or command[0] == "NONE":
+            return None
+        if command[0] == "CMD-SHELL":
+            command = ["CMD", "/bin/sh", "-c", *command[1:]]
+        return cls(
+            command=tuple(command[1:] if command[0] == "CMD" else command),
+            interval=_number(definition.get("interval"), 30),
+            timeout=_number(definition.get("timeout"), 5),
+            retries=int(_number(definition.get("retries"), 3)),
+            start_period=_number(definition.get("startPeriod"), 0),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a container gets beyond its definition.
+
+    `environment` wins over the definition's: it holds what a laptop must do differently. `on_health` hears
+    `HEALTHY` and `UNHEALTHY`. `on_exit` is called once, when the process is gone.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_seconds: float = DEFAULT_STOP_SECONDS
+    health_check: HealthCheck | None = None
+    address: str = "127.0.0.1"
+    on_health: Callable[[str], None] = lambda _status: None
+    on_exit: Callable[[], None] = lambda: None
+
+
+class Container:
+    """One process, with the attributes and methods of docker-py's container."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        labels: Mapping[str, str],
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        settings: Settings,
+        home: Path,
+        log: Path,
+        ledger: Ledger,
+    ) -> None:
+        self.id = secrets.token_hex(32)
+        self.name = name
+        self.labels = dict(labels)
+        self.health = "UNKNOWN"
+        self.environment = dict(environment)
+        self._settings = settings
+        self._home = home
+        self._log = log
+        self._ledger = ledger
+        self._ended = threading.Event()
+        self._stopping = threading.Lock()
+        self._exit_code: int | None = None
+        self.process = self._start(argv)
+        threading.Thread(target=self._watch, daemon=True, name=f"container-{name}").start()
+        if settings.health_check is not None:
+            threading.Thread(
+                target=self._check_health,
+                args=(settings.health_check,),
+                daemon=True,
+                name=f"health-{name}",
+            ).start()
+
+    @property
+    def status(self) -> str:
+        """`running` or `exited`."""
+        return "exited" if self._ended.is_set() else "running"
+
+    @property
+    def attrs(self) -> dict[str, object]:
+        """The part of `docker inspect` that ECS reads: the address it registers with the target group."""
+        return {"NetworkSettings": {"Networks": {"task": {"IPAddress": self._settings.address}}}}
+
+    def reload(self) -> None:
+        """Nothing is cached."""
+
+    def wait(self, timeout: float | None = None) -> dict[str, int]:
+        """Wait for the end; `StatusCode` is the exit code, 128 + n for a process ended by signal n."""
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"container {self.name} still runs after {timeout} seconds")
+        assert self._exit_code is not None  # noqa: S101 - set before the event
+        return {"StatusCode": self._exit_code}
+
+    def stop(self, timeout: float | None = None) -> None:  # noqa: ARG002 - the task definition decides
+        """SIGTERM to the first process; after the definition's stop timeout, SIGKILL to all of them."""
+        with self._stopping:
+            if self._ended.is_set():
+                return
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+            if not self._ended.wait(self._settings.stop_seconds):
+                self._kill_group()
+            self._ended.wait(10)
+
+    def remove(self, *, v: bool = False, force: bool = False) -> None:  # noqa: ARG002 - docker-py's signature
+        """Forget the container; with `force`, kill it first."""
+        if force and not self._ended.is_set():
+            self._kill_group()
+            self._ended.wait(10)
+
+    def logs(
+        self,
+        *,
+        stream: bool = False,
+        follow: bool = False,
+        tail: int | str = "all",
+        stdout: bool = True,  # noqa: ARG002
+        stderr: bool = True,  # noqa: ARG002
+    ) -> bytes | Iterator[bytes]:
+        """What the process wrote, whole lines; with `stream` and `follow`, as it comes until it ends."""
+        if stream:
+            return self._follow() if follow else iter(self._log.read_bytes().splitlines(keepends=True))
+        lines = self._log.read_bytes().splitlines(keepends=True)
+        return b"".join(lines if tail == "all" else lines[-int(tail) :])
+
+    def _start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                env=self.environment,
+                cwd=self._home,
+                # Its own session: signals to it reach nobody else, and its whole group can be killed.
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+        self._ledger.add(process.pid, f"task {self.name}", patience=self._settings.stop_seconds)
+        return process
+
+    def _watch(self) -> None:
+        code = self.process.wait()
+        # A container dies with its first process, whatever that has forked.
+        self._kill_group()
+        self._ledger.remove(self.process.pid)
+        self._exit_code = code if code >= 0 else 128 - code
+        self._settings.on_exit()
+        self._ended.set()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _check_health(self, check: HealthCheck) -> None:
+        started = time.monotonic()
+        failures = 0
+        # Docker asks more often while a container starts; the first success ends that.
+        interval = min(check.interval, 5.0)
+        while not self._ended.wait(interval):
+            if self._passes(check):
+                failures, interval = 0, check.interval
+                self._report("HEALTHY")
+            elif self.health == "HEALTHY" or time.monotonic() - started > check.start_period:
+                failures += 1
+                if failures >= check.retries:
+                    self._report("UNHEALTHY")
+
+    def _passes(self, check: HealthCheck) -> bool:
+        try:
+            finished = subprocess.run(
+                list(check.command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self.environment,
+                cwd=self._home,
+                timeout=check.timeout,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return finished.returncode == 0
+
+    def _report(self, status: str) -> None:
+        if status != self.health and not self._ended.is_set():
+            self.health = status
+            self._settings.on_health(status)
+
+    def _follow(self) -> Iterator[bytes]:
+        with self._log.open("rb") as file:
+            partial = b""
+            while True:
+                ended = self._ended.is_set()
+                chunk = file.read(65536)
+                lines = (partial + chunk).splitlines(keepends=True)
+                partial = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+                if lines:
+                    yield b"".join(lines)
+                if not chunk and ended:
+                    if partial:
+                        yield partial
+                    return
+                if not chunk:
+                    self._ended.wait(_TAIL_SECONDS)
+
+
+class Runtime:
+    """Containers by id and by name, and images by name; docker-py's client as far as ECS uses it.
+
+    `prepare` says, from a container's labels, what the laptop adds to its definition.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Mapping[str, Image],
+        directory: Path,
+        logs: Path,
+        ledger: Ledger,
+        gateway: str = "127.0.0.1",
+        prepare: Callable[[Mapping[str, str]], Settings] = lambda _labels: Settings(),
+    ) -> None:
+        self._images = images
+        self._directory = directory
+        self._logs = logs
+        self._ledger = ledger
+        self._prepare = prepare
+        self._containers: dict[str, Container] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        # ECS asks which network it shares with its containers by looking up its own.
+        self._self = SimpleNamespace(
+            attrs={"NetworkSettings": {"Networks": {"loopback": {"IPAddress": gateway}}}}
+        )
+        self.containers = SimpleNamespace(run=self._run, get=self._get, list=self._list)
+        self.images = SimpleNamespace(
+            get=self._image, pull=lambda name, **_: self._image(name), get_registry_data=self._image
+        )
+
+    def running(self) -> list[Container]:
+        """The containers that have not ended."""
+        with self._lock:
+            return [each for each in self._containers.values() if each.status == "running"]
+
+    def close(self) -> None:
+        """Stop every container, all at the same time, and start no other."""
+        self._closed = True
+        stoppers = [threading.Thread(target=container.stop) for container in self.running()]
+        for stopper in stoppers:
+            stopper.start()
+        for stopper in stoppers:
+            stopper.join()
+
+    def _run(
+        self,
+        image: str,
+        *,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **_docker: object,
+    ) -> Container:
+        if self._closed:
+            raise RuntimeError("the platform is stopping: no container is started")
+        packed = self._image(image)
+        labels = labels or {}
+        settings = self._prepare(labels)
+        name = name or f"container-{secrets.token_hex(4)}"
+        home = self._directory / name
+        container = Container(
+            name=name,
+            labels=labels,
+            argv=[*packed.entrypoint, *(command or ())],
+            # Nothing of this process's own environment: a container sees only what is given to it.
+            environment={
+                "HOME": str(home),
+                "TMPDIR": str(home),
+                "PATH": "/usr/local/bin:/usr/bin:/bin",
+                "LANG": "C.UTF-8",
+                **packed.environment,
+                **(environment or {}),
+                **settings.environment,
+            },
+            settings=settings,
+            home=home,
+            log=self._logs / f"{name}.log",
+            ledger=self._ledger,
+        )
+        with self._lock:
+            self._containers[container.id] = container
+            for old in list(self._containers)[:-_REMEMBERED]:
+                if self._containers[old].status == "exited":
+                    del self._containers[old]
+        return container
+
+    def _get(self, identifier: str) -> object:
+        if identifier == os.environ.get("HOSTNAME", ""):
+            return self._self
+        with self._lock:
+            for container in self._containers.values():
+                if identifier in (container.id, container.name):
+                    return container
+        raise LookupError(f"no such container: {identifier}")
+
+    def _list(self, **_docker: object) -> list[Container]:
+        return self.running()
+
+    def _image(self, name: str, **_docker: object) -> Image:
+        try:
+            return self._images[name]
+        except KeyError:
+            known = ", ".join(self._images) or "none"
+            raise ImageNotFound(f"image {name!r} is not on this machine; there is: {known}") from None
+
+
+def _sequence(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _number(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float | str) and str(value) else default

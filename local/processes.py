@@ -1,0 +1,152 @@
+"""The processes of a platform: who they are, so that they, and only they, are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by its id and the moment it began: together they cannot mean somebody else's."""
+
+    pid: int
+    began: str
+    what: str
+    # What ends it in an orderly way.
+    signal: int = signal.SIGTERM
+    # How long it may take to do so, before it is killed.
+    patience: float = 10.0
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        return moment_of_birth(self.pid) == self.began
+
+
+class Ledger:
+    """What was started, one file a process, in a directory that outlives whoever started them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add(
+        self, pid: int, what: str, *, signal_number: int = signal.SIGTERM, patience: float = 10.0
+    ) -> Process | None:
+        """Record a child; None if it has already ended."""
+        began = moment_of_birth(pid)
+        if began is None:
+            return None
+        process = Process(pid, began, what, signal_number, patience)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._file(pid).with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(process)))
+        temporary.replace(self._file(pid))
+        return process
+
+    def remove(self, pid: int) -> None:
+        """Forget a process that has ended."""
+        self._file(pid).unlink(missing_ok=True)
+
+    def alive(self) -> list[Process]:
+        """Those that still run; records of the others, and unreadable ones, are dropped."""
+        found = []
+        for file in sorted(self._directory.glob("*.json")):
+            try:
+                process = Process(**json.loads(file.read_text()))
+            except (OSError, ValueError, TypeError):
+                process = None
+            if process is not None and process.is_alive():
+                found.append(process)
+            else:
+                file.unlink(missing_ok=True)
+        return found
+
+    def end_all(self) -> list[Process]:
+        """End every recorded process with its group, kill those that will not, and return them."""
+        processes = self.alive()
+        for process in processes:
+            _signal(process, process.signal)
+        deadline = {process.pid: time.monotonic() + process.patience for process in processes}
+        remaining = list(processes)
+        while remaining:
+            for process in list(remaining):
+                _reap(process.pid)
+                if not process.is_alive():
+                    remaining.remove(process)
+                elif time.monotonic() > deadline[process.pid]:
+                    _signal(process, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS if remaining else 0)
+        for process in processes:
+            # What a process left behind in its group has no reason to outlive it.
+            _kill_group(process)
+            self.remove(process.pid)
+        return processes
+
+    def _file(self, pid: int) -> Path:
+        return self._directory / f"{pid}.json"
+
+
+def moment_of_birth(pid: int) -> str | None:
+    """When the process with this id began, in a form only good for comparison; None if there is none."""
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except (OSError, ValueError):
+            return None
+        # Fields 3 (state) and 22 (starttime, in ticks since boot) of proc(5).
+        return None if fields[0] in ("Z", "X") else f"{boot}/{fields[19]}"
+    shown = subprocess.run(
+        ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split(maxsplit=1)
+    return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while something is cleaned up."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in kept:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _signal(process: Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if number == signal.SIGKILL:
+            _kill_group(process)
+        elif process.is_alive():
+            os.kill(process.pid, number)
+
+
+def _kill_group(process: Process) -> None:
+    """Kill what is left of the group that a process leads, or led.
+
+    While a group has members, no new process gets its id; so where no process has this id, the group, if
+    there is one, is what ours left behind.
+    """
+    if moment_of_birth(process.pid) in (process.began, None):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.is_alive():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
