@@ -56,8 +56,8 @@ def sides(
     yield Pair(stock=stock, ours=ours, loop=loop)
     assert ours.fast_path is not None
     loop.run_until_complete(ours.fast_path.shutdown())
-    stock.store.engine.dispose()
-    ours.store.engine.dispose()
+    stock.close()
+    ours.close()
 
 
 @pytest.fixture

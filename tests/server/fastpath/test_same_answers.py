@@ -245,7 +245,8 @@ def test_missing_and_odd_fields_of_single_calls_are_answered_as_by_stock(pair: P
         "update": {"status": "FINISHED", "end_time": 17, "run_name": "n"},
     }[call]
     for name in full:
-        for value in (None, "", 5, "x", [], {}, -1, 0, True, "x" * 300):
+        odd: tuple[object, ...] = (None, "", 5, "x", [], {}, -1, 0, True, "x" * 300)
+        for value in odd:
             pair.post(f"runs/{call}", {"run_id": run, **full, name: value})
         pair.post(f"runs/{call}", {"run_id": run, **{k: v for k, v in full.items() if k != name}})
     pair.post(f"runs/{call}", {"run_uuid": run, **full})
