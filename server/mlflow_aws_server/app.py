@@ -1,18 +1,16 @@
 """The ASGI application: readiness, then the fast path, then stock MLflow.
 
-`mlflow server --app-name mlflow-aws` finds `create_app` by the entry point group `mlflow.app`.
+uvicorn calls `create_app` in every worker process. `mlflow server --app-name mlflow-aws` finds it too, by
+the entry point group `mlflow.app`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from typing import Any
+import warnings
 
 from mlflow_aws_server.readiness import App, Readiness, Receive, Scope, Send
 from mlflow_aws_server.settings import ServerSettings
-
-_FAST_PATH = "mlflow_aws_server.fastpath"
 
 
 def create_app() -> App:
@@ -21,21 +19,33 @@ def create_app() -> App:
     Raises:
         SettingsError: a variable is missing or wrong.
     """
-    # Imported here: `mlflow server` imports this module in the parent process too, only to look at it.
-    from mlflow.server.fastapi_app import app as mlflow_app
-
+    # Imported here: whoever only wants to know what this module holds need not wait for MLflow.
     from mlflow_aws_server.database_check import DatabaseCheck
 
     settings = ServerSettings.from_environ(os.environ)
-    app: App = _LimitThreads(mlflow_app, threads=settings.connections.threads)
-    if settings.fast_path and importlib.util.find_spec(_FAST_PATH) is not None:
-        fast_path: Any = importlib.import_module(_FAST_PATH)
-        app = fast_path.FastPath(app, settings)
+    app: App = _Mlflow(_mlflow_app(), threads=settings.connections.threads)
+    if settings.fast_path:
+        from mlflow_aws_server.fastpath import FastPath
+
+        app = FastPath(app, settings)
     return Readiness(app, DatabaseCheck(settings))
 
 
-class _LimitThreads:
-    """Lets MLflow's handlers use only as many threads as its connection pools can serve."""
+def _mlflow_app() -> App:
+    with warnings.catch_warnings():
+        # MLflow has replaced what is deprecated there, and imports it all the same.
+        warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
+        from mlflow.server.fastapi_app import app
+    mlflow_app: App = app
+    return mlflow_app
+
+
+class _Mlflow:
+    """MLflow's application, started the way `mlflow server` starts it.
+
+    Its stores are opened before the first request, so that a database MLflow cannot use ends the
+    start; and its handlers get only as many threads as its connection pools can serve.
+    """
 
     def __init__(self, app: App, *, threads: int) -> None:
         self._app = app
@@ -47,4 +57,23 @@ class _LimitThreads:
 
             # The limit belongs to the event loop, which exists only now.
             to_thread.current_default_thread_limiter().total_tokens = self._threads
+            await to_thread.run_sync(_open_stores)
         await self._app(scope, receive, send)
+
+
+def _open_stores() -> None:
+    from mlflow.server.constants import (
+        ARTIFACT_ROOT_ENV_VAR,
+        BACKEND_STORE_URI_ENV_VAR,
+        REGISTRY_STORE_URI_ENV_VAR,
+    )
+    from mlflow.server.handlers import initialize_backend_stores
+    from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
+
+    store = os.environ[BACKEND_STORE_URI_ENV_VAR]
+    validate_sql_trace_rollup_startup(store)
+    initialize_backend_stores(
+        store,
+        os.environ[REGISTRY_STORE_URI_ENV_VAR],
+        os.environ[ARTIFACT_ROOT_ENV_VAR],
+    )

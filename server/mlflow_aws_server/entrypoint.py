@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mlflow_aws_server.settings import MigrationSettings, ServerSettings, SettingsError
 
@@ -22,6 +23,19 @@ _WORKER_HEALTHCHECK_SECONDS = 30
 _GRACEFUL_SHUTDOWN_SECONDS = 25
 
 _APPLICATION_NAME = "mlflow"
+
+_QUIET_MLFLOW: Mapping[str, str] = {
+    # By default MLflow would start 14 more processes (2.2 GB) for jobs nobody asked for.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # Empty means: fetch no list of models from the internet.
+    "MLFLOW_MODEL_CATALOG_URI": "",
+    # MLflow looks for git in order to tag runs, which a server never does.
+    "GIT_PYTHON_REFRESH": "quiet",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,65 +62,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def command(environ: Mapping[str, str]) -> list[str]:
-    """The `mlflow server` that `environ` asks for. It holds no secret, and none is ever needed.
+    """The server process that `environ` asks for: what `mlflow server` would start, without `mlflow server`.
 
-    Raises:
-        SettingsError: a variable is missing or wrong.
-    """
-    from mlflow_aws_server.database import store_uri
-
-    settings = ServerSettings.from_environ(environ)
-    return [
-        sys.executable, "-m", "mlflow", "server",
-        "--app-name", "mlflow-aws",
-        "--backend-store-uri",
-        store_uri(settings.database, settings.database_user, application_name=_APPLICATION_NAME),
-        "--default-artifact-root", settings.artifact_root,
-        "--no-serve-artifacts",
-        "--host", settings.bind,
-        "--port", str(settings.port),
-        "--workers", str(settings.workers),
-        "--allowed-hosts", settings.public_host,
-        "--cors-allowed-origins", settings.public_url,
-        "--disable-workspaces",
-        "--uvicorn-opts", shlex.join(_uvicorn_options()),
-    ]  # fmt: skip
-
-
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of `mlflow server`: ours, and the settings MLflow takes no other way.
+    That command imports all of MLflow (170 MB, 3 s), starts uvicorn, and stays to watch it. It holds
+    no secret, and none is ever needed.
 
     Raises:
         SettingsError: a variable is missing or wrong.
     """
     settings = ServerSettings.from_environ(environ)
-    connections = settings.connections
-    return {
-        **environ,
-        # boto3 reads only this name of the two, and ECS sets only the other.
-        "AWS_DEFAULT_REGION": settings.database.region,
-        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(connections.pool_size),
-        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(connections.max_overflow),
-        "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE": "1800",
-        # By default MLflow would start 14 more processes (2.2 GB) for jobs nobody asked for.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_ENABLE_AI_GATEWAY": "false",
-        "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        # Empty means: fetch no list of models from the internet.
-        "MLFLOW_MODEL_CATALOG_URI": "",
-        # MLflow looks for git in order to tag runs, which a server never does.
-        "GIT_PYTHON_REFRESH": "quiet",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _uvicorn_options() -> list[str]:
     return [
+        sys.executable, "-m", "uvicorn",
         # asyncio's sockets in several workers have no TCP_NODELAY: 40 ms more for every call.
         "--loop", "uvloop",
         "--http", "httptools",
+        # A worker that cannot initialise MLflow's stores must not serve.
+        "--lifespan", "on",
         "--timeout-keep-alive", str(_KEEP_ALIVE_SECONDS),
         "--timeout-worker-healthcheck", str(_WORKER_HEALTHCHECK_SECONDS),
         "--timeout-graceful-shutdown", str(_GRACEFUL_SHUTDOWN_SECONDS),
@@ -115,7 +86,49 @@ def _uvicorn_options() -> list[str]:
         "--no-server-header",
         # The balancer keeps the access log.
         "--no-access-log",
+        "--log-config", str(Path(__file__).with_name("log_config.json")),
+        "--host", settings.bind,
+        "--port", str(settings.port),
+        "--workers", str(settings.workers),
+        "--factory", "mlflow_aws_server.app:create_app",
     ]  # fmt: skip
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the server process: `environ`, and MLflow's settings.
+
+    The names that begin with an underscore are how `mlflow server` configures its workers.
+
+    Raises:
+        SettingsError: a variable is missing or wrong.
+    """
+    from mlflow_aws_server.database import store_uri
+
+    settings = ServerSettings.from_environ(environ)
+    connections = settings.connections
+    store = store_uri(settings.database, settings.database_user, application_name=_APPLICATION_NAME)
+    return {
+        **environ,
+        "_MLFLOW_SERVER_FILE_STORE": store,
+        "_MLFLOW_SERVER_REGISTRY_STORE": store,
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": settings.artifact_root,
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        # Tells MLflow's code that it runs in a server, which must not execute what users upload.
+        "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
+        "_MLFLOW_IN_JOB_EXECUTOR": "false",
+        "MLFLOW_ENABLE_WORKSPACES": "false",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": settings.public_host,
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": settings.public_url,
+        "MLFLOW_SERVER_X_FRAME_OPTIONS": "SAMEORIGIN",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(connections.pool_size),
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(connections.max_overflow),
+        "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE": "1800",
+        **_QUIET_MLFLOW,
+        # boto3 reads only this name of the two, and ECS sets only the other.
+        "AWS_DEFAULT_REGION": settings.database.region,
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _serve(environ: Mapping[str, str]) -> int:
@@ -134,8 +147,11 @@ def _serve(environ: Mapping[str, str]) -> int:
 def _migrate(environ: Mapping[str, str]) -> int:
     from mlflow_aws_server.migration import MigrationError, migrate
 
+    settings = MigrationSettings.from_environ(environ)
+    # MLflow reads these while it is imported, which `migrate` does in this process.
+    os.environ.update(_QUIET_MLFLOW)
     try:
-        migrate(MigrationSettings.from_environ(environ))
+        migrate(settings)
     except MigrationError as error:
         sys.stderr.write(f"mlflow_aws_server: {error}\n")
         return EXIT_FAILED

@@ -38,8 +38,8 @@ def migrate(settings: MigrationSettings) -> None:
     """Bring the database to the state that this image's server needs.
 
     Raises:
-        MigrationError: it did not work. The schema is then as it was before: MLflow's migrations run
-            in one transaction.
+        MigrationError: it did not work. An existing schema is then as it was before: MLflow's migrations
+            run in one transaction.
     """
     with _explained(
         "connect", "Look at the database's security group, endpoint and IAM policy (rds-db:connect)."
@@ -49,7 +49,7 @@ def migrate(settings: MigrationSettings) -> None:
         with _explained("roles", "The master user needs CREATEROLE and the admin option on rds_iam."):
             _create_roles(settings)
     with (
-        _explained("schema", "Nothing was changed by this phase; correct the cause and run `migrate` again."),
+        _explained("schema", "What failed is rolled back; correct the cause and run `migrate` again."),
         closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as owner,
     ):
         owner.autocommit = True

@@ -1,0 +1,240 @@
+"""`migrate`, run as its own process against a database like Amazon's: the master user is no superuser."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import psycopg2
+import pytest
+from mlflow_aws_server import migration, schema
+from mlflow_aws_server.database import store_uri
+from mlflow_aws_server.settings import MigrationSettings
+
+from tests.server.conftest import SERVER_PYTHON, Deployment
+
+
+def _phases(output: str) -> list[str]:
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [line["phase"] for line in lines if line.get("outcome") == "done"]
+
+
+def _as(made: Deployment, user: str, statement: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(
+        host=made.rds.host,
+        port=made.rds.port,
+        user=user,
+        password="any",
+        dbname=made.database,
+        sslmode="verify-full",
+        sslrootcert=str(made.rds.ca_file),
+    )
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def _revision(made: Deployment) -> object:
+    return _as(made, made.server_user, "SELECT version_num FROM alembic_version")[0][0]
+
+
+def _create_roles(made: Deployment) -> MigrationSettings:
+    settings = MigrationSettings.from_environ(made.environ)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in made.environ.items():
+            patched.setenv(name, value)
+        migration._create_roles(settings)
+    return settings
+
+
+def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployment) -> None:
+    finished = empty.migrate()
+    assert finished.returncode == 0, finished.stderr
+    assert _phases(finished.stdout) == [
+        "connect", "lock", "roles", "lock", "import", "schema", "store", "grants", "all",
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert all(isinstance(line["ms"], int) for line in lines if line["phase"] != "all")
+    assert _revision(empty) == schema.installed().head
+    assert _as(empty, empty.server_user, "SELECT name, artifact_location FROM experiments") == [
+        ("Default", "s3://example-artifacts/runs/0")
+    ]
+
+
+def test_later_runs_need_no_master_user(migrated: Deployment) -> None:
+    reads = migrated.secret.reads
+    finished = migrated.migrate()
+    assert finished.returncode == 0, finished.stderr
+    assert "roles" not in _phases(finished.stdout)
+    assert migrated.secret.reads == reads
+
+
+def test_two_at_once_both_succeed(empty: Deployment) -> None:
+    both = [empty.start("migrate"), empty.start("migrate")]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
+    assert _as(empty, empty.server_user, "SELECT count(*) FROM experiments") == [(1,)]
+
+
+def test_rotated_secret_is_read_again_once(empty: Deployment) -> None:
+    empty.secret.passwords.insert(0, "the-password-before-rotation")
+    _create_roles(empty)
+    assert empty.secret.reads == 2
+    assert _as(empty, empty.migrator, "SELECT 1") == [(1,)]
+
+
+def test_roles_may_be_created_again(empty: Deployment) -> None:
+    _create_roles(empty)
+    _create_roles(empty)
+    assert _as(empty, empty.server_user, "SELECT 1") == [(1,)]
+
+
+def test_wrong_master_password_ends_with_one_line_without_it(empty: Deployment) -> None:
+    empty.secret.passwords[:] = ["not-the-password"]
+    finished = empty.migrate()
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("mlflow_aws_server: phase roles failed: OperationalError: ")
+    assert "password authentication failed" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert "not-the-password" not in finished.stdout + finished.stderr
+    assert empty.secret.reads == 2
+
+
+def test_unknown_certificate_authority_ends_with_one_line(empty: Deployment) -> None:
+    wrong = empty.rds.postgres.directory.parent / "ca" / "postgres.key"
+    finished = empty.migrate(MLFLOW_AWS_DATABASE_CA_FILE=str(wrong))
+    assert finished.returncode == 1
+    assert "phase connect failed" in finished.stderr
+    assert "certificate" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
+# A revision of the year before, with work left for most kinds of migration.
+_OLDER = "da6fb0208061"
+_MAKE_OLDER = """
+import sys
+from alembic import command
+from mlflow.store.db import utils
+from mlflow.store.tracking.dbmodels.initial_models import Base
+
+engine = utils.create_sqlalchemy_engine(sys.argv[1])
+Base.metadata.create_all(engine)
+config = utils._get_alembic_config(sys.argv[1])
+with engine.begin() as connection:
+    config.attributes["connection"] = connection
+    command.upgrade(config, sys.argv[2])
+"""
+
+
+def test_schema_of_an_older_mlflow_is_upgraded_and_its_rows_kept(empty: Deployment) -> None:
+    settings = _create_roles(empty)
+    uri = store_uri(settings.database, empty.migrator)
+    subprocess.run([SERVER_PYTHON, "-c", _MAKE_OLDER, uri, _OLDER], env=empty.environ, check=True)
+    _as(
+        empty,
+        empty.migrator,
+        "INSERT INTO experiments (experiment_id, name, workspace) VALUES (7, 'old', 'default')",
+    )
+    finished = empty.migrate()
+    assert finished.returncode == 0, finished.stderr
+    assert _revision(empty) == schema.installed().head
+    assert _as(empty, empty.server_user, "SELECT name FROM experiments ORDER BY experiment_id") == [
+        ("Default",),
+        ("old",),
+    ]
+
+
+def test_failed_migration_changes_nothing_and_says_so(empty: Deployment) -> None:
+    _create_roles(empty)
+    # A database that claims a schema whose tables it does not have.
+    _as(empty, empty.migrator, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    _as(empty, empty.migrator, "INSERT INTO alembic_version VALUES ('451aebb31d03')")
+    _as(empty, empty.migrator, "CREATE TABLE unrelated (id int)")
+    finished = empty.migrate()
+    assert finished.returncode == 1
+    assert "phase schema failed: " in finished.stderr
+    assert "run `migrate` again" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert _as(empty, empty.migrator, "SELECT version_num FROM alembic_version") == [("451aebb31d03",)]
+    assert _as(empty, empty.migrator, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(2,)]
+
+
+def test_master_user_is_no_superuser_here(migrated: Deployment) -> None:
+    assert migrated.rds.administer(
+        f"SELECT rolsuper FROM pg_roles WHERE rolname = '{migrated.rds.master}'"
+    ) == [(False,)]
+
+
+def test_server_role_reads_and_writes_rows(migrated: Deployment) -> None:
+    user = migrated.server_user
+    _as(migrated, user, "INSERT INTO experiment_tags (key, value, experiment_id) VALUES ('k', 'v', 0)")
+    _as(migrated, user, "UPDATE experiment_tags SET value = 'w' WHERE key = 'k'")
+    _as(migrated, user, "DELETE FROM experiment_tags WHERE key = 'k'")
+    assert _as(migrated, user, "SELECT nextval('experiments_experiment_id_seq') > 0") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine (id int)",
+        "CREATE SCHEMA mine",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "ALTER TABLE experiments ADD COLUMN mine int",
+        "DROP TABLE experiments CASCADE",
+        "TRUNCATE metrics",
+        "CREATE INDEX mine ON metrics (key)",
+        "UPDATE alembic_version SET version_num = 'mine'",
+        "CREATE ROLE mine",
+        "CREATE DATABASE mine",
+    ],
+)
+def test_server_role_cannot(migrated: Deployment, statement: str) -> None:
+    with pytest.raises((psycopg2.errors.InsufficientPrivilege,)):
+        _as(migrated, migrated.server_user, statement)
+
+
+@pytest.mark.parametrize("table", ["pg_authid", "pg_shadow"])
+def test_server_role_cannot_read_passwords(migrated: Deployment, table: str) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        _as(migrated, migrated.server_user, f"SELECT * FROM {table}")
+
+
+def test_server_role_cannot_become_the_migrator(migrated: Deployment) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        _as(migrated, migrated.server_user, f"SET ROLE {migrated.migrator}")
+
+
+def test_migrator_cannot_create_roles(migrated: Deployment) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        _as(migrated, migrated.migrator, "CREATE ROLE mine")
+
+
+def test_tables_of_later_migrations_are_the_server_s_at_once(migrated: Deployment) -> None:
+    _as(migrated, migrated.migrator, "CREATE TABLE later (id serial)")
+    try:
+        _as(migrated, migrated.server_user, "INSERT INTO later DEFAULT VALUES")
+    finally:
+        _as(migrated, migrated.migrator, "DROP TABLE later")
+
+
+def test_stranger_cannot_connect(migrated: Deployment) -> None:
+    migrated.rds.administer("CREATE ROLE passer_by LOGIN")
+    migrated.rds.administer("GRANT rds_iam TO passer_by")
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        _as(migrated, "passer_by", "SELECT 1")
+
+
+def test_mlflow_itself_can_upgrade_with_the_migrator_s_token(migrated: Deployment) -> None:
+    uri = store_uri(MigrationSettings.from_environ(migrated.environ).database, migrated.migrator)
+    finished = subprocess.run(
+        [SERVER_PYTHON, "-m", "mlflow", "db", "upgrade", uri],
+        env=migrated.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr

@@ -1,0 +1,304 @@
+"""The real server: started as the container starts it, against PostgreSQL with TLS."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.postgres import free_port
+from tests.conftest import RdsLike
+from tests.server.conftest import Deployment, deployment, request, wait_until_ready
+
+_API = "/api/2.0/mlflow"
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+    deployment: Deployment
+
+    def call(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        status, answer = request(self.port, "POST", f"{_API}/{path}", body)
+        assert status == 200, answer
+        made: dict[str, object] = json.loads(answer)
+        return made
+
+    def family(self) -> list[int]:
+        """The process and everything it has started."""
+        found, ahead = [], [self.process.pid]
+        while ahead:
+            pid = ahead.pop()
+            found.append(pid)
+            ahead += [
+                int(child)
+                for task in Path(f"/proc/{pid}/task").iterdir()
+                for child in (task / "children").read_text().split()
+            ]
+        return found
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.communicate(timeout=40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    elif process.stdout is not None:
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server(migrated: Deployment) -> Iterator[Server]:
+    port = free_port()
+    process = migrated.start("serve", port=port, MLFLOW_AWS_WORKERS="2")
+    try:
+        wait_until_ready(process, port)
+        yield Server(process, port, migrated)
+    finally:
+        _stop(process)
+
+
+def test_ready_is_hidden_from_the_world(server: Server) -> None:
+    assert request(server.port, "GET", "/ready", headers={"X-Forwarded-For": "203.0.113.9"}) == (404, b"")
+
+
+def test_balancer_may_ask_by_address(server: Server) -> None:
+    assert request(server.port, "GET", "/ready", host="10.0.0.7:5000")[0] == 200
+
+
+def test_container_health_check_passes(server: Server) -> None:
+    assert server.deployment.start("healthcheck", port=server.port).wait(20) == 0
+
+
+def test_other_hosts_are_refused(server: Server) -> None:
+    path = f"{_API}/experiments/get?experiment_id=0"
+    assert request(server.port, "GET", path)[0] == 200
+    assert request(server.port, "GET", path, host="evil.example")[0] == 403
+
+
+def test_user_interface_may_post_from_our_origin_and_no_other(server: Server) -> None:
+    body = {"max_results": 1}
+    path = "/ajax-api/2.0/mlflow/experiments/search"
+    ours = request(server.port, "POST", path, body, headers={"Origin": "https://mlflow.example.com"})
+    other = request(server.port, "POST", path, body, headers={"Origin": "https://evil.example"})
+    assert (ours[0], other[0]) == (200, 403)
+
+
+def test_user_interface_is_in_the_image(server: Server) -> None:
+    status, page = request(server.port, "GET", "/")
+    assert status == 200
+    assert b"<title>MLflow</title>" in page
+
+
+def test_graphql_answers(server: Server) -> None:
+    query = {
+        "operationName": "MlflowGetExperimentQuery",
+        "query": "query MlflowGetExperimentQuery($input: MlflowGetExperimentInput!) "
+        "{ mlflowGetExperiment(input: $input) { experiment { experimentId name } } }",
+        "variables": {"input": {"experimentId": "0"}},
+    }
+    status, answer = request(server.port, "POST", "/graphql", query)
+    assert status == 200
+    assert json.loads(answer)["data"]["mlflowGetExperiment"]["experiment"]["name"] == "Default"
+
+
+def test_registry_answers(server: Server) -> None:
+    name = {"name": "model-of-process-test"}
+    server.call("registered-models/create", name)
+    status, answer = request(server.port, "GET", f"{_API}/registered-models/get?name=model-of-process-test")
+    assert status == 200
+    assert json.loads(answer)["registered_model"]["name"] == name["name"]
+
+
+def test_new_runs_keep_their_artifacts_in_the_bucket(server: Server) -> None:
+    run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]
+    assert run["info"]["artifact_uri"].startswith("s3://example-artifacts/runs/0/")  # type: ignore[index]
+
+
+def test_artifacts_do_not_pass_through_the_server(server: Server) -> None:
+    for prefix in ("/api", "/ajax-api"):
+        status, _ = request(server.port, "GET", f"{prefix}/2.0/mlflow-artifacts/artifacts/any")
+        assert status >= 400
+
+
+def test_concurrent_batches_on_stock_mlflow_do_not_starve_each_other(migrated: Deployment) -> None:
+    port = free_port()
+    process = migrated.start(
+        "serve", port=port, MLFLOW_AWS_FAST_PATH="off", MLFLOW_AWS_DATABASE_MAX_CONNECTIONS="16"
+    )
+    try:
+        wait_until_ready(process, port)
+        server = Server(process, port, migrated)
+        run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]  # type: ignore[index]
+        statuses: list[int] = []
+
+        def write(number: int) -> None:
+            for step in range(5):
+                metrics = [{"key": f"m{number}", "value": step, "timestamp": 1, "step": step}]
+                body = {"run_id": run, "metrics": metrics}
+                statuses.append(request(port, "POST", f"{_API}/runs/log-batch", body)[0])
+
+        _together(write, 30)
+        assert statuses == [200] * 150
+        assert _connections(migrated) <= 16
+    finally:
+        _stop(process)
+
+
+def test_no_process_but_the_supervisor_and_its_workers(server: Server) -> None:
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.family()]
+    workers = [command for command in commands if b"spawn_main" in command]
+    others = [command for command in commands if b"uvicorn" not in command and b"spawn_main" not in command]
+    assert len(workers) == 2
+    # Python's own helper of its multiprocessing module.
+    assert all(b"resource_tracker" in command for command in others)
+
+
+def test_no_argument_or_variable_of_any_process_holds_a_database_secret(server: Server) -> None:
+    for pid in server.family():
+        arguments = Path(f"/proc/{pid}/cmdline").read_text()
+        environ = Path(f"/proc/{pid}/environ").read_text()
+        for text in (arguments, environ):
+            assert "X-Amz" not in text
+            assert server.deployment.rds.master_password not in text
+        assert "PASSWORD" not in environ.upper()
+        # The test's stand-in for a role; at ECS an endpoint gives the role's credentials.
+        assert "example-of-a-role-s-secret" not in arguments
+
+
+def test_worker_connections_stay_within_the_task_s_share(server: Server) -> None:
+    _together(lambda _: request(server.port, "POST", "/ajax-api/2.0/mlflow/experiments/search", {}), 40)
+    assert _connections(server.deployment) <= 40
+
+
+def test_database_outage_makes_the_server_unready_and_is_survived(server: Server) -> None:
+    made = server.deployment
+    database = made.database
+    made.rds.administer(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+    try:
+        made.rds.administer(
+            f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{database}'"
+        )
+        _until(server.port, 503)
+        assert made.start("healthcheck", port=server.port).wait(20) == 1
+    finally:
+        made.rds.administer(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+    _until(server.port, 200)
+    assert server.call("experiments/search", {"max_results": 1})["experiments"]
+
+
+@pytest.mark.parametrize("fast_path", ["on", "off"])
+def test_sigterm_loses_no_acknowledged_write(migrated: Deployment, fast_path: str) -> None:
+    port = free_port()
+    process = migrated.start("serve", port=port, MLFLOW_AWS_FAST_PATH=fast_path, MLFLOW_AWS_WORKERS="2")
+    try:
+        wait_until_ready(process, port)
+        server = Server(process, port, migrated)
+        run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]  # type: ignore[index]
+        acknowledged: list[str] = []
+        refused: list[int] = []
+        enough = threading.Event()
+
+        def write(number: int) -> None:
+            for step in range(100_000):
+                key = f"{fast_path}-{number}-{step}"
+                metrics = [{"key": key, "value": 1, "timestamp": 1, "step": i} for i in range(100)]
+                try:
+                    status, _ = request(
+                        port, "POST", f"{_API}/runs/log-batch", {"run_id": run, "metrics": metrics}
+                    )
+                except (OSError, http.client.HTTPException):
+                    # The connection ended without an answer: not acknowledged.
+                    return
+                if status != 200:
+                    refused.append(status)
+                    return
+                acknowledged.append(key)
+                if len(acknowledged) > 40:
+                    enough.set()
+
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+        for writer in writers:
+            writer.start()
+        assert enough.wait(60)
+        process.send_signal(signal.SIGTERM)
+        for writer in writers:
+            writer.join(60)
+        process.communicate(timeout=40)
+    finally:
+        _stop(process)
+    import psycopg2
+
+    connection = psycopg2.connect(
+        host=str(migrated.rds.postgres.socket_directory), port=migrated.rds.port, user="postgres",
+        dbname=migrated.database,
+    )  # fmt: skip
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT key, count(*) FROM metrics WHERE run_uuid = %s GROUP BY key", (run,))
+        stored = dict(cursor.fetchall())
+    connection.close()
+    assert {key: stored.get(key) for key in acknowledged} == dict.fromkeys(acknowledged, 100)
+    # A batch is stored as a whole or not at all, acknowledged or not.
+    assert set(stored.values()) == {100}
+    assert not refused, "a server that stops finishes what it has accepted"
+
+
+def test_two_servers_and_two_migrations_start_together_on_an_empty_database(rds: RdsLike) -> None:
+    with deployment(rds) as empty:
+        ports = [free_port(), free_port()]
+        servers = [empty.start("serve", port=port) for port in ports]
+        migrations = [empty.start("migrate"), empty.start("migrate")]
+        try:
+            outputs = [migration.communicate(timeout=120)[0] for migration in migrations]
+            assert [migration.returncode for migration in migrations] == [0, 0], outputs
+            for server, port in zip(servers, ports, strict=True):
+                wait_until_ready(server, port)
+                assert request(port, "GET", f"{_API}/experiments/get?experiment_id=0")[0] == 200
+            # Waiting cost the servers no restart: these are the processes started before the schema.
+            assert [server.poll() for server in servers] == [None, None]
+        finally:
+            for server in servers:
+                server.terminate()
+            logs = [server.communicate(timeout=40)[0] for server in servers]
+        for log in logs:
+            assert "Traceback" not in log
+            assert '"waiting"' in log
+
+
+def _together(work: Callable[[int], object], count: int) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+
+
+def _connections(made: Deployment) -> int:
+    (row,) = made.rds.administer(
+        f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{made.server_user}'"
+    )
+    assert isinstance(row[0], int)
+    return row[0]
+
+
+def _until(port: int, status: int) -> None:
+    deadline = time.monotonic() + 60
+    seen = None
+    while time.monotonic() < deadline:
+        seen = request(port, "GET", "/ready")[0]
+        if seen == status:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"/ready still says {seen} instead of {status}")

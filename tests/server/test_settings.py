@@ -1,0 +1,136 @@
+"""The container's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow_aws_server.settings import Connections, MigrationSettings, ServerSettings, SettingsError
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+    return {
+        "AWS_REGION": "eu-central-1",
+        "MLFLOW_AWS_DATABASE_HOST": "db.example.eu-central-1.rds.amazonaws.com",
+        "MLFLOW_AWS_DATABASE_CA_FILE": str(ca_file),
+        "MLFLOW_AWS_DATABASE_USER": "mlflow_server",
+        "MLFLOW_AWS_MASTER_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-1",
+        "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts-123/prefix",
+        "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com/",
+        "MLFLOW_AWS_WORKERS": "2",
+    }
+
+
+def test_defaults_are_those_of_the_image(environ: dict[str, str]) -> None:
+    settings = ServerSettings.from_environ(environ)
+    assert (settings.bind, settings.port, settings.fast_path) == ("0.0.0.0", 5000, True)
+    assert (settings.database.port, settings.database.name) == (5432, "mlflow")
+
+
+def test_migration_creates_the_roles_that_the_policies_name(environ: dict[str, str]) -> None:
+    del environ["MLFLOW_AWS_DATABASE_USER"]
+    settings = MigrationSettings.from_environ(environ)
+    assert (settings.migrator, settings.server_user) == ("mlflow_migrator", "mlflow_server")
+
+
+def test_public_host_keeps_its_port(environ: dict[str, str]) -> None:
+    environ["MLFLOW_AWS_PUBLIC_URL"] = "https://localhost:8443"
+    assert ServerSettings.from_environ(environ).public_host == "localhost:8443"
+
+
+def test_empty_variable_counts_as_unset(environ: dict[str, str]) -> None:
+    environ["MLFLOW_AWS_DATABASE_NAME"] = ""
+    assert ServerSettings.from_environ(environ).database.name == "mlflow"
+
+
+def test_region_may_come_by_the_older_name(environ: dict[str, str]) -> None:
+    environ["AWS_DEFAULT_REGION"] = environ.pop("AWS_REGION")
+    assert ServerSettings.from_environ(environ).database.region == "eu-central-1"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "AWS_REGION",
+        "MLFLOW_AWS_DATABASE_HOST",
+        "MLFLOW_AWS_DATABASE_USER",
+        "MLFLOW_AWS_ARTIFACT_ROOT",
+        "MLFLOW_AWS_PUBLIC_URL",
+    ],
+)
+def test_missing_variable_is_named(environ: dict[str, str], variable: str) -> None:
+    del environ[variable]
+    with pytest.raises(SettingsError, match=rf"^{variable} is not set: "):
+        ServerSettings.from_environ(environ)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLFLOW_AWS_DATABASE_HOST", "postgresql://db"),
+        ("MLFLOW_AWS_DATABASE_PORT", "54x"),
+        ("MLFLOW_AWS_DATABASE_PORT", "70000"),
+        ("MLFLOW_AWS_DATABASE_NAME", "a b"),
+        ("MLFLOW_AWS_DATABASE_USER", "Robert'); --"),
+        ("MLFLOW_AWS_DATABASE_CA_FILE", "/nowhere/ca.pem"),
+        ("MLFLOW_AWS_ARTIFACT_ROOT", "/mnt/artifacts"),
+        ("MLFLOW_AWS_ARTIFACT_ROOT", "s3://"),
+        ("MLFLOW_AWS_PUBLIC_URL", "http://mlflow.example.com"),
+        ("MLFLOW_AWS_PUBLIC_URL", "https://mlflow.example.com/mlflow"),
+        ("MLFLOW_AWS_PUBLIC_URL", "https://*"),
+        ("MLFLOW_AWS_WORKERS", "0"),
+        ("MLFLOW_AWS_FAST_PATH", "maybe"),
+        ("AWS_REGION", "eu central"),
+    ],
+)
+def test_error_names_variable_value_and_remedy(environ: dict[str, str], variable: str, value: str) -> None:
+    environ[variable] = value
+    with pytest.raises(SettingsError) as caught:
+        ServerSettings.from_environ(environ)
+    message = str(caught.value)
+    assert message.startswith(f"{variable} is {value!r}: ")
+    assert message.endswith(".")
+    assert len(message.split(". ")) >= 2
+
+
+def test_server_may_not_be_the_migrator(environ: dict[str, str]) -> None:
+    environ["MLFLOW_AWS_DATABASE_MIGRATOR"] = "mlflow_server"
+    with pytest.raises(SettingsError, match="must not own the schema"):
+        MigrationSettings.from_environ(environ)
+
+
+def test_too_few_connections_say_how_many_are_needed(environ: dict[str, str]) -> None:
+    environ["MLFLOW_AWS_DATABASE_MAX_CONNECTIONS"] = "10"
+    with pytest.raises(SettingsError, match="2 worker\\(s\\) need at least 18 connections"):
+        ServerSettings.from_environ(environ)
+
+
+@given(total=st.integers(1, 2000), workers=st.integers(1, 16), fast_path=st.booleans())
+def test_pools_never_exceed_the_task_s_connections_and_never_starve_a_thread(
+    total: int, workers: int, fast_path: bool
+) -> None:
+    try:
+        share = Connections.divide(total=total, workers=workers, fast_path=fast_path)
+    except ValueError:
+        return
+    in_use = 2 * share.threads
+    assert share.pool_size + share.max_overflow >= in_use, "log_batch holds two connections"
+    assert workers * (in_use + share.pool_size + share.fast_path + 1) <= total
+    # MLflow takes 0 for unset, and SQLAlchemy's default is 10.
+    assert share.max_overflow > 0
+    assert (share.fast_path > 0) == fast_path
+
+
+@given(workers=st.integers(1, 16), fast_path=st.booleans())
+def test_named_least_total_is_enough(workers: int, fast_path: bool) -> None:
+    with pytest.raises(ValueError, match="at least") as caught:
+        Connections.divide(total=1, workers=workers, fast_path=fast_path)
+    least = int(str(caught.value).split("at least ")[1].split()[0])
+    assert Connections.divide(total=least, workers=workers, fast_path=fast_path).threads >= 2
+    with pytest.raises(ValueError, match="at least"):
+        Connections.divide(total=least - 1, workers=workers, fast_path=fast_path)
