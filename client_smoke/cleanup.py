@@ -69,7 +69,7 @@ def _remove_experiment(smoke: Smoke) -> str:
         return "no experiment was created"
     identifier: str = experiment.experiment_id
     objects = _delete_objects(smoke, experiment.artifact_location)
-    # MLflow marks an experiment's runs with it but not its logged models, and `mlflow gc` takes marked ones only.
+    # MLflow marks an experiment's runs with it, not its logged models; `mlflow gc` takes marked ones only.
     for model in smoke.mlflow.search_logged_models([identifier]):
         smoke.mlflow.delete_logged_model(model.model_id)
     if experiment.lifecycle_stage == "active":

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from client_smoke.target import Target
@@ -64,9 +64,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the smoke client; returns the exit code."""
     arguments = parser().parse_args(argv)
-    with _terminated_like_interrupted():
+    with _interruptible() as interrupted:
         try:
-            return _run(arguments)
+            return _run(arguments, interrupted)
         except CannotRun as error:
             if arguments.debug:
                 traceback.print_exc()
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     for path in (arguments.json, arguments.junit):
         if path is not None:
@@ -113,6 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 keep=arguments.keep,
                 display=screen,
                 on_error=_print_traceback if arguments.debug else _ignore,
+                interrupted=interrupted,
             )
     seconds = time.perf_counter() - clock
     code = exit_code(results)
@@ -183,16 +184,20 @@ def _seconds(text: str) -> float:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def _interruptible() -> Iterator[Callable[[], bool]]:
     # CI cancels a job with SIGTERM; what was made has to go then, too.
-    def interrupt(_signal: int, _frame: object) -> None:
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)  # remembered, because an exception raised in a callback can get lost
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield lambda: bool(received)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from client_smoke.explain import explain
 from client_smoke.smoke import Smoke, Step
 from client_smoke.verdict import CannotRun, PromiseBroken, Result, Status
 
-
 _INTERRUPTED = "interrupted"
 
 
@@ -33,19 +32,22 @@ def run(
     keep: bool,
     display: Display,
     on_error: Callable[[Exception], None] = lambda _error: None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Result]:
     """Try every step and return one result for each, the clean-up's last.
 
     `KeyboardInterrupt` ends the step at hand and skips the rest; the clean-up still runs, and only a second
-    one ends that. `on_error` sees each exception before it is put into words.
+    one ends that. `interrupted` says whether there was one that a library swallowed. `on_error` sees each
+    exception before it is put into words.
     """
     results: list[Result] = []
     try:
-        _try_all(smoke, steps, results, display=display, on_error=on_error)
+        _try_all(smoke, steps, results, display=display, on_error=on_error, interrupted=interrupted)
     except KeyboardInterrupt:  # between two steps, or while one was being shown
-        tried = len(results)
-        results += [_skipped(step, _INTERRUPTED) for step in steps[tried:]]
-        results.append(_interrupted_between_steps())
+        rest = [_skipped(step, _INTERRUPTED) for step in steps[len(results) :]]
+        for result in (*rest, _interrupted_between_steps()):
+            results.append(result)
+            display.end(result)
     results.append(_clean_up(smoke, cleanup, keep=keep, display=display, on_error=on_error))
     return results
 
@@ -57,16 +59,15 @@ def _try_all(
     *,
     display: Display,
     on_error: Callable[[Exception], None],
+    interrupted: Callable[[], bool],
 ) -> None:
     kept: set[Callable[[Smoke], str]] = set()
     stopped_by = ""
     for step in steps:
+        if interrupted() and not stopped_by:
+            raise KeyboardInterrupt
         reason = stopped_by or _missing(step, steps, kept)
-        if reason:
-            result = _skipped(step, reason)
-        else:
-            display.begin(step)
-            result = _attempt(step, smoke, on_error)
+        result = _skipped(step, reason) if reason else _attempt(step, smoke, display, on_error)
         results.append(result)
         display.end(result)
         if result.status is Status.PASSED:
@@ -100,18 +101,18 @@ def _clean_up(
     elif keep:
         result = Result(cleanup.name, cleanup.promise, Status.KEPT, 0.0, observed=what_is_kept(smoke))
     else:
-        display.begin(cleanup)
-        result = _attempt(cleanup, smoke, on_error)
+        result = _attempt(cleanup, smoke, display, on_error)
         if result.status is not Status.PASSED:
             smoke.remains.append(f"{what_is_kept(smoke)}, or part of it")
     display.end(result)
     return result
 
 
-def _attempt(step: Step, smoke: Smoke, on_error: Callable[[Exception], None]) -> Result:
+def _attempt(step: Step, smoke: Smoke, display: Display, on_error: Callable[[Exception], None]) -> Result:
     started = time.perf_counter()
     status, observed, seen, next_action = Status.PASSED, "", "", ""
     try:
+        display.begin(step)
         observed = step.run(smoke)
     except KeyboardInterrupt:
         status, seen = Status.INTERRUPTED, "interrupted before it was done"

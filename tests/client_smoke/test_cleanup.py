@@ -19,7 +19,8 @@ def not_found() -> Exception:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-    return MlflowException("no", error_code=RESOURCE_DOES_NOT_EXIST)
+    error: Exception = MlflowException("no", error_code=RESOURCE_DOES_NOT_EXIST)
+    return error
 
 
 @pytest.fixture

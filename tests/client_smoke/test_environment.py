@@ -23,7 +23,7 @@ def test_public_cas_are_trusted_when_none_is_named() -> None:
 
 
 def test_ca_file_that_is_not_there_cannot_run() -> None:
-    with pytest.raises(CannotRun, match="MLFLOW_TRACKING_SERVER_CERT_PATH names /nowhere/ca.pem"):
+    with pytest.raises(CannotRun, match=r"MLFLOW_TRACKING_SERVER_CERT_PATH names /nowhere/ca\.pem"):
         ca_bundle({"MLFLOW_TRACKING_SERVER_CERT_PATH": "/nowhere/ca.pem"})
 
 

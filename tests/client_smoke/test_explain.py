@@ -28,13 +28,9 @@ def test_denied_action_is_named_with_what_to_grant() -> None:
 def test_aws_error_inside_an_mlflow_error_is_found() -> None:
     from mlflow.exceptions import MlflowException
 
-    try:
-        try:
-            raise s3_error("ExpiredToken")
-        except ClientError as error:
-            raise MlflowException("upload failed") from error
-    except MlflowException as error:
-        assert isinstance(explain(error), CannotRun)
+    failure = MlflowException("upload failed")
+    failure.__cause__ = s3_error("ExpiredToken")
+    assert isinstance(explain(failure), CannotRun)
 
 
 def test_verdict_passes_unchanged() -> None:
@@ -54,7 +50,11 @@ def test_unreachable_s3_breaks_the_promise() -> None:
 
 @pytest.mark.parametrize(
     ("code", "remedy"),
-    [("PERMISSION_DENIED", "an identity"), ("INTERNAL_ERROR", "server's log"), ("INVALID_STATE", "--debug")],
+    [
+        ("PERMISSION_DENIED", "an identity"),
+        ("INTERNAL_ERROR", "server's log"),
+        ("RESOURCE_ALREADY_EXISTS", "--debug"),
+    ],
 )
 def test_answer_of_the_server_has_a_remedy(code: str, remedy: str) -> None:
     from mlflow.exceptions import RestException

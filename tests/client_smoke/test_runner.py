@@ -118,6 +118,22 @@ def test_interruption_between_two_steps_cleans_up_as_well(offline: Offline) -> N
     assert exit_code(results) == 2
 
 
+def test_interruption_that_a_library_swallowed_counts(offline: Offline) -> None:
+    answers = iter([False, True])
+    steps = (Step(holds, "one"), Step(depends, "two"))
+    recorder = Recorder()
+    results = run(
+        offline(),
+        steps=steps,
+        cleanup=CLEANUP,
+        keep=False,
+        display=recorder,
+        interrupted=lambda: next(answers),
+    )
+    assert [str(result.status) for result in results] == ["passed", "skipped", "interrupted", "passed"]
+    assert recorder.ended == results
+
+
 def test_interrupted_clean_up_says_what_remains(offline: Offline) -> None:
     smoke = offline()
     results = try_steps(smoke, Step(holds, "one"), cleanup=Step(is_interrupted, "it is clean"))

@@ -12,7 +12,7 @@ from client_smoke.wire import watch
 
 
 class Sink(BaseHTTPRequestHandler):
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", "0")
