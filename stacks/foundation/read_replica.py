@@ -13,8 +13,7 @@ from stacks.foundation.database_settings import acknowledge_findings, instance_p
 FINDINGS = {
     "AwsSolutions-RDS2": "a replica takes its encryption and key from its source; RDS refuses to be told",
     "AwsSolutions-RDS3": "a replica is a second copy already, and nothing that writes depends on it",
-    "AwsSolutions-RDS11": "its port is its source's, not the default; the rule looks for an engine, which a replica "
-    "does not name",
+    "AwsSolutions-RDS11": "its port is its source's; the rule misses an engine, which a replica cannot name",
     "AwsSolutions-RDS13": "what a replica holds is in the backups of its source",
 }
 

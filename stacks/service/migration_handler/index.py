@@ -31,26 +31,26 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
     """Answer one request of CloudFormation; never leave it waiting."""
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     try:
-        clients = {name: boto3.client(name) for name in ("ecs", "logs", "cloudformation")}
-        status, reason = "SUCCESS", act(event, **clients, deadline=deadline)
+        status, reason = "SUCCESS", act(event, client=boto3.client, deadline=deadline)
     except Exception as error:
         logger.exception("the migration failed")
         status, reason = "FAILED", str(error) or repr(error)
     answer(event, status, reason)
 
 
-def act(event: Mapping[str, Any], *, ecs: Any, logs: Any, cloudformation: Any, deadline: float) -> str:
+def act(event: Mapping[str, Any], *, client: Callable[[str], Any], deadline: float) -> str:
     """Do what the request asks and return a sentence about it; raise if the migration did not succeed."""
     if event["RequestType"] == "Delete":
         return "the schema stays as it is"
-    status = cloudformation.describe_stacks(StackName=event["StackId"])["Stacks"][0]["StackStatus"]
+    status = client("cloudformation").describe_stacks(StackName=event["StackId"])["Stacks"][0]["StackStatus"]
     if "ROLLBACK" in status:
         # The former version cannot undo a migration; refusing the newer schema, it would fail the rollback.
         return f"not run, the stack is in {status}"
-    properties = event["ResourceProperties"]
+    properties, ecs = event["ResourceProperties"], client("ecs")
     task_arn = start(properties, token=event["RequestId"], ecs=ecs)
     logger.info("started %s", task_arn)
-    return conclude(wait(properties["Cluster"], task_arn, ecs=ecs, deadline=deadline), properties, logs=logs)
+    task = wait(properties["Cluster"], task_arn, ecs=ecs, deadline=deadline)
+    return conclude(task, properties, logs=client("logs"))
 
 
 def start(properties: Mapping[str, Any], *, token: str, ecs: Any) -> str:

@@ -1,0 +1,136 @@
+"""Each environment is synthesized once: starting the CDK takes seconds."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from cdk_nag import AwsSolutionsChecks
+
+from stacks.config import EnvironmentConfig
+from stacks.foundation.stack import MlflowFoundation
+from stacks.service.stack import MlflowService
+from tests.stacks.templates import Assembly, Template
+
+ROOT = Path(__file__).parents[2]
+
+EXISTING_VPC = {
+    "vpc_id": "vpc-0aaaaaaaaaaaaaaaa",
+    "availability_zones": ["eu-central-1a", "eu-central-1b"],
+    "public_subnet_ids": ["subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa2"],
+    "private_subnet_ids": ["subnet-0bbbbbbbbbbbbbbb1", "subnet-0bbbbbbbbbbbbbbb2"],
+    "isolated_subnet_ids": ["subnet-0ccccccccccccccc1", "subnet-0ccccccccccccccc2"],
+}
+BREAK_GLASS = "arn:aws:iam::111122223333:role/break-glass"
+CERTIFICATE = "arn:aws:acm:eu-central-1:111122223333:certificate/00000000-0000-0000-0000-000000000000"
+IMAGE = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/mlflow@sha256:" + "0" * 64
+
+
+def read_config(name: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / "config" / f"{name}.toml").read_text())
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` laid over it, table by table; None removes a key."""
+    result = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            result[key] = merged(result.get(key, {}), value)
+        else:
+            result[key] = value
+    return result
+
+
+def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Assembly:
+    flags = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = cdk.App(outdir=str(directory), context=flags)
+    foundation = MlflowFoundation(app, f"MlflowOnAws-{name}-Foundation", environment=config)
+    service = MlflowService(app, f"MlflowOnAws-{name}-Service", environment=config, foundation=foundation)
+    app.synth()
+    report = AwsSolutionsChecks(app).validate_scope(app)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    return Assembly(
+        foundation=Template.read(directory / f"{foundation.stack_name}.template.json"),
+        service=Template.read(directory / f"{service.stack_name}.template.json"),
+        findings=tuple(
+            f"{violation.rule_name} {resource.construct_path}"
+            for violation in report.violations
+            for resource in violation.violating_resources
+        ),
+        warnings=tuple(
+            str(message.entry.data)
+            for stack in (foundation, service)
+            for message in cdk.assertions.Annotations.from_stack(stack).find_warning(
+                "*", cdk.assertions.Match.any_value()
+            )
+        ),
+        manifest=manifest,
+    )
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Assembly]:
+    """Synthesize one of config/*.toml with changes laid over it."""
+
+    def build(name: str, changes: Mapping[str, Any] | None = None) -> Assembly:
+        config = EnvironmentConfig.model_validate(merged(read_config(name), changes or {}))
+        return synthesize(config, name=name, directory=tmp_path_factory.mktemp(name))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def dev(build: Callable[..., Assembly]) -> Assembly:
+    return build("dev")
+
+
+@pytest.fixture(scope="session")
+def prod(build: Callable[..., Assembly]) -> Assembly:
+    return build("prod")
+
+
+@pytest.fixture(scope="session", params=["dev", "prod"])
+def either(request: pytest.FixtureRequest) -> Assembly:
+    """Whatever the environment: what must hold in both."""
+    assembly: Assembly = request.getfixturevalue(request.param)
+    return assembly
+
+
+@pytest.fixture(scope="session")
+def given(build: Callable[..., Assembly]) -> Assembly:
+    """Everything given rather than made: network, certificate and image; account and region; no DNS."""
+    return build(
+        "dev",
+        {
+            "account": "111122223333",
+            "region": "eu-central-1",
+            "network": {"existing": EXISTING_VPC},
+            "ingress": {
+                "certificate_arn": CERTIFICATE,
+                "hosted_zone_id": None,
+                "hosted_zone_name": None,
+                "internet_facing": True,
+                "allowed_cidrs": ["198.51.100.0/24", "203.0.113.0/24"],
+            },
+            "server": {"image_uri": IMAGE},
+            "database": {"deletion_protection": False, "insights": "off", "monitoring_seconds": 0},
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def replicated(build: Callable[..., Assembly]) -> Assembly:
+    """Prod with everything optional that adds resources."""
+    return build(
+        "prod",
+        {
+            "tags": {"cost-centre": "research"},
+            "database": {"read_replica": True},
+            "artifacts": {"prefix": "team/models", "break_glass_role_arn": BREAK_GLASS},
+        },
+    )

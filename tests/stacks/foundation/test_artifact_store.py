@@ -1,0 +1,121 @@
+"""The bucket keeps what it was given, as it was given."""
+
+from typing import Any
+
+from tests.stacks.conftest import BREAK_GLASS
+from tests.stacks.templates import Assembly, Properties
+
+BUCKETS = ("ArtifactsBucket", "AccessLogsBucket")
+
+
+def bucket(assembly: Assembly) -> Properties:
+    return assembly.foundation.one("AWS::S3::Bucket", id_starts="ArtifactsBucket")
+
+
+def policy(assembly: Assembly, bucket: str = "ArtifactsBucket") -> list[dict[str, Any]]:
+    document = assembly.foundation.one("AWS::S3::BucketPolicy", id_starts=bucket)["PolicyDocument"]
+    return list(document["Statement"])
+
+
+def denial(assembly: Assembly, sid: str) -> dict[str, Any]:
+    (statement,) = (each for each in policy(assembly) if each.get("Sid") == sid)
+    assert statement["Effect"] == "Deny"
+    assert statement["Principal"] == {"AWS": "*"}
+    return statement
+
+
+def test_artifacts_are_encrypted_with_one_key_of_ours(either: Assembly) -> None:
+    (rule,) = bucket(either)["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["BucketKeyEnabled"] is True
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+    assert rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]["Fn::GetAtt"][0].startswith("ArtifactsKey")
+
+
+def test_no_bucket_is_public_and_none_has_acls(either: Assembly) -> None:
+    for name in BUCKETS:
+        properties = either.foundation.one("AWS::S3::Bucket", id_starts=name)
+        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+        assert len(properties["PublicAccessBlockConfiguration"]) == 4
+        assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+
+
+def test_every_bucket_is_versioned_and_outlives_its_stack(either: Assembly) -> None:
+    for resource in either.foundation.resources.values():
+        if resource["Type"] == "AWS::S3::Bucket":
+            assert resource["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_every_bucket_refuses_old_tls_and_no_tls(either: Assembly) -> None:
+    for name in BUCKETS:
+        conditions = [each.get("Condition") for each in policy(either, name) if each["Effect"] == "Deny"]
+        assert {"Bool": {"aws:SecureTransport": "false"}} in conditions
+        assert {"NumericLessThan": {"s3:TlsVersion": 1.2}} in conditions
+
+
+def test_nobody_may_delete_object_versions(either: Assembly) -> None:
+    statement = denial(either, "OnlyBreakGlassDeletesVersions")
+    assert statement["Action"] == "s3:DeleteObjectVersion"
+    assert "Condition" not in statement
+
+
+def test_only_a_configured_break_glass_role_may_delete_object_versions(replicated: Assembly) -> None:
+    statement = denial(replicated, "OnlyBreakGlassDeletesVersions")
+    assert statement["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": BREAK_GLASS}}
+
+
+def test_an_upload_cannot_name_another_encryption(either: Assembly) -> None:
+    algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+    assert denial(either, "OnlyKms")["Condition"] == {"StringNotEqualsIfExists": {algorithm: "aws:kms"}}
+    ours = denial(either, "OnlyOurKey")["Condition"]["StringNotEqualsIfExists"][key]
+    assert ours["Fn::GetAtt"][0].startswith("ArtifactsKey")
+    assert denial(either, "OnlyNamedKey")["Condition"] == {
+        "StringEquals": {algorithm: "aws:kms"},
+        "Null": {key: "true"},
+    }
+    assert denial(either, "NoCustomerKey")["Condition"] == {
+        "Null": {"s3:x-amz-server-side-encryption-customer-algorithm": "false"}
+    }
+
+
+def test_what_is_overwritten_expires_after_the_configured_days(dev: Assembly, prod: Assembly) -> None:
+    def rule(assembly: Assembly) -> Any:
+        (only,) = bucket(assembly)["LifecycleConfiguration"]["Rules"]
+        return only
+
+    assert rule(dev)["NoncurrentVersionExpiration"] == {"NoncurrentDays": 90}
+    assert rule(prod)["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
+    assert rule(dev)["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    assert rule(dev)["ExpiredObjectDeleteMarker"] is True
+
+
+def test_current_artifacts_never_expire(either: Assembly) -> None:
+    for rule in bucket(either)["LifecycleConfiguration"]["Rules"]:
+        assert "ExpirationInDays" not in rule
+        assert "ExpirationDate" not in rule
+
+
+def test_access_to_artifacts_is_logged_elsewhere(either: Assembly) -> None:
+    logging = bucket(either)["LoggingConfiguration"]
+    assert logging["DestinationBucketName"]["Ref"].startswith("AccessLogsBucket")
+    assert logging["LogFilePrefix"] == "artifacts/"
+
+
+def test_requests_are_counted(either: Assembly) -> None:
+    assert bucket(either)["MetricsConfigurations"] == [{"Id": "EntireBucket"}]
+
+
+def test_only_log_delivery_may_write_access_logs(either: Assembly) -> None:
+    allowed = [each for each in policy(either, "AccessLogsBucket") if each["Effect"] == "Allow"]
+    assert {each["Principal"]["Service"] for each in allowed} == {
+        "logging.s3.amazonaws.com",
+        "logdelivery.elasticloadbalancing.amazonaws.com",
+    }
+    assert {each["Action"] for each in allowed} == {"s3:PutObject"}
+    assert all("aws:SourceArn" in each["Condition"]["ArnLike"] for each in allowed)
+
+
+def test_access_logs_expire(dev: Assembly) -> None:
+    logs = dev.foundation.one("AWS::S3::Bucket", id_starts="AccessLogsBucket")
+    (rule,) = logs["LifecycleConfiguration"]["Rules"]
+    assert rule["ExpirationInDays"] == 90

@@ -1,0 +1,99 @@
+"""The only way in speaks TLS 1.3 to the configured networks."""
+
+from typing import Any
+
+from tests.stacks.conftest import CERTIFICATE
+from tests.stacks.templates import Assembly
+
+BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
+LISTENER = "AWS::ElasticLoadBalancingV2::Listener"
+
+
+def attributes(assembly: Assembly) -> dict[str, Any]:
+    return {each["Key"]: each["Value"] for each in assembly.service.one(BALANCER)["LoadBalancerAttributes"]}
+
+
+def test_listener_speaks_only_tls_1_3(either: Assembly) -> None:
+    listener = either.service.one(LISTENER)
+    assert (listener["Port"], listener["Protocol"]) == (443, "HTTPS")
+    assert listener["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-3-2021-06"
+
+
+def test_there_is_no_port_80(either: Assembly) -> None:
+    assert len(either.service.all(LISTENER)) == 1
+    group = either.service.one("AWS::EC2::SecurityGroup", id_starts="IngressSecurityGroup")
+    assert {(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupIngress"]} == {(443, 443)}
+
+
+def test_only_configured_networks_enter(either: Assembly, given: Assembly) -> None:
+    def networks(assembly: Assembly) -> list[str]:
+        group = assembly.service.one("AWS::EC2::SecurityGroup", id_starts="IngressSecurityGroup")
+        return [rule["CidrIp"] for rule in group["SecurityGroupIngress"]]
+
+    assert networks(either) == ["10.0.0.0/8"]
+    assert networks(given) == ["198.51.100.0/24", "203.0.113.0/24"]
+
+
+def test_the_load_balancer_leaves_to_the_tasks_only(either: Assembly) -> None:
+    group = either.service.one("AWS::EC2::SecurityGroup", id_starts="IngressSecurityGroup")
+    assert "SecurityGroupEgress" not in group
+    rule = either.service.one("AWS::EC2::SecurityGroupEgress", id_starts="Ingress")
+    assert (rule["FromPort"], rule["ToPort"]) == (5000, 5000)
+    assert rule["DestinationSecurityGroupId"]["Fn::GetAtt"][0].startswith("ServerTaskSecurityGroup")
+
+
+def test_the_load_balancer_is_internal_unless_configured(either: Assembly, given: Assembly) -> None:
+    assert either.service.one(BALANCER)["Scheme"] == "internal"
+    assert all("PrivateSubnet" in str(each) for each in either.service.one(BALANCER)["Subnets"])
+    assert given.service.one(BALANCER)["Scheme"] == "internet-facing"
+    assert given.service.one(BALANCER)["Subnets"] == ["subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa2"]
+
+
+def test_invalid_headers_are_dropped_and_access_is_logged(either: Assembly) -> None:
+    found = attributes(either)
+    assert found["routing.http.drop_invalid_header_fields.enabled"] == "true"
+    assert found["routing.http.desync_mitigation_mode"] == "defensive"
+    assert found["access_logs.s3.enabled"] == "true"
+    assert found["access_logs.s3.prefix"] == "alb"
+    assert found["idle_timeout.timeout_seconds"] == "60"
+
+
+def test_deletion_protection_is_that_of_the_file(dev: Assembly, prod: Assembly) -> None:
+    assert attributes(dev)["deletion_protection.enabled"] == "false"
+    assert attributes(prod)["deletion_protection.enabled"] == "true"
+
+
+def test_targets_are_ready_rather_than_alive(either: Assembly) -> None:
+    targets = either.service.one("AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert (targets["Protocol"], targets["Port"]) == ("HTTP", 5000)
+    assert (targets["HealthCheckPath"], targets["Matcher"]) == ("/ready", {"HttpCode": "200"})
+
+
+def test_draining_and_stopping_leave_time_for_running_requests(either: Assembly) -> None:
+    targets = either.service.one("AWS::ElasticLoadBalancingV2::TargetGroup")
+    delay = {each["Key"]: each["Value"] for each in targets["TargetGroupAttributes"]}
+    assert int(delay["deregistration_delay.timeout_seconds"]) >= 30
+    for task in either.service.all("AWS::ECS::TaskDefinition"):
+        assert task["ContainerDefinitions"][0]["StopTimeout"] == 60
+
+
+def test_a_certificate_is_made_and_proved_in_the_hosted_zone(either: Assembly) -> None:
+    certificate = either.service.one("AWS::CertificateManager::Certificate")
+    assert certificate["ValidationMethod"] == "DNS"
+    assert certificate["DomainValidationOptions"][0]["HostedZoneId"] == "Z0000000000EXAMPLE"
+
+
+def test_the_host_name_points_at_the_load_balancer(dev: Assembly) -> None:
+    record = dev.service.one("AWS::Route53::RecordSet")
+    assert (record["Name"], record["Type"]) == ("mlflow.dev.example.com.", "A")
+    assert "IngressLoadBalancer" in str(record["AliasTarget"]["DNSName"])
+
+
+def test_a_given_certificate_is_used_and_none_is_made(given: Assembly) -> None:
+    assert given.service.one(LISTENER)["Certificates"] == [{"CertificateArn": CERTIFICATE}]
+    assert given.service.all("AWS::CertificateManager::Certificate") == []
+    assert given.service.all("AWS::Route53::RecordSet") == []
+
+
+def test_a_placeholder_for_a_domain_is_warned_about(dev: Assembly) -> None:
+    assert [each for each in dev.warnings if "mlflow.dev.example.com is a placeholder" in each]

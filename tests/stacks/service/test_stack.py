@@ -1,0 +1,33 @@
+"""The service's outputs are what a client and an operator need."""
+
+from tests.stacks.templates import Assembly
+
+
+def test_outputs_name_what_one_needs(either: Assembly) -> None:
+    assert set(either.service.outputs) == {
+        "TrackingUrl",
+        "ArtifactBucket",
+        "ClusterName",
+        "ServiceName",
+        "DatabaseEndpoint",
+        "ArtifactKeyArn",
+        "LoadBalancerDnsName",
+    }
+
+
+def test_the_tracking_url_is_that_of_the_file(dev: Assembly) -> None:
+    assert dev.service.outputs["TrackingUrl"]["Value"] == "https://mlflow.dev.example.com"
+
+
+def test_the_service_stack_holds_nothing_one_would_miss(either: Assembly) -> None:
+    for resource in either.service.resources.values():
+        assert resource.get("DeletionPolicy", "Delete") == "Delete"
+        assert resource["Type"].split("::")[1] not in {"S3", "RDS", "KMS"}
+
+
+def test_container_insights_are_those_of_the_file(dev: Assembly, prod: Assembly) -> None:
+    def insights(assembly: Assembly) -> object:
+        return assembly.service.one("AWS::ECS::Cluster")["ClusterSettings"]
+
+    assert insights(dev) == [{"Name": "containerInsights", "Value": "disabled"}]
+    assert insights(prod) == [{"Name": "containerInsights", "Value": "enhanced"}]

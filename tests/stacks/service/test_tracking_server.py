@@ -1,0 +1,230 @@
+"""The server's task runs without privileges, and its role may do two things."""
+
+from typing import Any
+
+from tests.stacks.conftest import IMAGE
+from tests.stacks.templates import Assembly, Properties, as_list
+
+TASK = "ServerTaskDefinition"
+
+
+def container(assembly: Assembly) -> Properties:
+    (only,) = assembly.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)["ContainerDefinitions"]
+    properties: Properties = only
+    return properties
+
+
+def environment(assembly: Assembly) -> dict[str, Any]:
+    return {each["Name"]: each["Value"] for each in container(assembly)["Environment"]}
+
+
+def service(assembly: Assembly) -> Properties:
+    return assembly.service.one("AWS::ECS::Service")
+
+
+def test_container_is_unprivileged(either: Assembly) -> None:
+    only = container(either)
+    assert only["User"] == "10001:10001"
+    assert only["ReadonlyRootFilesystem"] is True
+    assert only["LinuxParameters"] == {"Capabilities": {"Drop": ["ALL"]}, "InitProcessEnabled": True}
+    assert "Privileged" not in only
+
+
+def test_only_tmp_is_writable(either: Assembly) -> None:
+    assert [each["ContainerPath"] for each in container(either)["MountPoints"]] == ["/tmp"]
+    assert either.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)["Volumes"] == [{"Name": "tmp"}]
+
+
+def test_container_serves_and_is_checked_by_its_own_command(either: Assembly) -> None:
+    assert container(either)["Command"] == ["serve"]
+    assert "EntryPoint" not in container(either)
+    assert container(either)["HealthCheck"]["Command"] == [
+        "CMD", "python", "-m", "mlflow_aws_server", "healthcheck",
+    ]  # fmt: skip
+
+
+def test_a_database_failover_does_not_replace_tasks(either: Assembly) -> None:
+    failover_seconds = 120
+    check = container(either)["HealthCheck"]
+    targets = either.service.one("AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert check["Interval"] * check["Retries"] > failover_seconds
+    assert targets["HealthCheckIntervalSeconds"] * targets["UnhealthyThresholdCount"] > failover_seconds
+
+
+def test_the_environment_is_complete(dev: Assembly, prod: Assembly) -> None:
+    assert {name: value for name, value in environment(dev).items() if isinstance(value, str)} == {
+        "MLFLOW_AWS_DATABASE_PORT": "5433",
+        "MLFLOW_AWS_DATABASE_NAME": "mlflow",
+        "MLFLOW_AWS_DATABASE_USER": "mlflow_server",
+        "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": "20",
+        "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.dev.example.com",
+        "MLFLOW_AWS_WORKERS": "1",
+        "MLFLOW_AWS_FAST_PATH": "on",
+        "MLFLOW_AWS_PORT": "5000",
+    }
+    assert {name for name, value in environment(dev).items() if not isinstance(value, str)} == {
+        "AWS_REGION",
+        "MLFLOW_AWS_DATABASE_HOST",
+        "MLFLOW_AWS_ARTIFACT_ROOT",
+    }
+    assert environment(prod)["MLFLOW_AWS_WORKERS"] == "2"
+
+
+def test_the_prefix_of_the_file_is_part_of_the_artifact_root(replicated: Assembly, dev: Assembly) -> None:
+    assert environment(replicated)["MLFLOW_AWS_ARTIFACT_ROOT"]["Fn::Join"][1][-1] == "/team/models/"
+    assert environment(dev)["MLFLOW_AWS_ARTIFACT_ROOT"]["Fn::Join"][1][-1] == "/"
+
+
+def test_no_task_holds_a_secret(either: Assembly) -> None:
+    for task in either.service.all("AWS::ECS::TaskDefinition"):
+        for each in task["ContainerDefinitions"]:
+            assert "Secrets" not in each
+            assert not [variable for variable in each["Environment"] if "PASSWORD" in variable["Name"]]
+
+
+def test_the_role_signs_in_as_one_user_and_reads_artifacts(either: Assembly) -> None:
+    actions = [
+        action
+        for statement in either.service.statements(id_starts="ServerTaskRole")
+        for action in as_list(statement["Action"])
+    ]
+    assert sorted(actions) == ["kms:Decrypt", "rds-db:connect", "s3:GetObject", "s3:ListBucket"]
+
+
+def test_the_role_signs_in_as_no_other_user(either: Assembly) -> None:
+    (statement,) = (
+        each
+        for each in either.service.statements(id_starts="ServerTaskRole")
+        if each["Action"] == "rds-db:connect"
+    )
+    assert statement["Resource"]["Fn::Join"][1][-1] == "/mlflow_server"
+    assert "*" not in str(statement["Resource"])
+
+
+def test_the_role_reads_below_the_prefix_only(replicated: Assembly) -> None:
+    statements = {
+        str(each["Action"]): each for each in replicated.service.statements(id_starts="ServerTaskRole")
+    }
+    assert statements["s3:GetObject"]["Resource"]["Fn::Join"][1][-1] == "/team/models/*"
+    assert statements["s3:ListBucket"]["Condition"] == {"StringLike": {"s3:prefix": "team/models/*"}}
+
+
+def test_task_roles_are_assumed_by_tasks_of_this_account_only(either: Assembly) -> None:
+    roles = [*either.service.all("AWS::IAM::Role", id_starts="ServerTask")]
+    roles += either.service.all("AWS::IAM::Role", id_starts="MigrationTask")
+    assert len(roles) == 4
+    for role in roles:
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+
+
+def test_execution_roles_may_pull_and_log_and_nothing_else(either: Assembly) -> None:
+    for name in ("ServerTaskExecutionRole", "MigrationTaskExecutionRole"):
+        for statement in either.service.statements(id_starts=name):
+            for action in as_list(statement["Action"]):
+                assert action.split(":")[0] in {"ecr", "logs"}
+            if statement["Resource"] == "*":
+                assert statement["Action"] == "ecr:GetAuthorizationToken"
+
+
+def test_no_role_has_an_action_with_a_wildcard(either: Assembly) -> None:
+    for template in (either.foundation, either.service):
+        assert [each for each in template.allowed() if "*" in each[1]] == []
+
+
+def test_tasks_leave_to_aws_and_the_database_only(either: Assembly) -> None:
+    for name in ("ServerTask", "MigrationTask"):
+        group = either.service.one("AWS::EC2::SecurityGroup", id_starts=f"{name}SecurityGroup")
+        assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
+        (rule,) = either.service.all("AWS::EC2::SecurityGroupEgress", id_starts=f"{name}SecurityGroup")
+        assert (rule["FromPort"], rule["ToPort"]) == (5433, 5433)
+        assert "Database" in str(rule["DestinationSecurityGroupId"])
+
+
+def test_only_the_load_balancer_enters_the_server(either: Assembly) -> None:
+    (rule,) = (
+        rule
+        for rule in either.service.all("AWS::EC2::SecurityGroupIngress")
+        if "ServerTask" in str(rule["GroupId"])
+    )
+    assert (rule["FromPort"], rule["ToPort"]) == (5000, 5000)
+    assert rule["SourceSecurityGroupId"]["Fn::GetAtt"][0].startswith("IngressSecurityGroup")
+
+
+def test_nothing_enters_the_migration(either: Assembly) -> None:
+    group = either.service.one("AWS::EC2::SecurityGroup", id_starts="MigrationTaskSecurityGroup")
+    assert "SecurityGroupIngress" not in group
+    rules = either.service.all("AWS::EC2::SecurityGroupIngress")
+    assert not [rule for rule in rules if "Migration" in str(rule["GroupId"])]
+
+
+def test_tasks_run_in_private_subnets_without_public_addresses(either: Assembly) -> None:
+    network = service(either)["NetworkConfiguration"]["AwsvpcConfiguration"]
+    assert network["AssignPublicIp"] == "DISABLED"
+    assert all("PrivateSubnet" in str(subnet) for subnet in network["Subnets"])
+
+
+def test_a_bad_release_is_rolled_back(either: Assembly) -> None:
+    deployment = service(either)["DeploymentConfiguration"]
+    assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+    assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
+
+
+def test_nobody_gets_a_shell_in_a_task(either: Assembly) -> None:
+    assert "EnableExecuteCommand" not in service(either)
+
+
+def test_autoscaling_keeps_what_it_decided_over_a_deployment(either: Assembly) -> None:
+    assert "DesiredCount" not in service(either)
+
+
+def test_the_service_scales_on_cpu_and_on_requests(dev: Assembly, prod: Assembly) -> None:
+    def range_of(assembly: Assembly) -> tuple[int, int]:
+        target = assembly.service.one("AWS::ApplicationAutoScaling::ScalableTarget")
+        return target["MinCapacity"], target["MaxCapacity"]
+
+    assert (range_of(dev), range_of(prod)) == ((1, 2), (2, 4))
+    metrics = {
+        policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"][
+            "PredefinedMetricType"
+        ]
+        for policy in prod.service.all("AWS::ApplicationAutoScaling::ScalingPolicy")
+    }
+    assert metrics == {"ECSServiceAverageCPUUtilization", "ALBRequestCountPerTarget"}
+
+
+def test_processor_and_size_are_those_of_the_file(dev: Assembly, prod: Assembly) -> None:
+    def size(assembly: Assembly) -> tuple[str, str, str]:
+        task = assembly.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)
+        return task["Cpu"], task["Memory"], task["RuntimePlatform"]["CpuArchitecture"]
+
+    assert size(dev) == ("512", "1024", "ARM64")
+    assert size(prod) == ("1024", "2048", "ARM64")
+
+
+def test_spot_is_for_whom_the_file_allows_it(dev: Assembly, prod: Assembly) -> None:
+    def provider(assembly: Assembly) -> Any:
+        (only,) = service(assembly)["CapacityProviderStrategy"]
+        return only["CapacityProvider"]
+
+    assert (provider(dev), provider(prod)) == ("FARGATE_SPOT", "FARGATE")
+
+
+def test_a_given_image_is_run_and_only_its_repository_may_be_pulled(given: Assembly) -> None:
+    image = container(given)["Image"]
+    text = image if isinstance(image, str) else "".join(map(str, image["Fn::Join"][1]))
+    assert text.endswith("mlflow@sha256:" + "0" * 64)
+    pulls = {
+        str(resource)
+        for logical_id, action, resource in given.service.allowed()
+        if action == "ecr:BatchGetImage"
+    }
+    assert pulls == {f"arn:aws:ecr:eu-central-1:111122223333:repository/{IMAGE.split('/')[1].split('@')[0]}"}
+
+
+def test_an_image_is_built_for_the_processor_that_runs_it(either: Assembly) -> None:
+    assets = either.service.path.with_name(
+        either.service.path.name.replace(".template.json", ".assets.json")
+    ).read_text()
+    assert '"linux/arm64"' in assets

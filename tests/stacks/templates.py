@@ -1,0 +1,79 @@
+"""A synthesized template, asked in the words of CloudFormation."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Properties = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Template:
+    path: Path
+    body: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Template":
+        return cls(path, json.loads(path.read_text()))
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        resources: Mapping[str, Any] = self.body["Resources"]
+        return resources
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        outputs: Mapping[str, Any] = self.body["Outputs"]
+        return outputs
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self.body)
+
+    def types(self) -> set[str]:
+        return {resource["Type"] for resource in self.resources.values()}
+
+    def all(self, type_name: str, *, id_starts: str = "") -> list[Properties]:
+        return [
+            resource.get("Properties", {})
+            for logical_id, resource in self.resources.items()
+            if resource["Type"] == type_name and logical_id.startswith(id_starts)
+        ]
+
+    def one(self, type_name: str, *, id_starts: str = "") -> Properties:
+        found = self.all(type_name, id_starts=id_starts)
+        assert len(found) == 1, f"{len(found)} resources of {type_name} {id_starts}*"
+        return found[0]
+
+    def statements(self, *, id_starts: str) -> list[Properties]:
+        """The statements of a role's policy."""
+        return list(self.one("AWS::IAM::Policy", id_starts=id_starts)["PolicyDocument"]["Statement"])
+
+    def allowed(self) -> Iterator[tuple[str, str, Any]]:
+        """Every (logical id, action, resource) that any policy of the template allows."""
+        for logical_id, resource in self.resources.items():
+            properties = resource.get("Properties", {})
+            documents = [properties.get("PolicyDocument", {})]
+            documents += [each["PolicyDocument"] for each in properties.get("Policies", [])]
+            for statement in (each for document in documents for each in document.get("Statement", [])):
+                if statement["Effect"] == "Allow" and resource["Type"] != "AWS::S3::BucketPolicy":
+                    for action in as_list(statement["Action"]):
+                        for target in as_list(statement["Resource"]):
+                            yield logical_id, action, target
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Both stacks of one environment, and what the security rules say about them."""
+
+    foundation: Template
+    service: Template
+    findings: tuple[str, ...]
+    warnings: tuple[str, ...]
+    manifest: Mapping[str, Any]

@@ -1,0 +1,80 @@
+"""The schema refuses what would fail, cost or expose later, and says what to do."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from stacks.config import EnvironmentConfig, instance_memory_gib
+from tests.stacks.conftest import EXISTING_VPC, merged, read_config
+
+
+def parse(changes: Mapping[str, Any], name: str = "dev") -> EnvironmentConfig:
+    return EnvironmentConfig.model_validate(merged(read_config(name), changes))
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_the_files_in_config_are_valid(name: str) -> None:
+    assert parse({}, name)
+
+
+def test_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        parse({}).database.port = 1
+
+
+@pytest.mark.parametrize(
+    ("instance_class", "gib"),
+    [("t4g.micro", 1), ("t3.2xlarge", 32), ("m7g.large", 8), ("m7g.xlarge", 16), ("r8g.2xlarge", 64)],
+)
+def test_memory_of_an_instance_class_is_known(instance_class: str, gib: int) -> None:
+    assert instance_memory_gib(instance_class) == gib
+
+
+@pytest.mark.parametrize(
+    "instance_class", ["db.t4g.micro", "t4g.nano", "t4g.8xlarge", "m7g.medium", "x2g.large"]
+)
+def test_an_instance_class_that_does_not_exist_is_refused(instance_class: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a class|does not exist"):
+        instance_memory_gib(instance_class)
+
+
+def test_the_database_carries_a_rollout_at_full_scale() -> None:
+    config = parse({}, "prod")
+    assert (
+        2 * config.server.max_tasks * config.server.database_connections + 15
+        <= config.database.max_connections
+    )
+
+
+def test_one_connection_too_many_is_refused() -> None:
+    most = (100 - 15) // (2 * 2)
+    assert parse({"server": {"database_connections": most}})
+    with pytest.raises(ValidationError, match="can overload the database"):
+        parse({"server": {"database_connections": most + 1}})
+
+
+def test_an_existing_network_needs_one_subnet_per_zone() -> None:
+    assert parse({"network": {"existing": EXISTING_VPC}})
+    with pytest.raises(ValidationError, match="has 3 subnets for 2 zones"):
+        parse(
+            {
+                "network": {
+                    "existing": {**EXISTING_VPC, "public_subnet_ids": ["subnet-1", "subnet-2", "subnet-3"]}
+                }
+            }
+        )
+
+
+def test_an_image_is_given_with_tag_or_digest() -> None:
+    for uri in ("ghcr.io/team/mlflow:1.2", "localhost:5000/mlflow@sha256:" + "a" * 64):
+        assert parse({"server": {"image_uri": uri}}).server.image_uri == uri
+    with pytest.raises(ValidationError):
+        parse({"server": {"image_uri": "ghcr.io/team/mlflow"}})
+
+
+def test_every_environment_has_a_file_that_a_reader_takes_in_at_once() -> None:
+    for file in Path("config").glob("*.toml"):
+        assert len(file.read_text().splitlines()) < 60

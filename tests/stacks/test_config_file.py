@@ -1,0 +1,258 @@
+"""A mistake in a file costs one message: file, key, value, remedy."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stacks.config_file import ConfigurationError, load_environment
+from tests.stacks.conftest import ROOT
+
+DEV = (ROOT / "config" / "dev.toml").read_text()
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Callable[[str], str]:
+    """Return the message about a file with this text, and check that it names the file and a remedy."""
+
+    def refuse(text: str) -> str:
+        file = tmp_path / "mine.toml"
+        file.write_text(text)
+        with pytest.raises(ConfigurationError) as refusal:
+            load_environment(name="dev", path=str(file), directory=ROOT / "config")
+        message = str(refusal.value)
+        assert str(file) in message
+        assert "remedy: " in message
+        return message
+
+    return refuse
+
+
+def after(line: str, addition: str) -> str:
+    assert line in DEV
+    return DEV.replace(line, f"{line}\n{addition}", 1)
+
+
+MISTAKES = {
+    "an unknown key": (
+        after("[database]", "backup_dais = 7"),
+        "database.backup_dais = 7: is not a setting",
+        "did you mean backup_days?",
+    ),
+    "an unknown table": (DEV + "\n[databse]\nport = 1\n", "databse", "did you mean database?"),
+    "a key like no other": (
+        after("[database]", "zzz = 7"),
+        "database.zzz = 7",
+        "settings here are engine_version",
+    ),
+    "a bad CIDR": (
+        after("[network]", 'cidr = "10.0.0.0/33"'),
+        'network.cidr = "10.0.0.0/33"',
+        "expected: Address range",
+    ),
+    "a CIDR with host bits": (
+        after("[network]", 'cidr = "10.0.0.1/16"'),
+        'network.cidr = "10.0.0.1/16"',
+        "expected: Address range",
+    ),
+    "a network too small": (
+        after("[network]", 'cidr = "10.0.0.0/24"'),
+        'network.cidr = "10.0.0.0/24"',
+        "use a /16 to /22",
+    ),
+    "more NATs than zones": (
+        after("[network]", "nat_count = 3"),
+        "network.nat_count = 3",
+        "one NAT per zone",
+    ),
+    "names for other zones": (
+        after("[network]", 'zone_names = ["a"]'),
+        "names 1 zones while zones = 2",
+        "make the two agree",
+    ),
+    "a retention below a week": (
+        after("[database]", "backup_days = 6"),
+        "database.backup_days = 6",
+        "expected: Days of automated backups",
+    ),
+    "a log retention nobody offers": (
+        after("[database]", "log_days = 100"),
+        "the next one is 120",
+        "expected: Days to keep",
+    ),
+    "text for a number": (
+        after("[database]", 'backup_days = "7"'),
+        'database.backup_days = "7"',
+        "expected: Days",
+    ),
+    "a number for a switch": (
+        DEV.replace("multi_az = false", "multi_az = 0"),
+        "database.multi_az = 0",
+        "expected: A synchronous",
+    ),
+    "a missing setting": (
+        DEV.replace("multi_az = false", ""),
+        "database.multi_az: is missing",
+        "add it; expected: A synchronous",
+    ),
+    "the default port": (after("[database]", "port = 5432"), "database.port = 5432", "such as 5433"),
+    "too many connections": (
+        DEV.replace("max_connections = 100", "max_connections = 101"),
+        "database.max_connections = 101: is more than t4g.micro carries",
+        "use 100 at most",
+    ),
+    "storage without room to grow": (
+        after("[database]", "storage_gib = 100"),
+        "database.max_storage_gib = 100",
+        "use 110 or more",
+    ),
+    "a database that can be overloaded": (
+        DEV.replace("max_tasks = 2", "max_tasks = 3"),
+        "server.database_connections = 20: can overload",
+        "use 14 at most",
+    ),
+    "too few connections for a worker": (
+        DEV.replace("memory_mib = 1024", "memory_mib = 2048").replace(
+            "database_connections = 20", "database_connections = 10\nworkers = 2"
+        ),
+        "server.database_connections = 10",
+        "use 18 or more",
+    ),
+    "memory that Fargate does not offer": (
+        DEV.replace("memory_mib = 1024", "memory_mib = 1000"),
+        "server.memory_mib = 1000",
+        "use one of 1024, 2048",
+    ),
+    "too little memory for the workers": (
+        DEV.replace("cpu = 512", "cpu = 512\nworkers = 2"),
+        "server.memory_mib = 1024",
+        "use 1536 or more",
+    ),
+    "fewer tasks than the least": (
+        DEV.replace("min_tasks = 1", "min_tasks = 3"),
+        "server.max_tasks = 2",
+        "as large or larger",
+    ),
+    "two sources of one image": (
+        after("[server]", 'image_uri = "a/b:1"\nbase_image = "c"'),
+        'server.base_image = "c"',
+        "remove one of the two",
+    ),
+    "the whole internet": (
+        DEV.replace("10.0.0.0/8", "0.0.0.0/0"),
+        'ingress.allowed_cidrs = "0.0.0.0/0"',
+        "list the networks of your clients",
+    ),
+    "half of the internet": (
+        DEV.replace('"10.0.0.0/8"', '"10.0.0.0/8", "128.0.0.0/1"'),
+        'ingress.allowed_cidrs = "128.0.0.0/1"',
+        "list the networks",
+    ),
+    "nobody": (DEV.replace('["10.0.0.0/8"]', "[]"), "ingress.allowed_cidrs = []", "expected: Networks"),
+    "no certificate and no zone": (
+        "\n".join(line for line in DEV.splitlines() if "hosted_zone" not in line),
+        "ingress.certificate_arn: is missing, and so is hosted_zone_id",
+        "set certificate_arn, or hosted_zone_id",
+    ),
+    "half a zone": (
+        "\n".join(line for line in DEV.splitlines() if "hosted_zone_name" not in line),
+        "ingress.hosted_zone_name: is missing",
+        "set both, or neither",
+    ),
+    "a zone of another domain": (
+        DEV.replace('"dev.example.com"', '"example.org"'),
+        'ingress.hosted_zone_name = "example.org"',
+        "name the zone",
+    ),
+    "a URL for a domain": (
+        DEV.replace('"mlflow.dev', '"https://mlflow.dev'),
+        "ingress.domain",
+        "expected: Host name",
+    ),
+    "an account that is a number": ("account = 111122223333\n" + DEV, "account = 111122223333", "in quotes"),
+    "malformed TOML": (DEV + "\nx = ", "is not valid TOML", "correct that line"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_its_remedy(mistake: str, refuse: Callable[[str], str]) -> None:
+    text, finding, remedy = MISTAKES[mistake]
+    message = refuse(text)
+    assert finding in message
+    assert remedy in message.split("remedy: ", 1)[1]
+
+
+def test_every_mistake_is_reported_at_once(refuse: Callable[[str], str]) -> None:
+    message = refuse(after("[database]", "backup_days = 1\nport = 80"))
+    assert message.count("remedy: ") == 2
+
+
+def test_an_unknown_environment_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"env = 'stage'.*\n.*-c env=dev or -c env=prod"):
+        load_environment(name="stage", path=None, directory=ROOT / "config")
+
+
+def test_no_environment_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match="add -c env=dev or -c env=prod"):
+        load_environment(name=None, path=None, directory=ROOT / "config")
+
+
+@pytest.mark.parametrize("name", ["../etc/passwd", "Prod", "a b", "x" * 21])
+def test_a_name_that_no_stack_could_carry_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a name for an environment"):
+        load_environment(name=name, path=None, directory=ROOT / "config")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        load_environment(name="dev", path=str(tmp_path / "none.toml"), directory=ROOT / "config")
+
+
+def test_a_path_takes_the_place_of_the_environments_file(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text(DEV.replace("mlflow.dev", "other.dev"))
+    config = load_environment(name="brand-new", path=str(file), directory=ROOT / "config")
+    assert config.ingress.domain == "other.dev.example.com"
+
+
+def cdk(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run the CDK as a person would, on a machine whose AWS profile is broken and has no way to AWS."""
+    (home / ".aws").mkdir()
+    (home / ".aws" / "config").write_text(
+        "[profile broken]\nregion = eu-north-1\ncredential_process = false\n"
+    )
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{ROOT / '.venv/bin'}:/usr/bin:/bin",
+        "AWS_PROFILE": "broken",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "CI": "1",
+        **{key: os.environ[key] for key in ("TMPDIR", "LANG") if key in os.environ},
+    }
+    program = [str(ROOT / ".venv/bin/node"), str(ROOT / "node_modules/aws-cdk/bin/cdk")]
+    return subprocess.run(
+        [*program, "synth", "--quiet", *arguments, "--output", str(home / "out")],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_cdk_synth_works_offline_beside_a_broken_aws_profile(tmp_path: Path) -> None:
+    result = cdk("-c", "env=dev", home=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {file.name for file in (tmp_path / "out").glob("*.template.json")} == {
+        "MlflowOnAws-dev-Foundation.template.json",
+        "MlflowOnAws-dev-Service.template.json",
+    }
+
+
+def test_cdk_synth_reports_a_mistake_in_one_message(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(DEV.replace("10.0.0.0/8", "0.0.0.0/0"))
+    result = cdk("-c", "env=dev", "-c", f"config={file}", home=tmp_path)
+    assert result.returncode != 0
+    assert f"configuration error: {file}: is not a valid configuration" in result.stderr
+    assert 'ingress.allowed_cidrs = "0.0.0.0/0"' in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
