@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 POLL_SECONDS = 5
+# A permission granted by the same deployment takes seconds to be known everywhere.
+PERMISSION_ATTEMPTS = 12
 # Kept back to stop the task, read its log and answer before Lambda ends this invocation.
 RESERVE_SECONDS = 120
 LOG_LINES = 20
@@ -55,6 +58,18 @@ def act(event: Mapping[str, Any], *, client: Callable[[str], Any], deadline: flo
 
 def start(properties: Mapping[str, Any], *, token: str, ecs: Any) -> str:
     """Start the task and return its ARN. The same token never starts a second one."""
+    for _ in range(PERMISSION_ATTEMPTS - 1):
+        try:
+            return run(properties, token=token, ecs=ecs)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
+            time.sleep(POLL_SECONDS)
+    return run(properties, token=token, ecs=ecs)
+
+
+def run(properties: Mapping[str, Any], *, token: str, ecs: Any) -> str:
+    """Ask ECS once to run the task."""
     started = ecs.run_task(
         cluster=properties["Cluster"],
         taskDefinition=properties["TaskDefinition"],
@@ -75,9 +90,7 @@ def start(properties: Mapping[str, Any], *, token: str, ecs: Any) -> str:
     raise MigrationFailedError(f"ECS could not start the migration task: {why}")
 
 
-def wait(
-    cluster: str, task_arn: str, *, ecs: Any, deadline: float, sleep: Callable[[float], None] = time.sleep
-) -> Mapping[str, Any]:
+def wait(cluster: str, task_arn: str, *, ecs: Any, deadline: float) -> Mapping[str, Any]:
     """Return the task once it has stopped; past the deadline, stop it."""
     stopping = False
     while True:
@@ -88,7 +101,7 @@ def wait(
             # Left running, it would change the schema while CloudFormation rolls back.
             ecs.stop_task(cluster=cluster, task=task_arn, reason="the migration took too long")
             stopping = True
-        sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def conclude(task: Mapping[str, Any], properties: Mapping[str, Any], *, logs: Any) -> str:

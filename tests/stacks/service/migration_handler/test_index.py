@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from stacks.service.migration_handler import index
 
@@ -43,8 +44,11 @@ class Ecs:
         self.failures = failures or []
         self.started: list[dict[str, Any]] = []
         self.stopped: list[dict[str, Any]] = []
+        self.refusals: list[str] = []
 
     def run_task(self, **request: Any) -> dict[str, Any]:
+        if self.refusals:
+            raise ClientError({"Error": {"Code": self.refusals.pop()}}, "RunTask")
         self.started.append(request)
         return {"tasks": [] if self.failures else [{"taskArn": TASK}], "failures": self.failures}
 
@@ -98,7 +102,7 @@ def stopped(exit_code: int | None, **more: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
-    monkeypatch.setattr(index.wait, "__kwdefaults__", {"sleep": slept.append})
+    monkeypatch.setattr("time.sleep", slept.append)
     return slept
 
 
@@ -188,6 +192,30 @@ def test_a_task_that_cannot_start_says_why(act: Callable[..., str]) -> None:
         act(ecs)
 
 
+def test_a_permission_that_is_not_known_everywhere_yet_is_waited_for(
+    act: Callable[..., str], pauses: list[float]
+) -> None:
+    ecs = Ecs(stopped(0))
+    ecs.refusals = ["AccessDeniedException"] * 3
+    assert act(ecs).startswith("migrated")
+    assert pauses == [index.POLL_SECONDS] * 3
+
+
+def test_a_permission_that_never_comes_fails(act: Callable[..., str]) -> None:
+    ecs = Ecs(stopped(0))
+    ecs.refusals = ["AccessDeniedException"] * index.PERMISSION_ATTEMPTS
+    with pytest.raises(ClientError, match="AccessDeniedException"):
+        act(ecs)
+
+
+def test_any_other_refusal_fails_at_once(act: Callable[..., str], pauses: list[float]) -> None:
+    ecs = Ecs(stopped(0))
+    ecs.refusals = ["ClusterNotFoundException"]
+    with pytest.raises(ClientError, match="ClusterNotFoundException"):
+        act(ecs)
+    assert pauses == []
+
+
 def test_a_task_that_takes_too_long_is_stopped_before_the_answer(act: Callable[..., str]) -> None:
     ecs = Ecs(RUNNING)
     with pytest.raises(index.MigrationFailedError, match="took too long"):
@@ -222,9 +250,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_success_is_answered(monkeypatch: pytest.MonkeyPatch, answers: list[dict[str, Any]]) -> None:
-    monkeypatch.setattr(
-        index.boto3, "client", clients(Ecs(stopped(0)), logs=Logs(), status="CREATE_IN_PROGRESS")
-    )
+    monkeypatch.setattr("boto3.client", clients(Ecs(stopped(0)), logs=Logs(), status="CREATE_IN_PROGRESS"))
     index.handler(event(), Context())
     (answer,) = answers
     assert answer["Status"] == "SUCCESS"
@@ -235,9 +261,7 @@ def test_success_is_answered(monkeypatch: pytest.MonkeyPatch, answers: list[dict
 
 
 def test_failure_is_answered(monkeypatch: pytest.MonkeyPatch, answers: list[dict[str, Any]]) -> None:
-    monkeypatch.setattr(
-        index.boto3, "client", clients(Ecs(stopped(1)), logs=Logs(), status="CREATE_IN_PROGRESS")
-    )
+    monkeypatch.setattr("boto3.client", clients(Ecs(stopped(1)), logs=Logs(), status="CREATE_IN_PROGRESS"))
     index.handler(event(), Context())
     assert [answer["Status"] for answer in answers] == ["FAILED"]
 
