@@ -89,7 +89,7 @@ def objects_are_versioned_and_encrypted(smoke: Smoke) -> str:
                 next_action="make SSE-KMS with the artifact key the bucket's default encryption",
             )
         sizes[artifact] = head["ContentLength"]
-        keys.add(str(kms_key))
+        keys.add(str(kms_key).rsplit("/", 1)[-1])
     if sizes[FILE_ARTIFACT] != run.file_bytes:
         raise PromiseBroken(
             f"{FILE_ARTIFACT} has {sizes[FILE_ARTIFACT]} bytes in S3, {run.file_bytes} were logged",

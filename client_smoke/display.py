@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TextIO
@@ -34,17 +35,19 @@ class Screen:
         self._total = total
         self._results: list[Result] = []
         self._running: Step | None = None
+        self._started = 0.0
+        self._spinner = Spinner("dots")
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(
-                self._table(),
+                get_renderable=self._moving_table,
                 console=self._console,
                 refresh_per_second=8,
+                transient=True,
                 redirect_stdout=False,
                 redirect_stderr=False,
-                vertical_overflow="visible",
             )
             self._live.start()
         return self
@@ -52,60 +55,78 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._running = None
         if self._live is not None:
-            self._live.update(self._table())
             self._live.stop()
         elif self._results:
             self._console.print()
-            self._console.print(self._table())
+        if self._results:
+            self._console.print(self._final_table())
 
     def begin(self, step: Step) -> None:
         """A step starts."""
-        self._running = step
-        if self._live is not None:
-            self._live.update(self._table())
-        else:
+        self._running, self._started = step, time.perf_counter()
+        if self._live is None:
             self._print(f"[{len(self._results) + 1:2}/{self._total}] {step.promise} …")
 
     def end(self, result: Result) -> None:
         """A step ended or was left out."""
+        was_running = self._running is not None
         self._running = None
         self._results.append(result)
         if self._live is not None:
-            self._live.update(self._table())
             return
-        evidence = f": {result.observed or result.seen}" if result.observed or result.seen else ""
-        if result.status in {Status.SKIPPED, Status.KEPT}:
+        if not was_running:
             self._print(f"[{len(self._results):2}/{self._total}] {result.promise} …")
-        self._print(f"        {result.status} in {result.seconds:.2f} s{evidence}")
+        evidence = result.observed or result.seen
+        self._print(
+            f"        {result.status} in {result.seconds:.2f} s" + (f": {evidence}" if evidence else "")
+        )
 
     def _print(self, text: str) -> None:
         # Written past rich's wrapping, at once: a log reader wants whole lines, now.
         self._console.file.write(text + "\n")
         self._console.file.flush()
 
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("", width=1)
-        table.add_column("promise", ratio=None, min_width=30)
-        table.add_column("seconds", justify="right", no_wrap=True)
-        table.add_column("observed", overflow="fold")
-        for result in self._results:
-            mark, style = _MARKS[result.status]
-            seconds = "" if result.status in {Status.SKIPPED, Status.KEPT} else f"{result.seconds:.2f}"
-            evidence = result.observed or result.seen
-            if result.status is Status.SKIPPED:
-                evidence = f"skipped; {evidence}"
-            table.add_row(
-                Text(mark, style),
-                Text(result.promise, style if style != "green" else ""),
-                seconds,
-                Text(evidence, "dim"),
-            )
+    def _moving_table(self) -> Table:
+        """As much of the end as the terminal is high, one line a step."""
+        table = _empty_table()
+        for result in self._results[-max(1, self._console.height - 4) :]:
+            table.add_row(*_row(result, one_line=True))
         if self._running is not None:
-            table.add_row(Spinner("dots"), Text(self._running.promise), "", "")
+            elapsed = f"{time.perf_counter() - self._started:.0f}"
+            position = f"step {len(self._results) + 1} of {self._total}"
+            table.add_row(self._spinner, Text(self._running.promise), elapsed, Text(position, "dim"))
         return table
+
+    def _final_table(self) -> Table:
+        table = _empty_table()
+        for result in self._results:
+            table.add_row(*_row(result, one_line=False))
+        return table
+
+
+def _empty_table() -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", width=1, no_wrap=True)
+    table.add_column("promise", min_width=30)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("observed", overflow="fold")
+    return table
+
+
+def _row(result: Result, *, one_line: bool) -> tuple[Text, Text, str, Text]:
+    mark, style = _MARKS[result.status]
+    evidence = result.observed or result.seen
+    if result.status is Status.SKIPPED:
+        evidence = f"skipped; {evidence}"
+    seconds = "" if result.status in {Status.SKIPPED, Status.KEPT} else f"{result.seconds:.2f}"
+    promise = Text(result.promise, "" if result.status is Status.PASSED else style)
+    observed = Text(evidence, "dim")
+    if one_line:
+        # On the texts, not on their columns: rich narrows only columns that may wrap.
+        for text in (promise, observed):
+            text.no_wrap, text.overflow = True, "ellipsis"
+    return Text(mark, style), promise, seconds, observed
 
 
 def closing_words(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from client_smoke.display import Screen, closing_words
 from client_smoke.smoke import Smoke, Step
 from client_smoke.verdict import Result, Status
@@ -41,6 +43,32 @@ def test_terminal_gets_a_table_that_moves() -> None:
     output = shown(Terminal())
     assert "\x1b" in output
     assert "it holds" in output
+
+
+def test_small_terminal_shows_the_latest_steps_and_in_the_end_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "8")
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = Terminal()
+    with Screen(stream, total=30) as screen:
+        for number in range(30):
+            screen.begin(STEP)
+            screen.end(Result("n", f"promise {number}.", Status.PASSED, 0.0))
+        moving = stream.getvalue()
+    final = stream.getvalue().removeprefix(moving)
+    assert all(f"promise {number}." in final for number in range(30))
+
+
+def test_narrow_terminal_keeps_marks_and_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = Terminal()
+    with Screen(stream, total=2) as screen:
+        screen.end(Result("n", "a promise", Status.PASSED, 1.25, observed="evidence " * 50))
+    # The moving table comes first, the final one replaces it.
+    line = next(line for line in stream.getvalue().splitlines() if "a promise" in line)
+    assert "✓" in line
+    assert "1.25" in line
+    assert "…" in line
 
 
 def test_closing_words_name_promise_sight_and_next_action() -> None:
