@@ -26,7 +26,8 @@ _ACTIVE_RUN = """
     )"""
 
 # The points are written in the order of their primary key: concurrent writers of the same points
-# then meet in the same order and cannot deadlock, and the index is filled page by page.
+# then meet in the same order and cannot deadlock. The latest values are written in the order their keys
+# came in, which is the order in which MLflow shows them.
 _POINTS = """,
     point AS MATERIALIZED (
         SELECT p.*, run.run_uuid
@@ -41,12 +42,8 @@ _POINTS = """,
     ),
     latest AS (
         INSERT INTO latest_metrics AS l (key, value, timestamp, step, is_nan, run_uuid)
-        SELECT p.key, p.value, p.timestamp, p.step, p.is_nan, p.run_uuid
-        FROM point p LEFT JOIN latest_metrics old ON old.run_uuid = $1 AND old.key = p.key
-        WHERE p.first_seen > 0
-          AND (old.key IS NULL OR (p.step, p.timestamp, p.value) > (old.step, old.timestamp, old.value))
-        -- Keys that exist are locked in their order; new ones keep the order they came in.
-        ORDER BY CASE WHEN old.key IS NOT NULL THEN p.key END, p.first_seen
+        SELECT key, value, timestamp, step, is_nan, run_uuid FROM point
+        WHERE first_seen > 0 ORDER BY first_seen
         ON CONFLICT (key, run_uuid) DO UPDATE
         SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, step = EXCLUDED.step,
             is_nan = EXCLUDED.is_nan
@@ -72,8 +69,7 @@ _TAGS = """,
         INSERT INTO tags AS t (key, value, run_uuid)
         SELECT n.key, n.value, run.run_uuid
         FROM run, unnest({first}::text[], {second}::text[]) WITH ORDINALITY AS n (key, value, position)
-             LEFT JOIN tags old ON old.run_uuid = $1 AND old.key = n.key
-        ORDER BY CASE WHEN old.key IS NOT NULL THEN n.key END, n.position
+        ORDER BY n.position
         ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value
         WHERE t.value IS DISTINCT FROM EXCLUDED.value
     )"""
@@ -153,6 +149,27 @@ async def _log(database: Database, batch: Batch) -> bytes:
         await database.run(lambda connection: _log_params(connection, batch))
         if not len(metrics) and not tags:
             return rendering.EMPTY
+    statement = _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)]
+    arguments = _arguments(batch)
+
+    async def write(connection: Connection) -> object:
+        nonlocal arguments
+        try:
+            return await connection.fetchval(statement, *arguments)
+        except asyncpg.DeadlockDetectedError:
+            # Another writer logs the same keys in another order. Who tries again does so in the order
+            # of the keys, so that two who meet again only wait for each other.
+            _sort_keys(batch)
+            arguments = _arguments(batch)
+            raise LostRaceError("another writer locked the same keys in another order") from None
+
+    if await database.run(write) is None:
+        raise LeaveToStockError("no such active run")
+    return rendering.EMPTY
+
+
+def _arguments(batch: Batch) -> list[object]:
+    metrics, tags = batch.metrics, batch.tags
     arguments: list[object] = [batch.run_id]
     if len(metrics):
         arguments += (
@@ -176,14 +193,15 @@ async def _log(database: Database, batch: Batch) -> bytes:
         )
     if tags:
         arguments += (list(tags), list(tags.values()))
-    statement = _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)]
+    return arguments
 
-    async def write(connection: Connection) -> object:
-        return await connection.fetchval(statement, *arguments)
 
-    if await database.run(write) is None:
-        raise LeaveToStockError("no such active run")
-    return rendering.EMPTY
+def _sort_keys(batch: Batch) -> None:
+    keys, first_seen = batch.metrics.keys, batch.metrics.first_seen
+    winners = sorted((keys[position], position) for position, seen in enumerate(first_seen) if seen)
+    for number, (_, position) in enumerate(winners, start=1):
+        first_seen[position] = number
+    batch.tags = dict(sorted(batch.tags.items()))
 
 
 async def _log_params(connection: Connection, batch: Batch) -> None:

@@ -123,7 +123,8 @@ class Side:
         if used:
             self.sql(f"TRUNCATE {', '.join(used)} CASCADE")
         self.sql(
-            "DELETE FROM runs; DELETE FROM experiment_tags; DELETE FROM experiments WHERE experiment_id <> 0; "
+            "DELETE FROM runs; DELETE FROM experiment_tags; "
+            "DELETE FROM experiments WHERE experiment_id <> 0; "
             "UPDATE experiments SET lifecycle_stage = 'active' WHERE lifecycle_stage <> 'active'; "
             "ALTER SEQUENCE experiments_experiment_id_seq RESTART"
         )
