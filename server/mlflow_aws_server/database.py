@@ -19,6 +19,7 @@ _LIBPQ: Mapping[str, Any] = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
 }
 
 

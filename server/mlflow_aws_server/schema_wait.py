@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 
 import psycopg2
+from botocore.exceptions import BotoCoreError
 from psycopg2 import errors
 
 from mlflow_aws_server import schema
 from mlflow_aws_server.database import connect
+from mlflow_aws_server.database_token import NoCredentialsError
 from mlflow_aws_server.progress import report
 from mlflow_aws_server.settings import ServerSettings
 
@@ -47,7 +49,7 @@ def wait_for_schema(
             problem = (
                 f"its schema is {seen or 'empty'}, this MLflow needs {wanted.head}: waiting for `migrate`"
             )
-        except psycopg2.Error as error:
+        except (psycopg2.Error, NoCredentialsError, BotoCoreError) as error:
             seen, problem = "", _first_line(error)
         now = time.monotonic()
         if seen == wanted.head:

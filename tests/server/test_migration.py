@@ -1,4 +1,7 @@
-"""`migrate`, run as its own process against a database like Amazon's: the master user is no superuser."""
+"""`migrate`, run as its own process against a database like Amazon's: the master user is no superuser.
+
+Two migrations at once are in test_server_process.py, beside two servers at once.
+"""
 
 from __future__ import annotations
 
@@ -71,13 +74,6 @@ def test_later_runs_need_no_master_user(migrated: Deployment) -> None:
     assert finished.returncode == 0, finished.stderr
     assert "roles" not in _phases(finished.stdout)
     assert migrated.secret.reads == reads
-
-
-def test_two_at_once_both_succeed(empty: Deployment) -> None:
-    both = [empty.start("migrate"), empty.start("migrate")]
-    outputs = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
-    assert _as(empty, empty.server_user, "SELECT count(*) FROM experiments") == [(1,)]
 
 
 def test_rotated_secret_is_read_again_once(empty: Deployment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -19,6 +22,7 @@ from tests.conftest import RdsLike
 from tests.server.conftest import Deployment, deployment, request, wait_until_ready
 
 _API = "/api/2.0/mlflow"
+_BATCH = 25
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,53 @@ def test_new_runs_keep_their_artifacts_in_the_bucket(server: Server) -> None:
     assert run["info"]["artifact_uri"].startswith("s3://example-artifacts/runs/0/")  # type: ignore[index]
 
 
+class _Bucket(http.server.BaseHTTPRequestHandler):
+    """S3's answer to a listing; remembers who asked."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Authorization", "")))
+        prefix = parse_qs(urlsplit(self.path).query)["prefix"][0]
+        body = (
+            '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<IsTruncated>false</IsTruncated><Contents><Key>{prefix}plot.png</Key><Size>42</Size></Contents>"
+            "</ListBucketResult>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_user_interface_lists_the_bucket_with_the_server_s_role(migrated: Deployment) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Bucket) as bucket:
+        threading.Thread(target=bucket.serve_forever, daemon=True).start()
+        port = free_port()
+        process = migrated.start(
+            "serve", port=port, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{bucket.server_port}"
+        )
+        try:
+            wait_until_ready(process, port)
+            server = Server(process, port, migrated)
+            run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]
+            run_id = run["info"]["run_id"]  # type: ignore[index]
+            status, answer = request(port, "GET", f"/ajax-api/2.0/mlflow/artifacts/list?run_id={run_id}")
+        finally:
+            _stop(process)
+            bucket.shutdown()
+    assert status == 200, answer
+    assert json.loads(answer)["files"] == [{"path": "plot.png", "is_dir": False, "file_size": 42}]
+    path, authorization = _Bucket.asked[-1]
+    assert path.startswith("/example-artifacts")
+    assert "Credential=ASIAEXAMPLEEXAMPLE/" in authorization
+    assert "/eu-central-1/s3/aws4_request" in authorization
+
+
 def test_artifacts_do_not_pass_through_the_server(server: Server) -> None:
     for prefix in ("/api", "/ajax-api"):
         status, _ = request(server.port, "GET", f"{prefix}/2.0/mlflow-artifacts/artifacts/any")
@@ -214,7 +265,7 @@ def test_sigterm_loses_no_acknowledged_write(migrated: Deployment, fast_path: st
         def write(number: int) -> None:
             for step in range(100_000):
                 key = f"{fast_path}-{number}-{step}"
-                metrics = [{"key": key, "value": 1, "timestamp": 1, "step": i} for i in range(100)]
+                metrics = [{"key": key, "value": 1, "timestamp": 1, "step": i} for i in range(_BATCH)]
                 try:
                     status, _ = request(
                         port, "POST", f"{_API}/runs/log-batch", {"run_id": run, "metrics": metrics}
@@ -226,7 +277,7 @@ def test_sigterm_loses_no_acknowledged_write(migrated: Deployment, fast_path: st
                     refused.append(status)
                     return
                 acknowledged.append(key)
-                if len(acknowledged) > 40:
+                if len(acknowledged) > 25:
                     enough.set()
 
         writers = [threading.Thread(target=write, args=(number,)) for number in range(6)]
@@ -249,9 +300,9 @@ def test_sigterm_loses_no_acknowledged_write(migrated: Deployment, fast_path: st
         cursor.execute("SELECT key, count(*) FROM metrics WHERE run_uuid = %s GROUP BY key", (run,))
         stored = dict(cursor.fetchall())
     connection.close()
-    assert {key: stored.get(key) for key in acknowledged} == dict.fromkeys(acknowledged, 100)
+    assert {key: stored.get(key) for key in acknowledged} == dict.fromkeys(acknowledged, _BATCH)
     # A batch is stored as a whole or not at all, acknowledged or not.
-    assert set(stored.values()) == {100}
+    assert set(stored.values()) == {_BATCH}
     assert not refused, "a server that stops finishes what it has accepted"
 
 
