@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command and return the exit code: 0 done, 1 a server failed, 2 wrong usage, 130 interrupted."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    # Being terminated stops what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.command == "readme":
             return report.refresh_readme(options.results)
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(plan: Plan, results: Path) -> int:
     chosen(plan)
-    measured, metadata = uvloop.run(run(plan, say=to_stderr))
+    measured, metadata = run(plan, say=to_stderr)
     path = results / "latest.json"
     records.save(path, measured, metadata)
     report.write(path)
@@ -68,7 +71,7 @@ def _grow(options: argparse.Namespace) -> int:
     from bench.growth import grow
 
     path = options.results / "growth.json"
-    measured, metadata = uvloop.run(grow(options.grow, _plan(options), say=to_stderr))
+    measured, metadata = grow(options.grow, _plan(options), say=to_stderr)
     records.save(path, measured, metadata)
     report.write_growth(path)
     return 0
@@ -112,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--systems", metavar="NAME,…", help="of ours, stock, floor")
     parser.add_argument("--concurrency", metavar="N,…", help="callers at once (default 1,16,64)")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each system per measurement")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (default 2)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (default 1.5)")
     parser.add_argument("--no-fast-path", action="store_true", help="ours with MLFLOW_AWS_FAST_PATH=off")
     parser.add_argument(
         "--grow",

@@ -59,7 +59,7 @@ def stages(most: int) -> list[int]:
     return found if found[-1] == most else [*found, most]
 
 
-async def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
+def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
     """Measure the main calls of a single caller at every stage up to `most` runs."""
     began = perf_counter()
     systems = tuple(name for name in plan.systems if name != "floor")
@@ -88,7 +88,7 @@ async def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[li
                 for turn, (name, system) in enumerate(servers.items()):
                     # The systems share a database: none may find its rows already there.
                     load.begin_at(name, scenario.name, (2 * stage + turn) * _CALLS)
-                    stretch = await load.on_server(system, scenario, concurrency=1, seconds=plan.seconds)
+                    stretch = load.on_server(system, scenario, concurrency=1, seconds=plan.seconds)
                     more = {"runs": runs, "metric_rows": runs * POINTS_PER_RUN, "database_bytes": size}
                     records.append(
                         as_record(scenario, concurrency=1, system=name, stretches=[stretch], more=more)

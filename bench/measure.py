@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import uvloop
+
 from bench import resources
 from bench.corpus import Corpus
 from bench.floor import Database, bare_loop, bare_write
@@ -46,22 +48,22 @@ class Load:
         key = (system, scenario)
         self._numbers[key] = max(self._numbers[key], number)
 
-    async def on_server(
-        self, system: System, scenario: Scenario, *, concurrency: int, seconds: float
-    ) -> Stretch:
+    def on_server(self, system: System, scenario: Scenario, *, concurrency: int, seconds: float) -> Stretch:
         """Load a server."""
         key = (system.name, scenario.name)
         if key not in self._made:
             self._made[key] = scenario.requests(system.wire, self.corpus)
         meter = _Meter(system.pid, self.database_pid)
         try:
-            outcome, self._numbers[key] = await closed_loop(
-                system.wire,
-                self._made[key],
-                first=self._numbers[key],
-                concurrency=concurrency,
-                seconds=seconds,
-                patience=self.patience,
+            outcome, self._numbers[key] = uvloop.run(
+                closed_loop(
+                    system.wire,
+                    self._made[key],
+                    first=self._numbers[key],
+                    concurrency=concurrency,
+                    seconds=seconds,
+                    patience=self.patience,
+                )
             )
         except OSError as error:
             outcome = Outcome(
@@ -69,16 +71,18 @@ class Load:
             )
         return meter.stretch(outcome)
 
-    async def on_floor(self, scenario: Scenario, *, concurrency: int, seconds: float) -> Stretch:
+    def on_floor(self, scenario: Scenario, *, concurrency: int, seconds: float) -> Stretch:
         """Write the same with bare SQL, over as many connections as there would be callers."""
         key = ("floor", scenario.name)
         meter = _Meter(None, self.database_pid)
-        outcome, self._numbers[key] = await bare_loop(
-            self.floor,
-            bare_write(scenario.name, self.corpus),
-            first=self._numbers[key],
-            connections=concurrency,
-            seconds=seconds,
+        outcome, self._numbers[key] = uvloop.run(
+            bare_loop(
+                self.floor,
+                bare_write(scenario.name, self.corpus),
+                first=self._numbers[key],
+                connections=concurrency,
+                seconds=seconds,
+            )
         )
         return meter.stretch(outcome)
 

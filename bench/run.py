@@ -13,6 +13,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import uvloop
+
 from bench import pressure, resources, training
 from bench.credentials import credentials_endpoint
 from bench.database import SERVER_ROLE, Cluster, Sizes, cluster
@@ -33,15 +35,15 @@ class Plan:
     a turn lasts `seconds` (more for slow calls, see `Scenario.seconds`)."""
 
     rounds: Mapping[int, int] = field(default_factory=lambda: {1: 2, 16: 3, 64: 1})
-    seconds: float = 2.0
-    warm_up: float = 1.0
+    seconds: float = 1.5
+    warm_up: float = 0.5
     patience: float = 15.0
     scenarios: tuple[str, ...] = tuple(each.name for each in SCENARIOS)
     systems: tuple[str, ...] = ("ours", "stock", "floor")
     sizes: Sizes = field(default_factory=Sizes)
-    starts: Mapping[str, int] = field(default_factory=lambda: {"ours": 3, "stock": 2})
+    starts: Mapping[str, int] = field(default_factory=lambda: {"ours": 3, "stock": 1})
     training_runs: tuple[int, ...] = (100, 2_000)
-    training_limit: float = 90.0
+    training_limit: float = 60.0
     slow_clients: int = 500
     pressure_seconds: float = 15.0
     fast_path: bool = True
@@ -74,7 +76,7 @@ def chosen(plan: Plan) -> list[Scenario]:
     return [known[name] for name in plan.scenarios]
 
 
-async def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
+def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
     """Carry out `plan` and return the records and their metadata.
 
     Raises:
@@ -88,17 +90,17 @@ async def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], 
         load = Load(plan.sizes.corpus(), floor_database(base), base.pid, plan.patience)
         idle = {each.name: _start(each, plan.starts.get(each.name, 1), say=say) for each in servers.values()}
         try:
-            await _warm_up(plan, servers, scenarios, load)
+            _warm_up(plan, servers, scenarios, load)
             for concurrency, rounds in plan.rounds.items():
                 for scenario in scenarios:
-                    made = await _in_turns(plan, servers, scenario, concurrency, rounds, load)
+                    made = _in_turns(plan, servers, scenario, concurrency, rounds, load)
                     records += made
                     say(_line(scenario, concurrency, made))
             for count in plan.training_runs:
                 for system in servers.values():
-                    records.append(await _training(plan, base, system, count, say=say))
+                    records.append(_training(plan, base, system, count, say=say))
             for system in servers.values() if plan.pressure_seconds else ():
-                records += await _pressure(plan, system, load, say=say)
+                records += _pressure(plan, system, load, say=say)
         finally:
             for name, system in servers.items():
                 with contextlib.suppress(AssertionError):
@@ -180,16 +182,14 @@ def _start(system: System, times: int, *, say: Callable[[str], None]) -> Record:
     return record
 
 
-async def _warm_up(
-    plan: Plan, servers: Mapping[str, System], scenarios: Sequence[Scenario], load: Load
-) -> None:
+def _warm_up(plan: Plan, servers: Mapping[str, System], scenarios: Sequence[Scenario], load: Load) -> None:
     for scenario in scenarios:
         for system in servers.values():
-            await load.on_server(system, scenario, concurrency=8, seconds=plan.warm_up)
+            load.on_server(system, scenario, concurrency=8, seconds=plan.warm_up)
             system.settle()
 
 
-async def _in_turns(
+def _in_turns(
     plan: Plan,
     servers: Mapping[str, System],
     scenario: Scenario,
@@ -205,11 +205,9 @@ async def _in_turns(
         # Whoever begins a round finds the machine as the last one left it: take turns in that, too.
         for name in taking_part[turn % len(taking_part) :] + taking_part[: turn % len(taking_part)]:
             if name == "floor":
-                stretch = await load.on_floor(scenario, concurrency=concurrency, seconds=seconds)
+                stretch = load.on_floor(scenario, concurrency=concurrency, seconds=seconds)
             else:
-                stretch = await load.on_server(
-                    servers[name], scenario, concurrency=concurrency, seconds=seconds
-                )
+                stretch = load.on_server(servers[name], scenario, concurrency=concurrency, seconds=seconds)
                 restarts[name] += not servers[name].settle()
             stretches[name].append(stretch)
     return [
@@ -224,13 +222,13 @@ async def _in_turns(
     ]
 
 
-async def _training(
-    plan: Plan, base: Cluster, system: System, runs: int, *, say: Callable[[str], None]
-) -> Record:
+def _training(plan: Plan, base: Cluster, system: System, runs: int, *, say: Callable[[str], None]) -> Record:
     before = resources.cpu_seconds(system.pid)
     cpu = time.process_time()
-    seen = await training.train(
-        system.wire, experiment=plan.sizes.corpus().experiment, runs=runs, limit=plan.training_limit
+    seen = uvloop.run(
+        training.train(
+            system.wire, experiment=plan.sizes.corpus().experiment, runs=runs, limit=plan.training_limit
+        )
     )
     generator = time.process_time() - cpu
     server = resources.cpu_seconds(system.pid) - before
@@ -256,7 +254,7 @@ async def _training(
     return record
 
 
-async def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], None]) -> list[Record]:
+def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], None]) -> list[Record]:
     attacks = {
         "slow-clients": (
             plan.slow_clients,
@@ -266,12 +264,14 @@ async def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[st
     }
     records = []
     for name, (clients, attack) in attacks.items():
-        seen = await pressure.under(
-            system.wire,
-            load.corpus,
-            attack,
-            memory=lambda: resources.memory(system.pid)[0],
-            seconds=plan.pressure_seconds,
+        seen = uvloop.run(
+            pressure.under(
+                system.wire,
+                load.corpus,
+                attack,
+                memory=lambda: resources.memory(system.pid)[0],
+                seconds=plan.pressure_seconds,
+            )
         )
         restarted = not system.settle()
         records.append(pressure.as_record(name, clients, system.name, seen, restarted=restarted))

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,8 +44,6 @@ def test_results_of_this_machine_are_not_overwritten_by_a_deployments(
 
 
 async def test_training_runs_are_counted_through_the_api(tiny: TinyServer) -> None:
-    import dataclasses
-
     plan = dataclasses.replace(QUICK, scenarios=(), training_runs=(1,))
     records, _ = await load_deployed(tiny.url, plan, say=lambda _: None)
     assert [(each.scenario, each.more["points_lost"], each.errors) for each in records] == [
@@ -56,3 +59,20 @@ async def test_a_refused_deployment_is_told_with_its_answer(tiny: TinyServer) ->
 
 def test_no_token_means_no_header() -> None:
     assert way_to("http://127.0.0.1:1", {}).headers == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_load_still_deletes_its_experiment(
+    tiny: TinyServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ["--url", tiny.url, "--seconds", "60", "--only", "log-metric", "--results", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "bench", *arguments], stderr=subprocess.PIPE, text=True)
+    while not tiny.calls("log-metric"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert len(tiny.deleted) == 1
+    assert list(tmp_path.iterdir()) == []
