@@ -97,6 +97,9 @@ def use_bounded_aws_session(*, seconds: float) -> None:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
+    # The other SDKs and the CLI read AWS_REGION, boto3 does not; containers are given nothing else.
+    if region := os.environ.get("AWS_REGION"):
+        os.environ.setdefault("AWS_DEFAULT_REGION", region)
     try:
         session = botocore.session.Session()
         session.set_default_client_config(

@@ -29,7 +29,6 @@ _AWS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_REGION": REGION,
-    "AWS_DEFAULT_REGION": REGION,
     "AWS_ACCESS_KEY_ID": "ASIATESTTESTTESTTEST",
     "AWS_SECRET_ACCESS_KEY": "nothing",
     "AWS_SESSION_TOKEN": "nothing",
@@ -103,18 +102,21 @@ def _keys() -> dict[str, str]:
 
 @contextmanager
 def mlflow_server(folder: Path, aws_endpoint: str) -> Iterator[int]:
-    """A stock `mlflow server` on SQLite that leaves artifacts to its clients; yields its port."""
+    """Stock MLflow on SQLite that leaves artifacts to its clients; yields its port.
+
+    The application and settings of `mlflow server --no-serve-artifacts`, without the command line that would
+    import MLflow twice.
+    """
     port = free_port()
     environ = environment(aws_endpoint) | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder}/mlflow.db",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": f"s3://{BUCKET}/runs",
+        "_MLFLOW_SGI_NAME": "uvicorn",
     }
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-        *("--no-serve-artifacts", "--default-artifact-root", f"s3://{BUCKET}/runs"),
-    ]
+    command = [sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app", "--port", str(port)]
     with _process(command, environ, folder / "mlflow.log", ready=f"http://127.0.0.1:{port}/health"):
         yield port
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import boto3
 import pytest
 
 from client_smoke.environment import bound_waits, ca_bundle, require_temporary, use_bounded_aws_session
@@ -82,9 +83,18 @@ def test_every_s3_client_of_the_process_gives_up_in_time(
 
 def test_missing_region_cannot_run(client_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION")
-    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     with pytest.raises(CannotRun, match="no AWS region"):
         use_bounded_aws_session(seconds=1)
+
+
+def test_region_may_be_named_as_the_other_sdks_name_it(
+    client_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    use_bounded_aws_session(seconds=1)
+    assert boto3.client("s3").meta.region_name == "eu-north-1"
 
 
 def test_profile_that_does_not_exist_cannot_run(
