@@ -98,6 +98,9 @@ def install(settings: EmulatorSettings, runtime: Runtime) -> None:
         TaskCredentials(issue_session), gateway=f"http://{LOOPBACK}:{settings.port}"
     )
     adapters.complete_db_instances(host=settings.database_host)
+    adapters.configure_buckets_fully()
+    adapters.define_tasks_fully()
+    adapters.count_loopback_as_tls()
     from ministack.services import ecs
 
     ecs._docker = runtime
@@ -131,8 +134,8 @@ def open_door(settings: EmulatorSettings) -> ThreadedFrontDoor:
 
 async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
     """Serve the AWS API until SIGTERM or SIGINT; tasks stop before it does, for they need it to."""
-    from hypercorn.asyncio import serve as hypercorn
-    from hypercorn.config import Config
+    from hypercorn.asyncio import serve as hypercorn  # type: ignore[import-not-found]
+    from hypercorn.config import Config  # type: ignore[import-not-found]
     from ministack.app import app
 
     stop = asyncio.Event()

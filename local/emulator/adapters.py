@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from local.emulator import bucket_documents
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import HealthCheck, Settings
 from local.emulator.task_credentials import TaskCredentials
@@ -29,6 +30,23 @@ def refuse_anonymous_s3() -> None:
         return enforce(access_key_id, iam_action, service, *args, **kwargs)
 
     iam_evaluator.enforce = strict
+
+
+def count_loopback_as_tls() -> None:
+    """The API is plain HTTP on loopback; the bucket policies rightly refuse what is not TLS.
+
+    What never leaves this machine counts as encrypted on its way, so that the policies stay as deployed.
+    """
+    from ministack import app
+    from ministack.core import iam_evaluator
+
+    pin = iam_evaluator.pin_request_origin
+
+    def pinned(source_ip: str, secure_transport: bool) -> None:  # noqa: ARG001
+        pin(source_ip, True)
+
+    iam_evaluator.pin_request_origin = pinned
+    app.pin_request_origin = pinned
 
 
 def authorize_ecs_calls_as_documented() -> None:
@@ -163,6 +181,58 @@ def complete_db_instances(*, host: str) -> None:
     rds._instance_xml = rendered
 
 
+def configure_buckets_fully() -> None:
+    """A bucket from CloudFormation lacks its encryption, lifecycle and access logs in MiniStack."""
+    from ministack.services import s3
+    from ministack.services.cloudformation import provisioners
+
+    handler = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]
+    create = handler["create"]
+
+    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
+        name, attributes = create(logical_id, props, stack_name)
+        for render, put in (
+            (bucket_documents.encryption, s3._put_bucket_encryption),
+            (bucket_documents.lifecycle, s3._put_bucket_lifecycle),
+            (bucket_documents.logging, s3._put_bucket_logging),
+        ):
+            document = render(props)
+            if document is not None and (answer := put(name, document))[0] >= 400:
+                raise ValueError(f"bucket {name}: {answer[2]!r}")
+        return name, attributes
+
+    handler["create"] = created
+
+
+def define_tasks_fully() -> None:
+    """A task definition from CloudFormation loses nested settings in MiniStack: health check, volumes, CPU."""
+    from ministack.services import ecs
+    from ministack.services.cloudformation import provisioners
+
+    normalize = provisioners._normalize_container_defs
+    handler = provisioners._RESOURCE_HANDLERS["AWS::ECS::TaskDefinition"]
+    create = handler["create"]
+
+    def normalized(definitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        containers: list[dict[str, Any]] = normalize(definitions)
+        for container in containers:
+            for key in ("healthCheck", "linuxParameters", "secrets", "ulimits", "dependsOn"):
+                if key in container:
+                    container[key] = provisioners._pascal_to_camel(container[key])
+        return containers
+
+    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
+        arn, attributes = create(logical_id, props, stack_name)
+        definition = ecs._task_defs[arn.rsplit("/", 1)[-1]]
+        definition["volumes"] = provisioners._pascal_to_camel(props.get("Volumes") or [])
+        if props.get("RuntimePlatform"):
+            definition["runtimePlatform"] = provisioners._pascal_to_camel(props["RuntimePlatform"])
+        return arn, attributes
+
+    provisioners._normalize_container_defs = normalized
+    handler["create"] = created
+
+
 def task_settings(
     *, address_book: AddressBook, environment: dict[str, str], free_port: Callable[[], int]
 ) -> Callable[..., Settings]:
@@ -176,7 +246,7 @@ def task_settings(
         task = ecs._tasks.get_scoped(scope.account_id, scope.region, arn) or {}
         key = task.get("taskDefinitionArn", "").rsplit("/", 1)[-1]
         definition = ecs._task_defs.get_scoped(scope.account_id, scope.region, key) or {}
-        container = next(
+        container: dict[str, Any] = next(
             (each for each in definition.get("containerDefinitions", []) if each["name"] == name), {}
         )
         subnet = ec2._subnets.get_scoped(scope.account_id, scope.region, task.get("_subnet")) or {}

@@ -27,7 +27,7 @@ _TAIL_SECONDS = 0.1
 _REMEMBERED = 100
 
 
-class ImageNotFound(Exception):
+class ImageNotFoundError(Exception):
     """No image of this name is on this machine."""
 
 
@@ -366,7 +366,7 @@ class Runtime:
             return self._images[name]
         except KeyError:
             known = ", ".join(self._images) or "none"
-            raise ImageNotFound(f"image {name!r} is not on this machine; there is: {known}") from None
+            raise ImageNotFoundError(f"image {name!r} is not on this machine; there is: {known}") from None
 
 
 def _sequence(value: object) -> Sequence[object]:

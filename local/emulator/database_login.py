@@ -1,4 +1,4 @@
-"""Whether an IAM token opens the RDS instance: what Amazon RDS decides when a member of `rds_iam` signs in."""
+"""Whether an IAM token opens the RDS instance: what RDS decides when a member of `rds_iam` signs in."""
 
 from __future__ import annotations
 

@@ -188,11 +188,11 @@ class _Session:
                 # A notice, or which version of the protocol it speaks.
                 self._writer.write(_framed(kind, body))
                 kind, body = await _message(reader)
-            if kind == _AUTHENTICATION and struct.unpack_from("!I", body)[0] == _AUTHENTICATION_OK:
-                if not await self._token_is_good(user):
-                    await self._fail("28000", f'PAM authentication failed for user "{user}"')
-                    writer.transport.abort()
-                    return None
+            welcome = kind == _AUTHENTICATION and struct.unpack_from("!I", body)[0] == _AUTHENTICATION_OK
+            if welcome and not await self._token_is_good(user):
+                await self._fail("28000", f'PAM authentication failed for user "{user}"')
+                writer.transport.abort()
+                return None
             self._writer.write(_framed(kind, body))
         except BaseException:
             writer.transport.abort()

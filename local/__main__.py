@@ -1,0 +1,281 @@
+"""The command line: `python -m local {demo,up,down,env,status}`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from local.deployment import DeploymentError
+from local.environment import clean
+from local.platform import STEPS, Platform, PlatformError, client_environment, not_emulated
+from local.postgres import PostgresError
+from local.progress import Progress
+from local.state import PROJECT, AlreadyRunningError, State
+from local.synthesis import SynthesisError
+
+_FAILURES = (PlatformError, DeploymentError, SynthesisError, PostgresError, OSError)
+_STOP_SECONDS = 120.0
+_REFRESH_SECONDS = 1.0
+_EPILOG = """\
+exit codes: 0 done; 1 it failed, the message says why; 2 wrong usage, or nothing is running; 130 interrupted
+"""
+
+
+class _StoppedError(BaseException):
+    """SIGTERM came."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[State], int] = arguments.command
+    state = State()
+    try:
+        return command(state)
+    except AlreadyRunningError:
+        return _say_it_runs(state)
+    except _FAILURES as error:
+        print(f"error: {_explained(error)}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, _StoppedError):
+        print("interrupted; everything that was started has ended", file=sys.stderr)
+        return 130
+
+
+def demo(state: State) -> int:
+    """Start everything, prove it with the smoke client, and stop."""
+    with state.held():
+        progress = Progress(STEPS, _print)
+        with _running(state, progress) as platform:
+            print()
+            code = _smoke(platform)
+            _summarize(platform, code, progress.seconds)
+        _print(f"Stopped and cleaned up. All of it took {progress.seconds:.0f} s.")
+    return code
+
+
+def up(state: State) -> int:
+    """Start everything in the background; returns when it is ready."""
+    if state.is_held():
+        return _say_it_runs(state)
+    state.prepare()
+    log = state.logs / "platform.log"
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "ab") as output:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "local", "supervise"],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=clean(),
+            start_new_session=True,
+        )
+    try:
+        return _follow(log, supervisor, state)
+    except KeyboardInterrupt:
+        supervisor.terminate()
+        supervisor.wait(_STOP_SECONDS)
+        raise
+
+
+def supervise(state: State) -> int:
+    """What `up` leaves in the background: start, watch, and stop at SIGTERM."""
+    with state.held():
+        progress = Progress(STEPS, _print)
+        with _running(state, progress) as platform:
+            _report_not_emulated(platform)
+            state.write(state.run / "status.json", {"state": "ready"})
+            while (broken := platform.failed_part()) is None:
+                time.sleep(_REFRESH_SECONDS)
+                with contextlib.suppress(Exception):
+                    # The emulator may be busy; what it says is asked again in a second.
+                    platform.refresh()
+            _print(f"error: {broken}")
+    return 1
+
+
+def down(state: State) -> int:
+    """Stop what `up` started, and clean up; nothing to do is fine too."""
+    supervisor = state.supervisor() if state.is_held() else None
+    if supervisor is not None:
+        os.kill(supervisor.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while supervisor.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if supervisor.is_alive():
+            print(f"error: the platform (process {supervisor.pid}) has not stopped after "
+                  f"{_STOP_SECONDS:.0f} seconds; run `make down` again or end it by hand", file=sys.stderr)  # fmt: skip
+            return 1
+    try:
+        with state.held():
+            left = state.ledger.end_all()
+            state.clean()
+    except AlreadyRunningError:
+        return _say_it_runs(state)
+    if supervisor is None and not left:
+        print("nothing was running")
+    else:
+        print("stopped" if supervisor else f"ended {len(left)} processes that a killed run had left")
+    return 0
+
+
+def env(state: State) -> int:
+    """Print export lines for a POSIX shell; fresh temporary credentials each time."""
+    try:
+        sys.stdout.write(client_environment(_running_state(state)).shell())
+    except PlatformError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def status(state: State) -> int:
+    """Say what runs and where; exit code 2 if nothing does."""
+    if not state.is_held():
+        print("not running; start it with `make up`")
+        return 2
+    endpoints = State.read(state.endpoints)
+    print("running" if endpoints else "starting or stopping")
+    for name, value in endpoints.items():
+        print(f"  {name:<13} {value}")
+    for process in state.ledger.alive():
+        print(f"  process {process.pid:<7} {process.what}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local",
+        description="A laptop's AWS: runs the synthesized stacks on embedded parts, without an AWS account.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="{demo,up,down,env,status}")
+    for command in (demo, up, down, env, status, supervise):
+        assert command.__doc__ is not None  # noqa: S101 - above
+        added = commands.add_parser(
+            command.__name__,
+            description=command.__doc__,
+            **({} if command is supervise else {"help": command.__doc__.rstrip(".")}),
+        )
+        added.set_defaults(command=command)
+    return parser
+
+
+@contextlib.contextmanager
+def _running(state: State, progress: Progress) -> Iterator[Platform]:
+    """A platform that is started here and stopped in any case, by its end, a signal or an error."""
+    platform = Platform(state, progress)
+    before = signal.signal(signal.SIGTERM, _raise_stopped)
+    hangup = signal.signal(signal.SIGHUP, _raise_stopped)
+    try:
+        platform.start()
+        yield platform
+    finally:
+        # From here on, nothing keeps us from cleaning up, except SIGKILL; and then the guard does it.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        platform.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGHUP, hangup)
+
+
+def _smoke(platform: Platform) -> int:
+    environment = platform.client_environment()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "client_smoke", "--tracking-uri", environment.tracking_url],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        env={**clean(), **environment.variables()},
+    )
+    platform.state.ledger.add(child.pid, "smoke client")
+    try:
+        return child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+        platform.state.ledger.remove(child.pid)
+
+
+def _summarize(platform: Platform, code: int, seconds: float) -> None:
+    print()
+    _report_not_emulated(platform)
+    outcome = (
+        "The smoke client's promises were kept" if code == 0 else f"The smoke client ended with code {code}"
+    )
+    print(f"{outcome}, {seconds:.0f} s after the start.")
+    print(f"`make up` keeps this running: the UI is then at {platform.tracking_url}")
+    print(f"(certificate authority: {platform.state.authority / 'ca.pem'}; logs: {platform.state.logs}/)")
+
+
+def _report_not_emulated(platform: Platform) -> None:
+    _print("Not emulated:")
+    for line in not_emulated(platform.left_out):
+        _print(f"  - {line}")
+
+
+def _follow(log: Path, supervisor: subprocess.Popen[bytes], state: State) -> int:
+    """Show what the supervisor says until it is ready or has ended."""
+    with log.open() as lines:
+        while True:
+            ready = State.read(state.run / "status.json").get("state") == "ready"
+            ended = supervisor.poll() is not None
+            sys.stdout.write(lines.read())
+            sys.stdout.flush()
+            if ended:
+                if state.is_held():
+                    return _say_it_runs(state)
+                return supervisor.returncode or 1
+            if ready:
+                break
+            time.sleep(0.1)
+    endpoints = State.read(state.endpoints)
+    print(f"""
+Ready: {endpoints["tracking_url"]}
+  browser      trust {endpoints["ca_file"]} once, or accept its warning
+  Python       eval "$(make -s env)"   then: python -c 'import mlflow; print(mlflow.search_experiments())'
+  stop         make down""")
+    return 0
+
+
+def _say_it_runs(state: State) -> int:
+    endpoints = State.read(state.endpoints)
+    where = f"at {endpoints['tracking_url']}" if endpoints else "and is starting or stopping"
+    print(f"already running {where}; `make down` stops it", file=sys.stderr)
+    return 0 if endpoints else 1
+
+
+def _running_state(state: State) -> State:
+    if not state.is_held():
+        raise PlatformError("nothing is running: start it with `make up`")
+    return state
+
+
+def _explained(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{os.strerror(error.errno)}{where}: the platform needs a writable {State().directory}"
+    return str(error)
+
+
+def _raise_stopped(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _StoppedError
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

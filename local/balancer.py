@@ -1,0 +1,443 @@
+"""The load balancer's process: TLS in front of the service's tasks, by the deployed listener's rules.
+
+`python -m local.balancer --snapshot FILE --certificate PEM --key PEM --port PORT`. The snapshot is what
+`local.load_balancer` writes; a new one is applied as it appears. No credential is needed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import re
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from local import listener
+from local.listener import Action, Request, Rule, UnsupportedError
+
+# RFC 9110: of one connection, not of the message.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_CONNECT_SECONDS = 10.0
+# ELB waits for its interval; a laptop's user need not.
+_FIRST_CHECK_SECONDS = 0.3
+_RELOAD_SECONDS = 0.3
+_CHUNK = 64 * 1024
+_LONGEST_LINE = 16 * 1024
+
+
+@dataclass
+class Target:
+    """One task behind the load balancer, and how its health checks go."""
+
+    name: str
+    address: str
+    state: str = "initial"
+    successes: int = 0
+    failures: int = 0
+    due: float = 0.0
+
+
+@dataclass
+class TargetGroup:
+    """Targets that share one health check."""
+
+    path: str
+    interval: float
+    timeout: float
+    healthy_after: int
+    unhealthy_after: int
+    codes: frozenset[int]
+    targets: dict[str, Target] = field(default_factory=dict)
+    _turn: itertools.count[int] = field(default_factory=itertools.count)
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], before: TargetGroup | None) -> TargetGroup:
+        """Read a target group of a snapshot; targets that were known keep their health."""
+        known = before.targets if before else {}
+        targets = {
+            name: known[name]
+            if name in known and known[name].address == address
+            else Target(name=name, address=address)
+            for name, address in described["targets"].items()
+        }
+        return cls(
+            path=described["HealthCheckPath"],
+            interval=float(described["HealthCheckIntervalSeconds"]),
+            timeout=float(described["HealthCheckTimeoutSeconds"]),
+            healthy_after=int(described["HealthyThresholdCount"]),
+            unhealthy_after=int(described["UnhealthyThresholdCount"]),
+            codes=status_codes(described["Matcher"]["HttpCode"]),
+            targets=targets,
+        )
+
+    def pick(self) -> Target | None:
+        """The next target in turn: of the healthy ones, or, as ELB does, of all when every one is unhealthy."""
+        healthy = [each for each in self.targets.values() if each.state == "healthy"]
+        if not healthy and all(each.state == "unhealthy" for each in self.targets.values()):
+            healthy = list(self.targets.values())
+        return healthy[next(self._turn) % len(healthy)] if healthy else None
+
+    def judge(self, target: Target, *, passed: bool, now: float) -> None:
+        """Count the result of a health check. A new target is healthy at its first success."""
+        target.successes = target.successes + 1 if passed else 0
+        target.failures = 0 if passed else target.failures + 1
+        if passed and (target.state == "initial" or target.successes >= self.healthy_after):
+            target.state = "healthy"
+        elif not passed and target.failures >= self.unhealthy_after:
+            target.state = "unhealthy"
+        target.due = now + (_FIRST_CHECK_SECONDS if target.state == "initial" else self.interval)
+
+
+@dataclass
+class Configuration:
+    """What the balancer does at this moment."""
+
+    rules: tuple[Rule, ...]
+    groups: dict[str, TargetGroup]
+    idle_seconds: float
+    drop_invalid_headers: bool
+    tls: str
+
+    @classmethod
+    def of(cls, snapshot: Mapping[str, Any], before: Configuration | None = None) -> Configuration:
+        """Read a snapshot.
+
+        Raises:
+            UnsupportedError: it asks for something that is not done here.
+        """
+        if snapshot["listener"]["Protocol"] != "HTTPS":
+            raise UnsupportedError(f"the listener speaks {snapshot['listener']['Protocol']}, not HTTPS")
+        known = before.groups if before else {}
+        rules = listener.rules(snapshot["rules"])
+        for action in (action for rule in rules for action in rule.actions):
+            if action.type not in _ACTIONS:
+                raise UnsupportedError(
+                    f"the listener has an action that is not supported here: {action.type}"
+                )
+        return cls(
+            rules=rules,
+            groups={
+                arn: TargetGroup.of(each, known.get(arn)) for arn, each in snapshot["target_groups"].items()
+            },
+            idle_seconds=float(snapshot["attributes"].get("idle_timeout.timeout_seconds", 60)),
+            drop_invalid_headers=snapshot["attributes"].get("routing.http.drop_invalid_header_fields.enabled")
+            == "true",
+            tls=listener.minimum_tls(snapshot["listener"]["SslPolicy"]),
+        )
+
+
+class Balancer:
+    """Serves requests by its configuration, and keeps asking its targets how they are."""
+
+    def __init__(self, configuration: Configuration, *, port: int = 443) -> None:
+        self.configuration = configuration
+        self._port = port
+        self._client: aiohttp.ClientSession | None = None
+        self._checks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Balancer:
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self.configuration.idle_seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            # The message as the client sent it: nothing of aiohttp's own.
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for check in self._checks:
+            check.cancel()
+        await asyncio.gather(*self._checks, return_exceptions=True)
+        assert self._client is not None  # noqa: S101 - __aenter__
+        await self._client.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request by the first rule that matches it."""
+        rule = listener.choose(self.configuration.rules, _seen(request))
+        for action in rule.actions:
+            response = await _ACTIONS[action.type](self, request, action)
+            if response is not None:
+                return response
+        return _plain(500, "the rule ends without an answer")
+
+    async def check_targets(self) -> None:
+        """Ask the targets that are due; runs until cancelled."""
+        while True:
+            now = time.monotonic()
+            for group in self.configuration.groups.values():
+                for target in group.targets.values():
+                    if target.due <= now:
+                        target.due = now + group.timeout + group.interval
+                        check = asyncio.create_task(self._check(group, target))
+                        self._checks.add(check)
+                        check.add_done_callback(self._checks.discard)
+            await asyncio.sleep(_FIRST_CHECK_SECONDS / 3)
+
+    async def forward(self, request: web.BaseRequest, action: Action) -> web.StreamResponse:
+        """Send the request to a target of the action's group, and its answer back, as they come."""
+        group = self.configuration.groups.get(_group_of(action))
+        target = group.pick() if group else None
+        if target is None:
+            return _plain(503, "503 Service Temporarily Unavailable")
+        assert self._client is not None  # noqa: S101 - __aenter__
+        response: web.StreamResponse | None = None
+        try:
+            async with self._client.request(
+                request.method,
+                # Encoded as it came: the target sees the bytes of the client's request line.
+                _verbatim(f"http://{target.address}{request.raw_path}"),
+                headers=self._headers_for_target(request),
+                data=request.content.iter_chunked(_CHUNK) if request.can_read_body else None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=_CONNECT_SECONDS, sock_read=self.configuration.idle_seconds
+                ),
+            ) as answer:
+                response = web.StreamResponse(
+                    status=answer.status, reason=answer.reason, headers=_headers_for_client(answer.headers)
+                )
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except TimeoutError:
+            return _broken(response, request) or _plain(504, "504 Gateway Time-out")
+        except (aiohttp.ClientError, ConnectionError):
+            return _broken(response, request) or _plain(502, "502 Bad Gateway")
+
+    def _headers_for_target(self, request: web.BaseRequest) -> CIMultiDict[str]:
+        headers: CIMultiDict[str] = CIMultiDict()
+        for name, value in request.headers.items():
+            if name.lower() in _HOP_BY_HOP:
+                continue
+            if self.configuration.drop_invalid_headers and not listener.is_valid_header(name):
+                continue
+            headers.add(name, value)
+        before = ", ".join(request.headers.getall("X-Forwarded-For", ()))
+        headers["X-Forwarded-For"] = ", ".join(filter(None, [before, request.remote or ""]))
+        headers["X-Forwarded-Proto"] = "https"
+        headers["X-Forwarded-Port"] = str(self._port)
+        trace = headers.get("X-Amzn-Trace-Id")
+        own = f"1-{int(time.time()):08x}-{secrets.token_hex(12)}"
+        headers["X-Amzn-Trace-Id"] = f"Self={own};{trace}" if trace else f"Root={own}"
+        return headers
+
+    async def _check(self, group: TargetGroup, target: Target) -> None:
+        assert self._client is not None  # noqa: S101 - __aenter__
+        try:
+            async with self._client.get(
+                f"http://{target.address}{group.path}",
+                headers={"User-Agent": "ELB-HealthChecker/2.0", "Host": target.name},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=group.timeout),
+            ) as answer:
+                passed = answer.status in group.codes
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            passed = False
+        before = target.state
+        group.judge(target, passed=passed, now=time.monotonic())
+        if target.state != before:
+            print(f"target {target.name} ({target.address}): {before} -> {target.state}", flush=True)
+
+
+def status_codes(matcher: str) -> frozenset[int]:
+    """Read a matcher of a health check: `200`, `200,202` or `200-299`."""
+    codes: set[int] = set()
+    for part in matcher.split(","):
+        first, _, last = part.strip().partition("-")
+        codes.update(range(int(first), int(last or first) + 1))
+    return frozenset(codes)
+
+
+def tls_context(*, certificate: Path, key: Path, minimum: str) -> ssl.SSLContext:
+    """A server's TLS settings that admit nothing below `minimum`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def _do_forward(balancer: Balancer, request: web.BaseRequest, action: Action) -> web.StreamResponse:
+    return await balancer.forward(request, action)
+
+
+async def _do_fixed_response(_: Balancer, __: web.BaseRequest, action: Action) -> web.StreamResponse:
+    config = action.settings["FixedResponseConfig"]
+    return web.Response(
+        status=int(config["StatusCode"]),
+        body=str(config.get("MessageBody") or "").encode(),
+        headers={"Content-Type": config.get("ContentType") or "text/plain"},
+    )
+
+
+async def _do_redirect(_: Balancer, request: web.BaseRequest, action: Action) -> web.StreamResponse:
+    config = action.settings["RedirectConfig"]
+    host, _sep, port = request.host.partition(":")
+    known = {
+        "#{protocol}": "https",
+        "#{host}": host,
+        "#{port}": port or "443",
+        "#{path}": request.path.lstrip("/"),
+        "#{query}": request.query_string,
+    }
+
+    def filled(key: str, default: str) -> str:
+        return re.sub(r"#\{\w+\}", lambda match: known.get(match[0], ""), str(config.get(key) or default))
+
+    query = filled("Query", "#{query}")
+    location = (
+        f"{filled('Protocol', '#{protocol}').lower()}://{filled('Host', '#{host}')}"
+        f":{filled('Port', '#{port}')}{filled('Path', '/#{path}')}{'?' + query if query else ''}"
+    )
+    return web.Response(
+        status=301 if config.get("StatusCode") == "HTTP_301" else 302, headers={"Location": location}
+    )
+
+
+# By ELBv2's name. An action either answers, or returns None for the next one to go on; those that identify
+# the caller (jwt-validation, authenticate-cognito) belong here.
+_ACTIONS = {
+    "forward": _do_forward,
+    "fixed-response": _do_fixed_response,
+    "redirect": _do_redirect,
+}
+
+
+def _group_of(action: Action) -> str:
+    groups = (action.settings.get("ForwardConfig") or {}).get("TargetGroups") or []
+    if len(groups) > 1:
+        weights = [int(each.get("Weight", 1)) for each in groups]
+        return str(random.choices(groups, weights)[0]["TargetGroupArn"])  # noqa: S311 - a share of the load
+    return str(action.settings.get("TargetGroupArn") or (groups[0]["TargetGroupArn"] if groups else ""))
+
+
+def _seen(request: web.BaseRequest) -> Request:
+    headers: dict[str, list[str]] = {}
+    for name, value in request.headers.items():
+        headers.setdefault(name.lower(), []).append(value)
+    return Request(
+        method=request.method,
+        path=request.raw_path.partition("?")[0],
+        host=request.host,
+        headers=headers,
+        query=tuple(request.query.items()),
+        source_ip=request.remote or "127.0.0.1",
+    )
+
+
+def _headers_for_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    kept: Iterable[tuple[str, str]] = (
+        (name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP
+    )
+    return CIMultiDict(kept)
+
+
+def _broken(response: web.StreamResponse | None, request: web.BaseRequest) -> web.StreamResponse | None:
+    """Where an answer has begun, its end can only be cut off, so that the client sees it is not whole."""
+    if response is None or not response.prepared:
+        return None
+    if request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+def _plain(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text)
+
+
+def _verbatim(url: str) -> Any:
+    from yarl import URL
+
+    return URL(url, encoded=True)
+
+
+async def serve(*, snapshot: Path, certificate: Path, key: Path, port: int, host: str = "127.0.0.1") -> None:
+    """Listen until SIGTERM or SIGINT, applying each new snapshot."""
+    text = snapshot.read_text()
+    configuration = Configuration.of(json.loads(text))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Balancer(configuration, port=port) as balancer:
+        checks = asyncio.create_task(balancer.check_targets())
+        runner = web.ServerRunner(
+            web.Server(
+                balancer.handle,
+                keepalive_timeout=configuration.idle_seconds,
+                max_line_size=_LONGEST_LINE,
+                max_field_size=_LONGEST_LINE,
+                access_log=None,
+            )
+        )
+        await runner.setup()
+        context = tls_context(certificate=certificate, key=key, minimum=configuration.tls)
+        await web.TCPSite(runner, host, port, ssl_context=context, backlog=512).start()
+        print(f"listening on {host}:{port}, TLS {configuration.tls} or newer", flush=True)
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), _RELOAD_SECONDS)
+            except TimeoutError:
+                new = snapshot.read_text() if snapshot.exists() else text
+                if new != text:
+                    text = new
+                    balancer.configuration = Configuration.of(json.loads(text), balancer.configuration)
+        checks.cancel()
+        await runner.cleanup()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the balancer; 1 if the listener asks for what is not supported or the port is taken."""
+    arguments = argparse.ArgumentParser(prog="python -m local.balancer", description=__doc__)
+    for name in ("snapshot", "certificate", "key"):
+        arguments.add_argument(f"--{name}", type=Path, required=True)
+    arguments.add_argument("--port", type=int, required=True)
+    chosen = arguments.parse_args(argv)
+    try:
+        import uvloop
+
+        runner: Any = uvloop.run
+    except ImportError:
+        runner = asyncio.run
+    try:
+        runner(
+            serve(snapshot=chosen.snapshot, certificate=chosen.certificate, key=chosen.key, port=chosen.port)
+        )
+    except (UnsupportedError, OSError) as error:
+        print(f"load balancer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

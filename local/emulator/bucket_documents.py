@@ -1,0 +1,97 @@
+"""What a bucket's CloudFormation properties say, in the words of the S3 API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from xml.sax.saxutils import escape
+
+_NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+def encryption(properties: Mapping[str, Any]) -> bytes | None:
+    """The body of PutBucketEncryption; None if the template states no encryption."""
+    rules = (properties.get("BucketEncryption") or {}).get("ServerSideEncryptionConfiguration")
+    if not rules:
+        return None
+    return _document("ServerSideEncryptionConfiguration", (_encryption_rule(rule) for rule in rules))
+
+
+def lifecycle(properties: Mapping[str, Any]) -> bytes | None:
+    """The body of PutBucketLifecycleConfiguration; None if the template states no rule.
+
+    Raises:
+        NotImplementedError: a rule has a part that is not translated here.
+    """
+    rules = (properties.get("LifecycleConfiguration") or {}).get("Rules")
+    if not rules:
+        return None
+    return _document("LifecycleConfiguration", (_lifecycle_rule(rule) for rule in rules))
+
+
+def logging(properties: Mapping[str, Any]) -> bytes | None:
+    """The body of PutBucketLogging; None if the template states no logging."""
+    stated = properties.get("LoggingConfiguration")
+    if not stated:
+        return None
+    enabled = _element("TargetBucket", stated.get("DestinationBucketName", "")) + _element(
+        "TargetPrefix", stated.get("LogFilePrefix", "")
+    )
+    return _document("BucketLoggingStatus", [f"<LoggingEnabled>{enabled}</LoggingEnabled>"])
+
+
+def _encryption_rule(rule: Mapping[str, Any]) -> str:
+    default = rule.get("ServerSideEncryptionByDefault") or {}
+    inner = "".join(
+        _element(key, default[key]) for key in ("SSEAlgorithm", "KMSMasterKeyID") if default.get(key)
+    )
+    return (
+        f"<Rule><ApplyServerSideEncryptionByDefault>{inner}</ApplyServerSideEncryptionByDefault>"
+        f"{_element('BucketKeyEnabled', rule.get('BucketKeyEnabled', False))}</Rule>"
+    )
+
+
+def _lifecycle_rule(rule: Mapping[str, Any]) -> str:
+    known = {
+        "Id",
+        "Status",
+        "Prefix",
+        "AbortIncompleteMultipartUpload",
+        "ExpirationInDays",
+        "ExpiredObjectDeleteMarker",
+        "NoncurrentVersionExpiration",
+    }
+    if unknown := set(rule) - known:
+        raise NotImplementedError(f"lifecycle rule with {', '.join(sorted(unknown))}")
+    expiration = "".join(
+        _element(name, rule[key])
+        for key, name in (
+            ("ExpirationInDays", "Days"),
+            ("ExpiredObjectDeleteMarker", "ExpiredObjectDeleteMarker"),
+        )
+        if rule.get(key)
+    )
+    noncurrent = (rule.get("NoncurrentVersionExpiration") or {}).get("NoncurrentDays")
+    abort = (rule.get("AbortIncompleteMultipartUpload") or {}).get("DaysAfterInitiation")
+    parts = [
+        _element("ID", rule.get("Id", "")),
+        f"<Filter>{_element('Prefix', rule.get('Prefix', ''))}</Filter>",
+        _element("Status", rule.get("Status", "Enabled")),
+        f"<Expiration>{expiration}</Expiration>" if expiration else "",
+        _wrapped("NoncurrentVersionExpiration", "NoncurrentDays", noncurrent),
+        _wrapped("AbortIncompleteMultipartUpload", "DaysAfterInitiation", abort),
+    ]
+    return f"<Rule>{''.join(parts)}</Rule>"
+
+
+def _wrapped(outer: str, inner: str, value: object) -> str:
+    return "" if value is None else f"<{outer}>{_element(inner, value)}</{outer}>"
+
+
+def _element(name: str, value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"<{name}>{escape(text)}</{name}>"
+
+
+def _document(root: str, parts: Iterable[str]) -> bytes:
+    return f"<{root} {_NAMESPACE}>{''.join(parts)}</{root}>".encode()

@@ -1,0 +1,55 @@
+"""Reads the deployed load balancer from the ELBv2 API, for the process that plays it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local.deployment import Aws
+
+Snapshot = dict[str, Any]
+
+
+def snapshot(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snapshot:
+    """Describe the load balancer: its listener, rules, target groups, and where each target really listens.
+
+    `addresses` leads from `address:port` in the VPC to `host:port` on this machine; a target without one
+    has just ended and is left out.
+    """
+    elb = aws.client("elbv2")
+    listeners = elb.describe_listeners(LoadBalancerArn=load_balancer_arn)["Listeners"]
+    if len(listeners) != 1:
+        raise ValueError(f"{load_balancer_arn} has {len(listeners)} listeners where one is expected")
+    listener = listeners[0]
+    attributes = elb.describe_load_balancer_attributes(LoadBalancerArn=load_balancer_arn)["Attributes"]
+    groups = elb.describe_target_groups(LoadBalancerArn=load_balancer_arn)["TargetGroups"]
+    return {
+        "listener": {key: listener[key] for key in ("ListenerArn", "Port", "Protocol", "SslPolicy")},
+        "certificates": [each["CertificateArn"] for each in listener.get("Certificates", [])],
+        "rules": elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"],
+        "attributes": {each["Key"]: each["Value"] for each in attributes},
+        "target_groups": {group["TargetGroupArn"]: _group(elb, group, addresses) for group in groups},
+    }
+
+
+def _group(elb: Any, group: Mapping[str, Any], addresses: Mapping[str, str]) -> dict[str, Any]:
+    health = elb.describe_target_health(TargetGroupArn=group["TargetGroupArn"])["TargetHealthDescriptions"]
+    registered = [f"{each['Target']['Id']}:{each['Target']['Port']}" for each in health]
+    kept = ("HealthCheckPath", "HealthCheckIntervalSeconds", "HealthCheckTimeoutSeconds")
+    return {
+        **{key: group[key] for key in (*kept, "HealthyThresholdCount", "UnhealthyThresholdCount", "Matcher")},
+        "targets": {target: addresses[target] for target in registered if target in addresses},
+    }
+
+
+def write_if_changed(file: Path, taken: Snapshot) -> bool:
+    """Write a snapshot for the balancer's process unless it is there already; returns whether it was new."""
+    text = json.dumps(taken, indent=1, sort_keys=True, default=str)
+    if file.exists() and file.read_text() == text:
+        return False
+    temporary = file.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.replace(file)
+    return True

@@ -1,0 +1,511 @@
+"""The platform: its parts, the order in which they start, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from local import client_role, load_balancer, ports, verification
+from local.certificates import CertificateAuthority, ServerCertificate
+from local.database import SOCKET_RULES, make_rds_like
+from local.deployment import Aws, Stack, bootstrap, deploy, stack_names
+from local.emulator.settings import EmulatorSettings
+from local.environment import ClientEnvironment, clean
+from local.leave_out import LeftOut
+from local.postgres import Postgres, state_directory
+from local.processes import Ledger
+from local.progress import Progress
+from local.state import PROJECT, State
+from local.synthesis import DOMAIN, IMAGE, Synthesis
+
+REGION = "eu-central-1"
+ACCOUNT = "000000000000"
+HOST = "localhost"
+STEPS = 9
+_CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/10ca1000-0000-4000-8000-000000000001"
+_PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433}
+_EMULATOR_SECONDS = 60.0
+_HEALTHY_SECONDS = 180.0
+# With its directory, a Unix socket's name must fit into 104 bytes (macOS) or 108 (Linux).
+_LONGEST_SOCKET = 100
+_NEEDED_BYTES = 500 * 1024 * 1024
+
+
+class PlatformError(RuntimeError):
+    """A part did not start, or ended by itself; the message says which, and what to do."""
+
+
+@dataclass
+class Platform:
+    """A laptop's AWS with the stacks deployed on it. `start`, then `watch` from time to time, then `stop`."""
+
+    state: State
+    progress: Progress
+    left_out: list[LeftOut] = field(default_factory=list)
+    _ports: dict[str, int] = field(default_factory=dict)
+    _guard: subprocess.Popen[bytes] | None = None
+    _postgres: Postgres | None = None
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _aws: Aws | None = None
+    _load_balancer: str = ""
+    _outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tracking_url(self) -> str:
+        """Where the UI and the API are."""
+        return f"https://{HOST}:{self._ports['tracking']}"
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.state.ledger
+
+    def start(self) -> None:
+        """Bring everything up; returns when the tracking server answers through the load balancer.
+
+        Raises:
+            PlatformError, DeploymentError, SynthesisError, PostgresError: a part failed; the message says
+                what to do. The caller stops the platform then.
+        """
+        self._end_what_is_left()
+        self._start_guard()
+        self._choose_ports()
+        with ThreadPoolExecutor(max_workers=3) as parts:
+            synthesized = parts.submit(self._synthesize)
+            certificates = self._issue_certificates()
+            database = parts.submit(self._start_postgres)
+            emulator = parts.submit(self._start_emulator, certificates["database"])
+            try:
+                assembly, supported = _all_of(synthesized, emulator, database)
+            except BaseException:
+                # The others may be waiting for something that will not come.
+                self._ledger.end_all()
+                raise
+        foundation, service = self._deploy(assembly, supported)
+        self._load_balancer = service.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer")[0]
+        self._outputs = dict(service.outputs)
+        self._start_balancer(certificates["tracking"])
+        self._verify(foundation, service)
+        self._wait_until_healthy()
+        client_role.create(
+            self._api(),
+            bucket=service.outputs["ArtifactBucket"],
+            prefix="",
+            key_arn=service.outputs["ArtifactKeyArn"],
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the load balancer and endpoints.json up to date with what runs now."""
+        if not self._load_balancer:
+            return
+        addresses = {str(key): str(value) for key, value in State.read(self._address_book).items()}
+        taken = load_balancer.snapshot(self._api(), self._load_balancer, addresses)
+        load_balancer.write_if_changed(self._snapshot, taken)
+        servers = [url for group in taken["target_groups"].values() for url in group["targets"].values()]
+        if servers:
+            self._write_endpoints(server_url=f"http://{servers[0]}")
+
+    def failed_part(self) -> str | None:
+        """The part that ended by itself, with the end of its log; None if all run."""
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                return f"{name} ended by itself, code {child.returncode}; the end of its log:\n" + _tail(
+                    self.state.logs / f"{name}.log"
+                )
+        if self._postgres is not None and self._postgres.pid is None:
+            return "PostgreSQL ended by itself; the end of its log:\n" + _tail(self._postgres.log)
+        return None
+
+    def client_environment(self) -> ClientEnvironment:
+        """What a client needs, with fresh temporary credentials."""
+        return client_environment(self.state)
+
+    def stop(self) -> None:
+        """End every part in order, and then whatever is left. May be called at any time, also twice."""
+        self.state.endpoints.unlink(missing_ok=True)
+        for name in ("load-balancer", "emulator"):
+            self._end_child(name)
+        if self._postgres is not None:
+            pid = self._postgres.pid
+            self._postgres.stop()
+            if pid is not None:
+                self._ledger.remove(pid)
+        self._ledger.end_all()
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            self._guard.wait(30)
+            self._guard = None
+        self.state.clean()
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _end_what_is_left(self) -> None:
+        ended = self._ledger.end_all()
+        if ended:
+            self.progress.note(
+                f"ended {len(ended)} processes that an earlier run left: "
+                + ", ".join(f"{each.what} ({each.pid})" for each in ended)
+            )
+        self.state.clean()
+        self.state.prepare()
+        for log in self.state.logs.glob("*.log"):
+            log.unlink()
+        status = os.statvfs(self.state.directory)
+        if (free := status.f_bavail * status.f_frsize) < _NEEDED_BYTES:
+            raise PlatformError(
+                f"{free // 2**20} MiB are free where {self.state.directory} is, and "
+                f"{_NEEDED_BYTES // 2**20} MiB are needed: make room there"
+            )
+
+    def _start_guard(self) -> None:
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "local.guard", str(self.state.directory)],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=clean(),
+            start_new_session=True,
+        )
+
+    def _choose_ports(self) -> None:
+        remembered = State.read(self.state.ports)
+        self._ports = ports.choose(_PREFERRED_PORTS, remembered)
+        self.state.write(self.state.ports, self._ports)
+        for name, port in self._ports.items():
+            if port != remembered.get(name, _PREFERRED_PORTS[name]):
+                before = remembered.get(name, _PREFERRED_PORTS[name])
+                self.progress.note(f"port {before} is taken: {name} uses {port}")
+
+    def _issue_certificates(self) -> dict[str, ServerCertificate]:
+        with self.progress.step("Certificate authority, certificates for the database and the load balancer"):
+            authority = CertificateAuthority.create(self.state.authority, name="MLflow on AWS, local")
+            return {
+                "database": authority.issue(HOST, "127.0.0.1", name="database"),
+                "tracking": authority.issue(HOST, DOMAIN, "127.0.0.1", name="tracking"),
+            }
+
+    def _synthesize(self) -> Path:
+        with self.progress.step("Synthesize the stacks") as remark:
+            synthesis = Synthesis(
+                project=PROJECT,
+                output=self.state.directory / "cdk.out",
+                configuration=self.state.directory / "demo.toml",
+            )
+            synthesis.configure(database_port=self._ports["database"], certificate_arn=_CERTIFICATE)
+            if not synthesis.run(self._ledger):
+                remark("unchanged since the last time")
+        return synthesis.output
+
+    def _start_postgres(self) -> None:
+        with self.progress.step("PostgreSQL 18"):
+            directory = state_directory(self.state.directory, "postgres")
+            if len(str(directory / "run" / ".s.PGSQL.5432")) > _LONGEST_SOCKET:
+                directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-")) / "postgres"
+                directory.parent.chmod(0o711)
+            self.state.write(self.state.run / "postgres.json", {"directory": str(directory)})
+            # No TCP: the front door is the only way in.
+            postgres = Postgres(directory=directory, port=5432, host="", socket_hba=SOCKET_RULES)
+            postgres.create()
+            postgres.start()
+            self._postgres = postgres
+            assert postgres.pid is not None  # noqa: S101 - it has just started
+            self._ledger.add(postgres.pid, "PostgreSQL", signal_number=2, patience=20)
+
+    def _start_emulator(self, certificate: ServerCertificate) -> list[str]:
+        with self.progress.step("AWS API (MiniStack) that enforces IAM") as remark:
+            state = self.state.run / "emulator"
+            state.mkdir(mode=0o700)
+            directory = state_directory(self.state.directory, "postgres")
+            server = self.state.directory / "venvs" / "server" / "bin"
+            settings = EmulatorSettings(
+                port=self._ports["aws"],
+                region=REGION,
+                account_id=ACCOUNT,
+                state=str(state),
+                logs=str(self.state.logs),
+                ledger=str(self.state.run / "processes"),
+                address_book=str(self._address_book),
+                function_python=sys.executable,
+                image=IMAGE,
+                image_entrypoint=(str(server / "python"), "-m", "mlflow_aws_server"),
+                image_environment={
+                    "PATH": f"{server}:/usr/local/bin:/usr/bin:/bin",
+                    "PYTHONUNBUFFERED": "1",
+                    # In the image, the authorities of Amazon RDS.
+                    "MLFLOW_AWS_DATABASE_CA_FILE": str(self.state.authority / "ca.pem"),
+                },
+                database_host=HOST,
+                database_port=self._ports["database"],
+                database_certificate=str(certificate.certificate),
+                database_key=str(certificate.key),
+                database_socket=str(directory / "run" / ".s.PGSQL.5432"),
+                # The listener's port 443 belongs to root on a laptop.
+                task_environment={"MLFLOW_AWS_PUBLIC_URL": self.tracking_url},
+            )
+            file = self.state.run / "emulator.json"
+            settings.write(file)
+            root = {
+                "access_key": f"ASIAROOT{secrets.token_hex(6).upper()}",
+                "secret_key": secrets.token_urlsafe(30),
+            }
+            self.state.write(self.state.root, {**root, "endpoint": f"http://127.0.0.1:{settings.port}"})
+            self._spawn(
+                "emulator",
+                [
+                    str(self.state.directory / "venvs" / "emulator" / "bin" / "python"),
+                    "-m",
+                    "local.emulator",
+                    str(file),
+                ],
+                # Long enough for its tasks to stop in an orderly way.
+                patience=75,
+                environment=clean(
+                    AWS_ACCESS_KEY_ID=root["access_key"], AWS_SECRET_ACCESS_KEY=root["secret_key"]
+                ),
+            )
+            self._aws = account(self.state)
+            ready = self._wait_for(state / "ready.json", "emulator", _EMULATOR_SECONDS)
+            remark(f"127.0.0.1:{settings.port}")
+        return [str(each) for each in ready["types"]]
+
+    def _deploy(self, assembly: Path, supported: Sequence[str]) -> tuple[Stack, Stack]:
+        aws = self._api()
+        bucket = bootstrap(aws)
+        first, second = stack_names(assembly)
+        with self.progress.step(f"Deploy {first}") as remark:
+            foundation = deploy(aws, assembly, first, supported=supported, bucket=bucket)
+            remark(_counted(foundation))
+            self._prepare_database(foundation)
+        with self.progress.step(f"Deploy {second}, with the database's migration") as remark:
+            service = deploy(aws, assembly, second, supported=supported, bucket=bucket)
+            remark(_counted(service))
+        self.left_out = [*foundation.left_out, *service.left_out]
+        return foundation, service
+
+    def _prepare_database(self, foundation: Stack) -> None:
+        aws = self._api()
+        identifier = foundation.of_type("AWS::RDS::DBInstance")[0]
+        instance = aws.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
+        endpoint = (instance["Endpoint"]["Address"], instance["Endpoint"]["Port"])
+        if endpoint != (HOST, self._ports["database"]):
+            raise PlatformError(
+                f"the database's endpoint is {endpoint}, the front door is at {(HOST, self._ports['database'])}"
+            )
+        secret = aws.client("secretsmanager").get_secret_value(
+            SecretId=instance["MasterUserSecret"]["SecretArn"]
+        )
+        assert self._postgres is not None  # noqa: S101 - started before
+        make_rds_like(self._postgres, instance, password=json.loads(secret["SecretString"])["password"])
+
+    def _start_balancer(self, certificate: ServerCertificate) -> None:
+        with self.progress.step("Load balancer with the deployed listener's rules") as remark:
+            self.refresh()
+            self._spawn(
+                "load-balancer",
+                [sys.executable, "-m", "local.balancer", "--snapshot", str(self._snapshot),
+                 "--certificate", str(certificate.certificate), "--key", str(certificate.key),
+                 "--port", str(self._ports["tracking"])],
+                environment=clean(),
+            )  # fmt: skip
+            remark(self.tracking_url)
+
+    def _verify(self, foundation: Stack, service: Stack) -> None:
+        with self.progress.step("Look up what was promised in the deployed resources") as remark:
+            count, findings = verification.verify(self._api(), foundation, service)
+            remark(f"{count - len(findings)} of {count} promises kept")
+        if findings:
+            told = "\n".join(f"  - not kept: {each.promise}; seen: {each.seen[:300]}" for each in findings)
+            raise PlatformError(f"the deployed resources are not what the stacks say:\n{told}")
+
+    def _wait_until_healthy(self) -> None:
+        context = ssl.create_default_context(cafile=str(self.state.authority / "ca.pem"))
+        deadline = time.monotonic() + _HEALTHY_SECONDS
+        with self.progress.step("Server task is healthy behind the load balancer"):
+            while True:
+                with contextlib.suppress(urllib.error.URLError, OSError):
+                    with urllib.request.urlopen(f"{self.tracking_url}/health", timeout=5, context=context):
+                        return
+                self.refresh()
+                if (broken := self.failed_part()) is not None:
+                    raise PlatformError(broken)
+                if time.monotonic() > deadline:
+                    raise PlatformError(
+                        f"the server is not healthy after {_HEALTHY_SECONDS:.0f} seconds; the end of its log:\n"
+                        + self._server_log()
+                    )
+                time.sleep(0.2)
+
+    # -- helpers ---------------------------------------------------------------------------------
+
+    @property
+    def _snapshot(self) -> Path:
+        return self.state.run / "listener.json"
+
+    @property
+    def _address_book(self) -> Path:
+        return self.state.run / "addresses.json"
+
+    def _api(self) -> Aws:
+        assert self._aws is not None  # noqa: S101 - after _start_emulator
+        return self._aws
+
+    def _spawn(
+        self, name: str, argv: Sequence[str], *, environment: dict[str, str], patience: float = 10
+    ) -> None:
+        with _private(self.state.logs / f"{name}.log") as log:
+            child = subprocess.Popen(
+                list(argv),
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        self._children[name] = child
+        self._ledger.add(child.pid, name, patience=patience)
+
+    def _end_child(self, name: str) -> None:
+        child = self._children.pop(name, None)
+        if child is None:
+            return
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(75 if name == "emulator" else 10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        self._ledger.remove(child.pid)
+
+    def _wait_for(self, file: Path, name: str, seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while not file.exists():
+            child = self._children[name]
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise PlatformError(
+                    f"{name} did not start (code {child.poll()}); the end of its log:\n"
+                    + _tail(self.state.logs / f"{name}.log")
+                )
+            time.sleep(0.05)
+        return State.read(file)
+
+    def _write_endpoints(self, *, server_url: str) -> None:
+        aws = self._api()
+        values = {
+            "tracking_url": self.tracking_url,
+            "server_url": server_url,
+            "ca_file": str(self.state.authority / "ca.pem"),
+            "aws_endpoint": aws.endpoint,
+            "bucket": self._outputs["ArtifactBucket"],
+            "region": aws.region,
+        }
+        if State.read(self.state.endpoints) != values:
+            self.state.write(self.state.endpoints, values)
+
+    def _server_log(self) -> str:
+        logs = sorted(self.state.logs.glob("*-server.log"), key=lambda file: file.stat().st_mtime)
+        return _tail(logs[-1]) if logs else "it wrote none"
+
+
+def account(state: State) -> Aws:
+    """The emulated account, as its root.
+
+    Raises:
+        PlatformError: nothing is running.
+    """
+    root = State.read(state.root)
+    if not root:
+        raise PlatformError("nothing is running: start it with `make up`")
+    return Aws(
+        endpoint=root["endpoint"],
+        region=REGION,
+        account_id=ACCOUNT,
+        access_key=root["access_key"],
+        secret_key=root["secret_key"],
+    )
+
+
+def client_environment(state: State) -> ClientEnvironment:
+    """What a client needs to use the running platform, with fresh temporary credentials.
+
+    Raises:
+        PlatformError: nothing is running, or not yet.
+    """
+    endpoints = State.read(state.endpoints)
+    if not endpoints:
+        raise PlatformError("nothing is running, or not yet: start it with `make up`")
+    role = client_role.assume(account(state))
+    return ClientEnvironment(
+        tracking_url=endpoints["tracking_url"],
+        ca_file=Path(endpoints["ca_file"]),
+        aws_endpoint=endpoints["aws_endpoint"],
+        region=endpoints["region"],
+        access_key=role.access_key,
+        secret_key=role.secret_key,
+        session_token=role.session_token or "",
+    )
+
+
+def not_emulated(left_out: Sequence[LeftOut]) -> list[str]:
+    """What differs from AWS, in lines for people."""
+    kinds = Counter((each.type, each.because) for each in left_out)
+    lines = [
+        f"{kind}{f' x {count}' if count > 1 else ''}: {because}"
+        for (kind, because), count in sorted(kinds.items())
+        if not because.startswith("it needs ")
+    ]
+    dependents = Counter(each.type for each in left_out if each.because.startswith("it needs "))
+    lines += [f"{kind} x {count}: it needs one of the above" for kind, count in sorted(dependents.items())]
+    return [
+        *lines,
+        "network: security groups, routes and subnets are recorded, everything listens on loopback only",
+        "the AWS API has no TLS (loopback); bucket policies count it as TLS",
+        f"the listener's port 443 and {DOMAIN} are {HOST} and a free port; access logs are not written",
+        "tasks are processes: no ARM, no memory limit, no read-only root, no user of their own",
+    ]
+
+
+def _all_of(synthesized: Future[Path], emulator: Future[list[str]], database: Future[None]) -> Any:
+    """The results, or the first failure as soon as it happens."""
+    from concurrent.futures import FIRST_EXCEPTION, wait
+
+    futures: tuple[Future[Any], ...] = (synthesized, emulator, database)
+    pending: set[Future[Any]] = set(futures)
+    while pending:
+        # In short waits, so that an interrupt is noticed.
+        done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+        for each in done:
+            each.result()
+    return synthesized.result(), emulator.result()
+
+
+def _counted(stack: Stack) -> str:
+    return f"{len(stack.resources)} resources, {len(stack.left_out)} left out"
+
+
+def _private(file: Path) -> IO[bytes]:
+    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def _tail(file: Path, lines: int = 15) -> str:
+    try:
+        return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+    except OSError as error:
+        return f"(no log: {error})"
