@@ -32,7 +32,8 @@ _MEGABYTE = 1_000_000
 @dataclass(frozen=True)
 class Plan:
     """How much to measure. `rounds` maps each concurrency to how often every system has its turn there;
-    a turn lasts `seconds` (more for slow calls, see `Scenario.seconds`)."""
+    a turn lasts `seconds` (more for slow calls, see `Scenario.seconds`). After
+    `budget` seconds no further turns begin, so that a slow machine ends in time too."""
 
     rounds: Mapping[int, int] = field(default_factory=lambda: {1: 2, 16: 3, 64: 1})
     seconds: float = 1.5
@@ -46,6 +47,7 @@ class Plan:
     training_limit: float = 60.0
     slow_clients: int = 500
     pressure_seconds: float = 15.0
+    budget: float = 14 * 60.0
     fast_path: bool = True
 
 
@@ -84,6 +86,7 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
     """
     began = perf_counter()
     records: list[Record] = []
+    left_out: list[str] = []
     scenarios = chosen(plan)
     raise_file_limit()
     with machines(plan, say=say) as (base, servers):
@@ -93,6 +96,9 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
             _warm_up(plan, servers, scenarios, load)
             for concurrency, rounds in plan.rounds.items():
                 for scenario in scenarios:
+                    if perf_counter() - began > plan.budget:
+                        left_out.append(f"{scenario.name} × {concurrency}")
+                        continue
                     made = _in_turns(plan, servers, scenario, concurrency, rounds, load)
                     records += made
                     say(_line(scenario, concurrency, made))
@@ -107,7 +113,9 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
                     after = resources.memory(system.pid)[0] / _MEGABYTE
                     records.insert(0, _with(idle[name], pss_mb_after_load=after))
         metadata = describe(plan=asdict(plan), seconds=perf_counter() - began, postgresql=base.settings())
-    return records, metadata
+    if left_out:
+        say(f"left out, being over {plan.budget / 60:.0f} minutes: {', '.join(left_out)}")
+    return records, metadata | {"left_out": left_out}
 
 
 @contextlib.contextmanager
