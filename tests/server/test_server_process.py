@@ -10,11 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg2
 import pytest
 
 from local.postgres import free_port
@@ -164,8 +166,7 @@ def test_user_interface_lists_the_bucket_with_the_server_s_role(migrated: Deploy
         try:
             wait_until_ready(process, port)
             server = Server(process, port, migrated)
-            run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]
-            run_id = run["info"]["run_id"]  # type: ignore[index]
+            run_id = started_run(server)
             status, answer = request(port, "GET", f"/ajax-api/2.0/mlflow/artifacts/list?run_id={run_id}")
         finally:
             _stop(process)
@@ -192,7 +193,7 @@ def test_concurrent_batches_on_stock_mlflow_do_not_starve_each_other(migrated: D
     try:
         wait_until_ready(process, port)
         server = Server(process, port, migrated)
-        run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]  # type: ignore[index]
+        run = started_run(server)
         statuses: list[int] = []
 
         def write(number: int) -> None:
@@ -251,13 +252,15 @@ def test_database_outage_makes_the_server_unready_and_is_survived(server: Server
 
 
 @pytest.mark.parametrize("fast_path", ["on", "off"])
-def test_sigterm_loses_no_acknowledged_write(migrated: Deployment, fast_path: str) -> None:
+def test_sigterm_finishes_running_requests_and_loses_no_acknowledged_write(
+    migrated: Deployment, fast_path: str
+) -> None:
     port = free_port()
     process = migrated.start("serve", port=port, MLFLOW_AWS_FAST_PATH=fast_path, MLFLOW_AWS_WORKERS="2")
     try:
         wait_until_ready(process, port)
         server = Server(process, port, migrated)
-        run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]  # type: ignore[index]
+        run = started_run(server)
         acknowledged: list[str] = []
         refused: list[int] = []
         enough = threading.Event()
@@ -284,22 +287,19 @@ def test_sigterm_loses_no_acknowledged_write(migrated: Deployment, fast_path: st
         for writer in writers:
             writer.start()
         assert enough.wait(60)
-        process.send_signal(signal.SIGTERM)
+        with _held_up(server, started_run(server)) as running:
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2)
+        assert running == [200]
         for writer in writers:
             writer.join(60)
         process.communicate(timeout=40)
     finally:
         _stop(process)
-    import psycopg2
-
-    connection = psycopg2.connect(
-        host=str(migrated.rds.postgres.socket_directory), port=migrated.rds.port, user="postgres",
-        dbname=migrated.database,
-    )  # fmt: skip
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT key, count(*) FROM metrics WHERE run_uuid = %s GROUP BY key", (run,))
-        stored = dict(cursor.fetchall())
-    connection.close()
+    counted = f"SELECT key, count(*) FROM metrics WHERE run_uuid = '{run}' GROUP BY key"
+    stored = {row[0]: row[1] for row in migrated.rds.administer(counted, database=migrated.database)}
+    assert acknowledged
     assert {key: stored.get(key) for key in acknowledged} == dict.fromkeys(acknowledged, _BATCH)
     # A batch is stored as a whole or not at all, acknowledged or not.
     assert set(stored.values()) == {_BATCH}
@@ -326,6 +326,41 @@ def test_two_servers_and_two_migrations_start_together_on_an_empty_database(rds:
         for log in logs:
             assert "Traceback" not in log
             assert '"waiting"' in log
+
+
+def started_run(server: Server) -> str:
+    run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]
+    return str(run["info"]["run_id"])  # type: ignore[index]
+
+
+@contextmanager
+def _held_up(server: Server, run: str) -> Iterator[list[int]]:
+    """A log-batch that the database holds up until the block ends; yields what will be its status."""
+    made = server.deployment
+    statuses: list[int] = []
+    blocker = psycopg2.connect(
+        host=str(made.rds.postgres.socket_directory),
+        port=made.rds.port,
+        user="postgres",
+        dbname=made.database,
+    )
+
+    def write() -> None:
+        body = {"run_id": run, "metrics": [{"key": "held-up", "value": 1, "timestamp": 1, "step": 0}]}
+        statuses.append(request(server.port, "POST", f"{_API}/runs/log-batch", body)[0])
+
+    writer = threading.Thread(target=write)
+    try:
+        with blocker.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM runs WHERE run_uuid = %s FOR UPDATE", (run,))
+        writer.start()
+        waiting = f"usename = '{made.server_user}' AND wait_event_type = 'Lock'"
+        while not made.rds.administer(f"SELECT 1 FROM pg_stat_activity WHERE {waiting}"):
+            time.sleep(0.05)
+        yield statuses
+    finally:
+        blocker.close()
+        writer.join(60)
 
 
 def _together(work: Callable[[int], object], count: int) -> None:
