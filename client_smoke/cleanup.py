@@ -9,7 +9,7 @@ from client_smoke.explain import explain
 from client_smoke.smoke import Smoke
 from client_smoke.verdict import PromiseBroken
 
-_GC = "the deployment's housekeeping (`mlflow gc`) deletes it for good"
+_GC = "`mlflow gc` deletes it for good"
 _BATCH = 1000
 
 
