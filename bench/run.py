@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import resource
 import sys
 import time
@@ -23,7 +24,7 @@ from bench.floor import Database
 from bench.measure import Load, Stretch, as_record
 from bench.records import Record, percentile
 from bench.scenarios import SCENARIOS, Scenario
-from bench.systems import System, ours, serving, stock
+from bench.systems import System, SystemFailedError, ours, serving, stock
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _MEGABYTE = 1_000_000
@@ -92,26 +93,23 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
     with machines(plan, say=say) as (base, servers):
         load = Load(plan.sizes.corpus(), floor_database(base), base.pid, plan.patience)
         idle = {each.name: _start(each, plan.starts.get(each.name, 1), say=say) for each in servers.values()}
-        try:
-            _warm_up(plan, servers, scenarios, load)
-            for concurrency, rounds in plan.rounds.items():
-                for scenario in scenarios:
-                    if perf_counter() - began > plan.budget:
-                        left_out.append(f"{scenario.name} × {concurrency}")
-                        continue
-                    made = _in_turns(plan, servers, scenario, concurrency, rounds, load)
-                    records += made
-                    say(_line(scenario, concurrency, made))
-            for count in plan.training_runs:
-                for system in servers.values():
-                    records.append(_training(plan, base, system, count, say=say))
-            for system in servers.values() if plan.pressure_seconds else ():
-                records += _pressure(plan, system, load, say=say)
-        finally:
-            for name, system in servers.items():
-                with contextlib.suppress(AssertionError):
-                    after = resources.memory(system.pid)[0] / _MEGABYTE
-                    records.insert(0, _with(idle[name], pss_mb_after_load=after))
+        _warm_up(plan, servers, scenarios, load)
+        for concurrency, rounds in plan.rounds.items():
+            for scenario in scenarios:
+                if perf_counter() - began > plan.budget:
+                    left_out.append(f"{scenario.name} × {concurrency}")
+                    continue
+                made = _in_turns(plan, servers, scenario, concurrency, rounds, load)
+                records += made
+                say(_line(scenario, concurrency, made))
+        for count in plan.training_runs:
+            for system in servers.values():
+                records.append(_training(plan, base, system, count, say=say))
+        for system in servers.values() if plan.pressure_seconds else ():
+            records += _pressure(plan, system, load, say=say)
+        for name, system in servers.items():
+            after = resources.memory(system.pid)[0] / _MEGABYTE
+            records.insert(0, _with(idle[name], pss_mb_after_load=after))
         metadata = describe(plan=asdict(plan), seconds=perf_counter() - began, postgresql=base.settings())
     if left_out:
         say(f"left out, being over {plan.budget / 60:.0f} minutes: {', '.join(left_out)}")
@@ -126,7 +124,7 @@ def machines(
     stopped and removed at the end. With `shared_database`, all work on that one."""
     local = _PROJECT / ".local"
     local.mkdir(mode=0o700, exist_ok=True)
-    with cluster(local) as base, credentials_endpoint() as credentials:
+    with _alone(local / "bench.lock"), cluster(local) as base, credentials_endpoint() as credentials:
         began = perf_counter()
         base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
         runs = plan.sizes.written + plan.sizes.small + plan.sizes.large
@@ -145,6 +143,18 @@ def machines(
         servers = {name: system for name, system in every.items() if name in plan.systems}
         with serving(*servers.values()):
             yield base, servers
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemFailedError(
+                f"another benchmark runs here and holds {lock}: two at once would measure each other; wait"
+            ) from None
+        yield
 
 
 def floor_database(base: Cluster) -> Database:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as command
+from bench import run as running
 from bench.records import load
 from bench.run import QUICK, Plan, chosen
 from bench.scenarios import SCENARIOS
@@ -57,3 +59,15 @@ def test_results_that_are_kept_are_readable() -> None:
             results, metadata = load(path)
             assert results.records
             assert {"date", "machine", "versions", "plan"} <= metadata.keys()
+
+
+def test_two_benchmarks_do_not_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "_PROJECT", tmp_path)
+    (tmp_path / ".local").mkdir()
+    with (tmp_path / ".local" / "bench.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert command.main(["--quick", "--results", str(tmp_path)]) == 1
+    assert "bench.lock" in capsys.readouterr().err
+    assert not (tmp_path / "latest.json").exists()
