@@ -81,7 +81,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     plan = QUICK if options.quick else Plan()
     changes: dict[str, object] = {}
     if options.only:
-        changes |= {"scenarios": tuple(options.only.split(",")), "training_runs": (), "pressure_seconds": 0.0}
+        changes |= _only(options.only.split(","))
     if options.systems:
         changes["systems"] = tuple(options.systems.split(","))
     if options.seconds:
@@ -95,6 +95,17 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.no_fast_path:
         changes["fast_path"] = False
     return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
+
+
+def _only(names: Sequence[str]) -> dict[str, object]:
+    training = [name.removeprefix("training-") for name in names if name.startswith("training-")]
+    pressure = tuple(name for name in names if name in Plan().pressure)
+    others = [name for name in names if name not in pressure and not name.startswith("training-")]
+    return {
+        "scenarios": tuple(others),
+        "training_runs": tuple(int(each) for each in training),
+        "pressure": pressure,
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         help="run (default): measure; report: table and plots again; readme: README's performance section",
     )
     parser.add_argument("--quick", action="store_true", help="a minute or two, to see that everything works")
-    parser.add_argument("--only", metavar="NAME,…", help=f"of {', '.join(each.name for each in SCENARIOS)}")
+    parser.add_argument(
+        "--only",
+        metavar="NAME,…",
+        help=f"of {', '.join(each.name for each in SCENARIOS)}, training-N, slow-clients, large-bodies",
+    )
     parser.add_argument("--systems", metavar="NAME,…", help="of ours, stock, floor")
     parser.add_argument("--concurrency", metavar="N,…", help="callers at once (default 1,16,64)")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each system per measurement")

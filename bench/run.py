@@ -46,6 +46,7 @@ class Plan:
     starts: Mapping[str, int] = field(default_factory=lambda: {"ours": 3, "stock": 1})
     training_runs: tuple[int, ...] = (100, 2_000)
     training_limit: float = 60.0
+    pressure: tuple[str, ...] = ("slow-clients", "large-bodies")
     slow_clients: int = 500
     pressure_seconds: float = 15.0
     budget: float = 14 * 60.0
@@ -105,7 +106,7 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
         for count in plan.training_runs:
             for system in servers.values():
                 records.append(_training(plan, base, system, count, say=say))
-        for system in servers.values() if plan.pressure_seconds else ():
+        for system in servers.values():
             records += _pressure(plan, system, load, say=say)
         for name, system in servers.items():
             after = resources.memory(system.pid)[0] / _MEGABYTE
@@ -281,7 +282,8 @@ def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], No
         "large-bodies": (16, pressure.large_bodies(system.wire, load.corpus, clients=16)),
     }
     records = []
-    for name, (clients, attack) in attacks.items():
+    for name in plan.pressure:
+        clients, attack = attacks[name]
         seen = uvloop.run(
             pressure.under(
                 system.wire,

@@ -71,3 +71,8 @@ def test_two_benchmarks_do_not_run_at_once(
         assert command.main(["--quick", "--results", str(tmp_path)]) == 1
     assert "bench.lock" in capsys.readouterr().err
     assert not (tmp_path / "latest.json").exists()
+
+
+def test_training_and_pressure_can_be_chosen_like_scenarios() -> None:
+    plan = command._plan(command._parser().parse_args(["--only", "get-run,training-50,slow-clients"]))
+    assert (plan.scenarios, plan.training_runs, plan.pressure) == (("get-run",), (50,), ("slow-clients",))
