@@ -35,6 +35,12 @@ def test_image_runs_as_nobody_in_particular() -> None:
     assert _instructions("USER") == ["10001:10001"]
 
 
+def test_unprivileged_user_can_write_to_the_mounted_tmp() -> None:
+    # Fargate mounts an empty volume as root's own unless the image declares the very path.
+    assert json.loads(_instructions("VOLUME")[0]) == ["/tmp"]
+    assert DOCKERFILE.index("VOLUME") < DOCKERFILE.index("USER")
+
+
 def test_image_starts_the_server_and_takes_other_commands() -> None:
     assert json.loads(_instructions("ENTRYPOINT")[0]) == ["python", "-m", "mlflow_aws_server"]
     assert json.loads(_instructions("CMD")[0]) == ["serve"]
