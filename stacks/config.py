@@ -415,6 +415,11 @@ class IngressConfig(Section):
         default=False, description="Refuse to delete the load balancer until this is false and deployed."
     )
 
+    @property
+    def url(self) -> str:
+        """What clients use as tracking URI."""
+        return f"https://{self.domain}"
+
     @model_validator(mode="after")
     def _reachable_and_proved(self) -> Self:
         for cidr in self.allowed_cidrs:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
@@ -33,7 +34,13 @@ class ServerImage(Construct):
             self,
             "Repository",
             repository_name=match["repository"],
-            repository_arn=f"arn:aws:ecr:{match['region']}:{match['account']}:repository/{match['repository']}",
+            repository_arn=cdk.Stack.of(self).format_arn(
+                service="ecr",
+                region=match["region"],
+                account=match["account"],
+                resource="repository",
+                resource_name=match["repository"],
+            ),
         )
         return ecs.ContainerImage.from_ecr_repository(repository, match["tag_or_digest"])
 

@@ -32,26 +32,22 @@ class MlflowService(cdk.Stack):
             tags=environment.tags,
         )
         vpc, database, artifacts = foundation.network.vpc, foundation.database, foundation.artifacts
-        log_key, config = foundation.log_key, environment.server
-        url = f"https://{environment.ingress.domain}"
+        logs, log_key, config = foundation.access_logs.bucket, foundation.log_key, environment.server
 
         image = ServerImage(self, "Image", config=config)
         cluster = Cluster(self, "Cluster", vpc=vpc, log_key=log_key, config=config)
         platform = Platform(cluster=cluster, image=image, database=database, artifacts=artifacts)
         migration = Migration(self, "Migration", platform=platform, log_key=log_key, config=config)
-        server = TrackingServer(self, "Server", platform=platform, public_url=url, config=config)
+        server = TrackingServer(
+            self, "Server", platform=platform, public_url=environment.ingress.url, config=config
+        )
         server.start_after(migration.completed)
         ingress = Ingress(
-            self,
-            "Ingress",
-            vpc=vpc,
-            server=server,
-            access_logs=foundation.access_logs.bucket,
-            config=environment.ingress,
+            self, "Ingress", vpc=vpc, server=server, access_logs=logs, config=environment.ingress
         )
         server.scale_with(ingress.target_group)
 
-        cdk.CfnOutput(self, "TrackingUrl", value=url)
+        cdk.CfnOutput(self, "TrackingUrl", value=environment.ingress.url)
         cdk.CfnOutput(self, "ArtifactBucket", value=artifacts.bucket.bucket_name)
         cdk.CfnOutput(self, "ClusterName", value=cluster.cluster.cluster_name)
         cdk.CfnOutput(self, "ServiceName", value=server.service.service_name)

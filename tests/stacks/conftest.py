@@ -62,6 +62,14 @@ def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Asse
             for violation in report.violations
             for resource in violation.violating_resources
         ),
+        acknowledged={
+            rule: reason
+            for construct in app.node.find_all()
+            for entry in construct.node.metadata
+            if entry.type == cdk.Validations.ACKNOWLEDGED_RULES_METADATA_KEY
+            for rule, reason in entry.data.items()
+            if "AwsSolutions" in rule  # the CDK acknowledges findings of its own rules about its own output
+        },
         warnings=tuple(
             str(message.entry.data)
             for stack in (foundation, service)

@@ -75,5 +75,7 @@ class Assembly:
     foundation: Template
     service: Template
     findings: tuple[str, ...]
+    # Accepted findings: the rule's id and our reason.
+    acknowledged: Mapping[str, str]
     warnings: tuple[str, ...]
     manifest: Mapping[str, Any]

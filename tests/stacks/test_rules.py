@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stacks.conftest import ROOT
 from tests.stacks.templates import Assembly
 
 REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
@@ -34,3 +35,15 @@ def test_every_finding_of_aws_solutions_is_resolved_or_acknowledged(
 ) -> None:
     assembly: Assembly = request.getfixturevalue(environment)
     assert assembly.findings == ()
+
+
+def test_every_acknowledgement_has_a_reason_that_the_documentation_repeats(
+    dev: Assembly, prod: Assembly, given: Assembly, replicated: Assembly
+) -> None:
+    document = (ROOT / "docs" / "security.md").read_text()
+    for assembly in (dev, prod, given, replicated):
+        assert assembly.acknowledged
+        for rule, reason in assembly.acknowledged.items():
+            name = rule.split("::", 1)[-1].split("[", 1)[0].removeprefix("AwsSolutions-")
+            assert f"| {name} |" in document
+            assert f"| {reason} |" in document

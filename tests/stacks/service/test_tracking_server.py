@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.stacks.conftest import IMAGE
+from tests.stacks.conftest import IMAGE, ROOT
 from tests.stacks.templates import Assembly, Properties, as_list
 
 TASK = "ServerTaskDefinition"
@@ -28,6 +28,11 @@ def test_container_is_unprivileged(either: Assembly) -> None:
     assert only["ReadonlyRootFilesystem"] is True
     assert only["LinuxParameters"] == {"Capabilities": {"Drop": ["ALL"]}, "InitProcessEnabled": True}
     assert "Privileged" not in only
+
+
+def test_the_image_declares_the_directory_that_its_task_mounts() -> None:
+    # Without it, Fargate's volume belongs to root, and the unprivileged server cannot write to it.
+    assert 'VOLUME ["/tmp"]' in (ROOT / "server" / "Dockerfile").read_text().splitlines()
 
 
 def test_only_tmp_is_writable(either: Assembly) -> None:
