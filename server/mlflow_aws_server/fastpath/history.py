@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from mlflow.server.handlers import MAX_RESULTS_PER_RUN, MAX_RUNS_GET_METRIC_HISTORY_BULK
@@ -27,24 +29,24 @@ WHERE key = $1 AND run_uuid = ANY($2::text[])
 ORDER BY run_uuid, timestamp, step, value LIMIT $3
 """
 
-# MLflow's own sample of a run: the first row of each of $3 equal buckets, and always the last row,
-# in place of the last sampled one when there would be too many.
+# MLflow's own sample, for all runs at once: of each run the first row of each of $3 equal buckets, and
+# always the last row, in place of the last sampled one when there would be too many.
 _SAMPLE = """
-WITH bucketed AS (
-        SELECT value, timestamp, step, is_nan,
-               ntile($3) OVER (ORDER BY step, timestamp, value, is_nan) AS bucket
-        FROM metrics
-        WHERE run_uuid = $1 AND key = $2 {interval}
-    ),
-    ranked AS (
-        SELECT value, timestamp, step, is_nan,
+SELECT run.position, sample.value, sample.timestamp, sample.step, sample.is_nan, sample.first = 1 AS sampled
+FROM unnest($1::text[]) WITH ORDINALITY AS run (run_uuid, position),
+     LATERAL (
+        SELECT *,
                row_number() OVER (PARTITION BY bucket ORDER BY step, timestamp, value, is_nan) AS first,
                row_number() OVER (ORDER BY step DESC, timestamp DESC, value DESC, is_nan DESC) AS last
-        FROM bucketed
-    )
-SELECT value, timestamp, step, is_nan, first = 1 AS sampled FROM ranked
-WHERE first = 1 OR last = 1
-ORDER BY step, timestamp, value, is_nan
+        FROM (
+            SELECT value, timestamp, step, is_nan,
+                   ntile($3::int4) OVER (ORDER BY step, timestamp, value, is_nan) AS bucket
+            FROM metrics
+            WHERE run_uuid = run.run_uuid AND key = $2 {interval}
+        ) bucketed
+     ) sample
+WHERE sample.first = 1 OR sample.last = 1
+ORDER BY run.position, sample.step, sample.timestamp, sample.value, sample.is_nan
 """
 _SAMPLE_ALL = _SAMPLE.format(interval="")
 _SAMPLE_INTERVAL = _SAMPLE.format(interval="AND step >= $4 AND step <= $5")
@@ -126,21 +128,16 @@ async def bulk_interval(database: Database, query: bytes) -> bytes:
     interval = () if start is None else (start, end)
     statement = _SAMPLE_INTERVAL if interval else _SAMPLE_ALL
 
-    async def read(connection: Connection) -> list[tuple[str, Sequence[Any]]]:
-        return [
-            (
-                run_id,
-                _sample(await connection.fetch(statement, run_id, key, max_results, *interval), max_results),
-            )
-            for run_id in run_ids
-        ]
+    async def read(connection: Connection) -> Any:
+        return await connection.fetch(statement, run_ids, key, max_results, *interval)
 
     metric, name = _ITEMS.metric_with_run_id, quote(key)
-    shown = [
-        metric(name, number(row["value"], row["is_nan"]), row["timestamp"], row["step"], quote(run_id))
-        for run_id, rows in await database.run(read)
-        for row in rows
-    ]
+    shown = []
+    for position, rows in groupby(await database.run(read), itemgetter("position")):
+        run_id = quote(run_ids[position - 1])
+        for row in _sample(list(rows), max_results):
+            value = number(row["value"], row["is_nan"])
+            shown.append(metric(name, value, row["timestamp"], row["step"], run_id))
     return rendering.listed("metrics", shown)
 
 

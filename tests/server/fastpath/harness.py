@@ -26,7 +26,8 @@ App = Callable[..., Awaitable[None]]
 # Every table a call of the fast path may touch, with the columns that two databases can have alike.
 TABLES = {
     "experiments": "experiment_id, name, artifact_location, lifecycle_stage, workspace",
-    "runs": "*",
+    "runs": "run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time, "
+    "source_version, lifecycle_stage, artifact_uri, experiment_id",
     "metrics": "*",
     "latest_metrics": "*",
     "params": "*",
