@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from local.deployment import DeploymentError
 from local.environment import clean
@@ -38,13 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
     command: Callable[[State], int] = arguments.command
-    state = State()
+    os.umask(0o077)
+    state = State(arguments.state.resolve())
     try:
         return command(state)
     except AlreadyRunningError:
         return _say_it_runs(state)
     except _FAILURES as error:
-        print(f"error: {_explained(error)}", file=sys.stderr)
+        print(f"error: {_explained(error, state)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, _StoppedError):
         print("interrupted; everything that was started has ended", file=sys.stderr)
@@ -68,10 +69,13 @@ def up(state: State) -> int:
     if state.is_held():
         return _say_it_runs(state)
     state.prepare()
+    # Of a run that was killed: it would be taken for this one's.
+    for stale in (state.run / "status.json", state.endpoints):
+        stale.unlink(missing_ok=True)
     log = state.logs / "platform.log"
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "ab") as output:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "local", "supervise"],
+            [sys.executable, "-m", "local", "--state", str(state.directory), "supervise"],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -112,8 +116,11 @@ def down(state: State) -> int:
         while supervisor.is_alive() and time.monotonic() < deadline:
             time.sleep(0.1)
         if supervisor.is_alive():
-            print(f"error: the platform (process {supervisor.pid}) has not stopped after "
-                  f"{_STOP_SECONDS:.0f} seconds; run `make down` again or end it by hand", file=sys.stderr)  # fmt: skip
+            print(
+                f"error: process {supervisor.pid} is stopping for {_STOP_SECONDS:.0f} seconds already; "
+                "run `make down` again, or end it by hand",
+                file=sys.stderr,
+            )
             return 1
     try:
         with state.held():
@@ -159,14 +166,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--state",
+        metavar="DIRECTORY",
+        type=Path,
+        default=State().directory,
+        help="where this platform keeps its state; another one can run beside it (default: .local)",
+    )
     commands = parser.add_subparsers(required=True, metavar="{demo,up,down,env,status}")
     for command in (demo, up, down, env, status, supervise):
         assert command.__doc__ is not None  # noqa: S101 - above
-        added = commands.add_parser(
-            command.__name__,
-            description=command.__doc__,
-            **({} if command is supervise else {"help": command.__doc__.rstrip(".")}),
-        )
+        shown: dict[str, Any] = {} if command is supervise else {"help": command.__doc__.rstrip(".")}
+        added = commands.add_parser(command.__name__, description=command.__doc__, **shown)
         added.set_defaults(command=command)
     return parser
 
@@ -262,10 +273,10 @@ def _running_state(state: State) -> State:
     return state
 
 
-def _explained(error: BaseException) -> str:
+def _explained(error: BaseException, state: State) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
-        return f"{os.strerror(error.errno)}{where}: the platform needs a writable {State().directory}"
+        return f"{os.strerror(error.errno)}{where}: the platform needs a writable {state.directory}"
     return str(error)
 
 

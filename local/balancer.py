@@ -97,19 +97,19 @@ class TargetGroup:
         )
 
     def pick(self) -> Target | None:
-        """The next target in turn: of the healthy ones, or, as ELB does, of all when every one is unhealthy."""
+        """The next target in turn: of the healthy ones, or of all when all are unhealthy, as ELB does."""
         healthy = [each for each in self.targets.values() if each.state == "healthy"]
         if not healthy and all(each.state == "unhealthy" for each in self.targets.values()):
             healthy = list(self.targets.values())
         return healthy[next(self._turn) % len(healthy)] if healthy else None
 
     def judge(self, target: Target, *, passed: bool, now: float) -> None:
-        """Count the result of a health check. A new target is healthy at its first success."""
+        """Count the result of a health check. A new target stays one until its first success."""
         target.successes = target.successes + 1 if passed else 0
         target.failures = 0 if passed else target.failures + 1
         if passed and (target.state == "initial" or target.successes >= self.healthy_after):
             target.state = "healthy"
-        elif not passed and target.failures >= self.unhealthy_after:
+        elif target.state == "healthy" and target.failures >= self.unhealthy_after:
             target.state = "unhealthy"
         target.due = now + (_FIRST_CHECK_SECONDS if target.state == "initial" else self.interval)
 

@@ -14,7 +14,7 @@ SESSION_SECONDS = 12 * 3600
 
 
 def policy(*, bucket: str, prefix: str, key_arn: str) -> dict[str, Any]:
-    """Read, write and mark deleted the artifacts under one prefix, encrypted with one key, through S3 only."""
+    """Read, write and mark deleted the artifacts under one prefix, with one key, through S3 only."""
     arn = f"arn:aws:s3:::{bucket}"
     under = f"{prefix}/" if prefix else ""
     listing: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -30,7 +29,7 @@ from local.leave_out import LeftOut
 from local.postgres import Postgres, state_directory
 from local.processes import Ledger
 from local.progress import Progress
-from local.state import PROJECT, State
+from local.state import PROJECT, VENVS, State
 from local.synthesis import DOMAIN, IMAGE, Synthesis
 
 REGION = "eu-central-1"
@@ -232,7 +231,7 @@ class Platform:
             state = self.state.run / "emulator"
             state.mkdir(mode=0o700)
             directory = state_directory(self.state.directory, "postgres")
-            server = self.state.directory / "venvs" / "server" / "bin"
+            server = VENVS / "server" / "bin"
             settings = EmulatorSettings(
                 port=self._ports["aws"],
                 region=REGION,
@@ -268,7 +267,7 @@ class Platform:
             self._spawn(
                 "emulator",
                 [
-                    str(self.state.directory / "venvs" / "emulator" / "bin" / "python"),
+                    str(VENVS / "emulator" / "bin" / "python"),
                     "-m",
                     "local.emulator",
                     str(file),
@@ -305,7 +304,8 @@ class Platform:
         endpoint = (instance["Endpoint"]["Address"], instance["Endpoint"]["Port"])
         if endpoint != (HOST, self._ports["database"]):
             raise PlatformError(
-                f"the database's endpoint is {endpoint}, the front door is at {(HOST, self._ports['database'])}"
+                f"the database's endpoint is {endpoint}, not where the front door is: "
+                f"{(HOST, self._ports['database'])}"
             )
         secret = aws.client("secretsmanager").get_secret_value(
             SecretId=instance["MasterUserSecret"]["SecretArn"]
@@ -338,16 +338,15 @@ class Platform:
         deadline = time.monotonic() + _HEALTHY_SECONDS
         with self.progress.step("Server task is healthy behind the load balancer"):
             while True:
-                with contextlib.suppress(urllib.error.URLError, OSError):
-                    with urllib.request.urlopen(f"{self.tracking_url}/health", timeout=5, context=context):
-                        return
+                if _answers(f"{self.tracking_url}/health", context):
+                    return
                 self.refresh()
                 if (broken := self.failed_part()) is not None:
                     raise PlatformError(broken)
                 if time.monotonic() > deadline:
                     raise PlatformError(
-                        f"the server is not healthy after {_HEALTHY_SECONDS:.0f} seconds; the end of its log:\n"
-                        + self._server_log()
+                        f"the server is not healthy after {_HEALTHY_SECONDS:.0f} seconds; "
+                        f"the end of its log:\n{self._server_log()}"
                     )
                 time.sleep(0.2)
 
@@ -385,14 +384,8 @@ class Platform:
         child = self._children.pop(name, None)
         if child is None:
             return
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(75 if name == "emulator" else 10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        self._ledger.remove(child.pid)
+        self._ledger.end(child.pid)
+        child.wait()
 
     def _wait_for(self, file: Path, name: str, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
@@ -420,7 +413,7 @@ class Platform:
             self.state.write(self.state.endpoints, values)
 
     def _server_log(self) -> str:
-        logs = sorted(self.state.logs.glob("*-server.log"), key=lambda file: file.stat().st_mtime)
+        logs = sorted(self.state.logs.glob("task-*.log"), key=lambda file: file.stat().st_mtime)
         return _tail(logs[-1]) if logs else "it wrote none"
 
 
@@ -480,6 +473,14 @@ def not_emulated(left_out: Sequence[LeftOut]) -> list[str]:
         f"the listener's port 443 and {DOMAIN} are {HOST} and a free port; access logs are not written",
         "tasks are processes: no ARM, no memory limit, no read-only root, no user of their own",
     ]
+
+
+def _answers(url: str, context: ssl.SSLContext) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5, context=context):  # noqa: S310 - our own https URL
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _all_of(synthesized: Future[Path], emulator: Future[list[str]], database: Future[None]) -> Any:

@@ -73,7 +73,13 @@ class Ledger:
 
     def end_all(self) -> list[Process]:
         """End every recorded process with its group, kill those that will not, and return them."""
-        processes = self.alive()
+        return self._end(self.alive())
+
+    def end(self, pid: int) -> None:
+        """End one recorded process with its group; nothing happens if it is not recorded or has ended."""
+        self._end([process for process in self.alive() if process.pid == pid])
+
+    def _end(self, processes: list[Process]) -> list[Process]:
         for process in processes:
             _signal(process, process.signal)
         deadline = {process.pid: time.monotonic() + process.patience for process in processes}

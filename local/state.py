@@ -15,6 +15,7 @@ from typing import Any
 from local.processes import Ledger, Process, moment_of_birth
 
 PROJECT = Path(__file__).resolve().parent.parent
+VENVS = PROJECT / ".local" / "venvs"
 
 
 class AlreadyRunningError(RuntimeError):
@@ -69,7 +70,9 @@ class State:
             OSError: they cannot be made.
         """
         # Not closed itself: PostgreSQL runs as another user when we are root, and lives below it.
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.directory.exists():
+            self.directory.mkdir(parents=True)
+            self.directory.chmod(0o711)
         for directory in (self.run, self.logs, self.authority):
             directory.mkdir(mode=0o700, exist_ok=True)
             directory.chmod(0o700)
@@ -106,7 +109,10 @@ class State:
                 raise AlreadyRunningError from None
             born = moment_of_birth(os.getpid())
             self.write(self.run / "supervisor.json", {"pid": os.getpid(), "began": born})
-            yield
+            try:
+                yield
+            finally:
+                (self.run / "supervisor.json").unlink(missing_ok=True)
 
     def is_held(self) -> bool:
         """Whether some process runs the platform now."""
@@ -134,7 +140,7 @@ class State:
             shutil.rmtree(postgres, ignore_errors=True)
         self.endpoints.unlink(missing_ok=True)
         for entry in self.run.glob("*"):
-            if entry.name == "lock":
+            if entry.name in ("lock", "supervisor.json"):
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)

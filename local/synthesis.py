@@ -1,4 +1,4 @@
-"""Synthesizes the stacks as `cdk synth` does, for a laptop: the dev environment with a few values replaced."""
+"""Synthesizes the stacks as `cdk synth` does, for a laptop: the dev environment with few values replaced."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Synthesis:
     def configure(self, *, database_port: int, certificate_arn: str) -> None:
         """Write the laptop's configuration: config/dev.toml, but no image to build and no DNS zone."""
         document = tomlkit.parse((self.project / "config" / f"{ENVIRONMENT}.toml").read_text())
-        document["database"]["port"] = database_port  # type: ignore[index]
-        document["server"]["image_uri"] = IMAGE  # type: ignore[index]
+        document["database"]["port"] = database_port
+        document["server"]["image_uri"] = IMAGE
         ingress = document["ingress"]
         for key in ("hosted_zone_id", "hosted_zone_name"):
-            ingress.pop(key, None)  # type: ignore[union-attr]
-        ingress["domain"] = DOMAIN  # type: ignore[index]
-        ingress["certificate_arn"] = certificate_arn  # type: ignore[index]
+            ingress.pop(key, None)
+        ingress["domain"] = DOMAIN
+        ingress["certificate_arn"] = certificate_arn
         self.configuration.write_text(tomlkit.dumps(document))
 
     def run(self, ledger: Ledger) -> bool:

@@ -1,1 +1,1 @@
-"""The emulated AWS: MiniStack with our own tasks and database door; runs in a virtual environment of its own."""
+"""The emulated AWS: MiniStack with our own tasks and database door, in an environment of its own."""

@@ -12,8 +12,9 @@ import os
 import signal
 import ssl
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import Image, Runtime
@@ -24,18 +25,24 @@ from local.processes import Ledger
 LOOPBACK = "127.0.0.1"
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until SIGTERM, then stop the tasks in an orderly way."""
+def main(arguments: list[str]) -> NoReturn:
+    """Serve until SIGTERM, then stop the tasks in an orderly way and end the process."""
     settings = EmulatorSettings.read(Path(arguments[0]))
     configure(settings)
     runtime = make_runtime(settings)
     install(settings, runtime)
     door = open_door(settings)
+    code = 1
     try:
-        asyncio.run(serve(settings, runtime))
-    finally:
-        door.close()
-    return 0
+        asyncio.new_event_loop().run_until_complete(serve(settings, runtime))
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    door.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A deployment that waits for its custom resource would keep its thread, and us, for minutes.
+    os._exit(code)
 
 
 def configure(settings: EmulatorSettings) -> None:
@@ -181,4 +188,4 @@ def resource_types() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -175,7 +175,7 @@ def complete_db_instances(*, host: str) -> None:
     def rendered(instance: dict[str, Any]) -> str:
         secret = instance.get("MasterUserSecret")
         fields = "".join(f"<{name}>{value}</{name}>" for name, value in (secret or {}).items() if value)
-        return render(instance) + (f"<MasterUserSecret>{fields}</MasterUserSecret>" if secret else "")
+        return str(render(instance)) + (f"<MasterUserSecret>{fields}</MasterUserSecret>" if secret else "")
 
     handler["create"] = created
     rds._instance_xml = rendered
@@ -205,7 +205,7 @@ def configure_buckets_fully() -> None:
 
 
 def define_tasks_fully() -> None:
-    """A task definition from CloudFormation loses nested settings in MiniStack: health check, volumes, CPU."""
+    """A task definition from CloudFormation loses nested settings in MiniStack, as its health check."""
     from ministack.services import ecs
     from ministack.services.cloudformation import provisioners
 

@@ -339,7 +339,7 @@ class Runtime:
             },
             settings=settings,
             home=home,
-            log=self._logs / f"{name}.log",
+            log=self._logs / f"{name.replace('ministack-ecs', 'task')}.log",
             ledger=self._ledger,
         )
         with self._lock:
