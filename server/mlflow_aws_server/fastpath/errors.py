@@ -14,6 +14,10 @@ class OverloadedError(Exception):
     """More is asked for than can be queued; the client shall come back. Nothing was written."""
 
 
+class SlowBodyError(Exception):
+    """The request's body does not arrive; the client shall send it again."""
+
+
 class UnavailableError(Exception):
     """The database cannot be reached now; the client shall come back.
 

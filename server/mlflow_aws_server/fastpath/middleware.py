@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -14,7 +13,12 @@ import asyncpg
 
 from mlflow_aws_server.fastpath import history, reading, runs, search, writing
 from mlflow_aws_server.fastpath.database import Connection, Database, connector
-from mlflow_aws_server.fastpath.errors import LeaveToStockError, OverloadedError, UnavailableError
+from mlflow_aws_server.fastpath.errors import (
+    LeaveToStockError,
+    OverloadedError,
+    SlowBodyError,
+    UnavailableError,
+)
 from mlflow_aws_server.fastpath.schema import schema_obstacle
 from mlflow_aws_server.fastpath.settings import FastPathSettings
 from mlflow_aws_server.fastpath.stock import (
@@ -98,7 +102,6 @@ class FastPath:
         self._serving = False
         self._obstacle: str | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._recheck = asyncio.Event()
         self._large_bodies = 0
 
     @property
@@ -187,6 +190,9 @@ class FastPath:
         except OverloadedError as error:
             await _refuse(send, headers, status=429, code="RESOURCE_EXHAUSTED", message=str(error))
             return
+        except SlowBodyError as error:
+            await _refuse(send, headers, status=408, code="REQUEST_LIMIT_EXCEEDED", message=str(error))
+            return
         except UnavailableError as error:
             _logger.error("%s: the database cannot be reached: %s", scope["path"], error)
             message = "The database cannot be reached at the moment."
@@ -198,7 +204,6 @@ class FastPath:
             if isinstance(error, asyncpg.SyntaxOrAccessError | asyncpg.FeatureNotSupportedError):
                 # A table or column is not as it was.
                 self._step_aside(f"the database refused a statement ({error})")
-                self._recheck.set()
             await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
             return
         except Exception:
@@ -223,7 +228,8 @@ class FastPath:
         """The whole body, or None when the client went away.
 
         Raises:
-            OverloadedError: too many large bodies are being read, or this one takes too long.
+            OverloadedError: too many large bodies are being read.
+            SlowBodyError: this one takes too long.
         """
         message = await receive()
         if message["type"] != "http.request":
@@ -250,7 +256,7 @@ class FastPath:
                     if not message.get("more_body", False):
                         return b"".join(chunks)
         except TimeoutError:
-            raise OverloadedError(f"the body did not arrive within {_BODY_TIMEOUT_SECONDS:.0f} s") from None
+            raise SlowBodyError(f"the body did not arrive within {_BODY_TIMEOUT_SECONDS:.0f} s") from None
         finally:
             self._large_bodies -= held
 
@@ -263,7 +269,12 @@ class FastPath:
     async def _look_at_schema(self, database: Database) -> None:
         try:
             obstacle = await database.run(schema_obstacle)
-        except (UnavailableError, OverloadedError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (UnavailableError, OverloadedError) as error:
+            if self._serving:
+                # Callers are told to come back, which is better than what stock does then.
+                return
+            obstacle = f"the database cannot be reached ({error})"
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             obstacle = f"the schema version cannot be read ({error})"
         if obstacle is not None:
             self._step_aside(obstacle)
@@ -273,16 +284,13 @@ class FastPath:
             _logger.info("fast path: serving %d routes", len(ROUTES))
 
     async def _watch(self, database: Database) -> None:
-        """Look again at the schema after an error, and for as long as it kept us from serving."""
+        """Look at the schema again and again: a migration may come, or what kept us from serving may end."""
         while True:
-            started = time.monotonic()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._recheck.wait(), _RECHECK_SECONDS)
-            self._recheck.clear()
-            if not self._serving:
+            await asyncio.sleep(_RECHECK_SECONDS)
+            try:
                 await self._look_at_schema(database)
-                # Statements that fail on a schema with a tested head must not make us flap.
-                await asyncio.sleep(max(0.0, started + _RECHECK_SECONDS - time.monotonic()))
+            except Exception:
+                _logger.exception("fast path: looking at the schema failed unexpectedly")
 
 
 def _headers_of_interest(scope: Scope) -> tuple[bytes, bytes | None, int | None] | None:

@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.conftest import RdsLike
+    from tests.server.fastpath.alone import Place
     from tests.server.fastpath.harness import Pair
 
 
@@ -65,3 +66,11 @@ def pair(sides: Pair) -> Pair:
     """Both sides, without any runs."""
     sides.empty()
     return sides
+
+
+@pytest.fixture
+def place(rds: RdsLike, new_mlflow_database: Callable[[], str]) -> Place:
+    """A database with MLflow's schema for one test alone."""
+    from tests.server.fastpath.alone import Place
+
+    return Place(rds, new_mlflow_database())

@@ -26,8 +26,8 @@ App = Callable[..., Awaitable[None]]
 # Every table a call of the fast path may touch, with the columns that two databases can have alike.
 TABLES = {
     "experiments": "experiment_id, name, artifact_location, lifecycle_stage, workspace",
-    "runs": "run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time, "
-    "source_version, lifecycle_stage, artifact_uri, experiment_id",
+    "runs": "run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, "
+    "end_time, source_version, lifecycle_stage, artifact_uri, experiment_id",
     "metrics": "*",
     "latest_metrics": "*",
     "params": "*",
@@ -283,7 +283,7 @@ def make_side(name: str, *, socket: str, port: int, loop: asyncio.AbstractEventL
         return side
 
     async def counted(scope: Message, receive: Any, send: Any) -> None:
-        if scope["path"] != "/version":
+        if scope["type"] == "http" and scope["path"] != "/version":
             side.left_to_stock += 1
         await mlflow_app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""Generated sequences of calls: stock MLflow and ours answer alike at every step and store alike at the end."""
+"""Generated sequences of calls: stock MLflow and ours answer and store alike at every step."""
 
 from __future__ import annotations
 
