@@ -35,6 +35,8 @@ _QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_MODEL_CATALOG_URI": "",
     # MLflow looks for git in order to tag runs, which a server never does.
     "GIT_PYTHON_REFRESH": "quiet",
+    # NumPy's threads multiply matrices, which a server does not; and a process with threads forks badly.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 
@@ -64,15 +66,15 @@ def main(arguments: Sequence[str]) -> int:
 def command(environ: Mapping[str, str]) -> list[str]:
     """The server process that `environ` asks for: what `mlflow server` would start, without `mlflow server`.
 
-    That command imports all of MLflow (170 MB, 3 s), starts uvicorn, and stays to watch it. It holds
-    no secret, and none is ever needed.
+    That command imports all of MLflow (170 MB, 3 s), starts uvicorn, and stays to watch it. This is
+    uvicorn itself, by way of `workers`. It holds no secret, and none is ever needed.
 
     Raises:
         SettingsError: a variable is missing or wrong.
     """
     settings = ServerSettings.from_environ(environ)
     return [
-        sys.executable, "-m", "uvicorn",
+        sys.executable, "-m", "mlflow_aws_server.workers",
         # asyncio's sockets in several workers have no TCP_NODELAY: 40 ms more for every call.
         "--loop", "uvloop",
         "--http", "httptools",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
+import re
 import signal
 import subprocess
 import threading
@@ -51,6 +52,10 @@ class Server:
                 for child in (task / "children").read_text().split()
             ]
         return found
+
+
+def _parent(pid: int) -> int:
+    return int(re.findall(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -209,13 +214,27 @@ def test_concurrent_batches_on_stock_mlflow_do_not_starve_each_other(migrated: D
         _stop(process)
 
 
-def test_no_process_but_the_supervisor_and_its_workers(server: Server) -> None:
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.family()]
-    workers = [command for command in commands if b"spawn_main" in command]
-    others = [command for command in commands if b"uvicorn" not in command and b"spawn_main" not in command]
+def test_no_process_but_the_supervisor_the_fork_server_and_two_workers(server: Server) -> None:
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in server.family()}
+    fork_servers = [pid for pid, command in commands.items() if "forkserver" in command]
+    workers = [pid for pid in fork_servers if _parent(pid) in fork_servers]
     assert len(workers) == 2
+    assert len(fork_servers) == 3
     # Python's own helper of its multiprocessing module.
-    assert all(b"resource_tracker" in command for command in others)
+    others = [command for pid, command in commands.items() if pid not in fork_servers]
+    assert [command for command in others if "resource_tracker" not in command] == [
+        commands[server.process.pid]
+    ]
+
+
+def test_workers_share_the_memory_that_mlflow_needs(server: Server) -> None:
+    def proportional_and_resident(pid: int) -> tuple[int, int]:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        found = dict(re.findall(r"^(Pss|Rss):\s+(\d+) kB", rollup, re.MULTILINE))
+        return int(found["Pss"]), int(found["Rss"])
+
+    sizes = [proportional_and_resident(pid) for pid in server.family()]
+    assert sum(pss for pss, _ in sizes) < 0.6 * sum(rss for _, rss in sizes)
 
 
 def test_no_argument_or_variable_of_any_process_holds_a_database_secret(server: Server) -> None:
