@@ -13,7 +13,7 @@ from bench import resources
 from bench.corpus import Corpus
 from bench.floor import Database, bare_loop, bare_write
 from bench.load import NextRequest, Outcome, closed_loop
-from bench.records import Record, middle, percentile
+from bench.records import Record, middle, percentile_ms
 from bench.scenarios import Scenario
 from bench.systems import System
 
@@ -124,8 +124,8 @@ def as_record(
         concurrency=concurrency,
         system=system,
         rps=rps,
-        p50_ms=_ms(percentile(latencies, 0.5)),
-        p99_ms=_ms(percentile(latencies, 0.99)),
+        p50_ms=percentile_ms(latencies, 0.5),
+        p99_ms=percentile_ms(latencies, 0.99),
         errors=sum(stretch.outcome.errors for stretch in stretches),
         more={
             "metrics_per_second": (rps or 0.0) * scenario.rows,
@@ -138,7 +138,3 @@ def as_record(
             **more,
         },
     )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.corpus import Corpus
 from bench.load import Caller, Outcome, closed_loop
-from bench.records import Record, percentile
+from bench.records import Record, percentile_ms
 from bench.scenarios import API, get_run, log_metric
 from bench.wire import Wire
 
@@ -155,12 +155,12 @@ def as_record(name: str, clients: int, system: str, seen: Pressure, *, restarted
         concurrency=clients,
         system=system,
         rps=seen.probe.succeeded / seen.probe.seconds,
-        p50_ms=(percentile(seen.probe.latencies, 0.5) or 0) * 1000,
-        p99_ms=(percentile(seen.probe.latencies, 0.99) or 0) * 1000,
+        p50_ms=percentile_ms(seen.probe.latencies, 0.5),
+        p99_ms=percentile_ms(seen.probe.latencies, 0.99),
         errors=seen.probe.errors,
         more={
             "calm_rps": seen.calm.succeeded / seen.calm.seconds,
-            "calm_p99_ms": (percentile(seen.calm.latencies, 0.99) or 0) * 1000,
+            "calm_p99_ms": percentile_ms(seen.calm.latencies, 0.99),
             "pss_mb_before": seen.memory_before / _MEGABYTE,
             "pss_mb_peak": seen.memory_peak / _MEGABYTE,
             "pss_mb_after": seen.memory_after / _MEGABYTE,

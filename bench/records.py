@@ -95,6 +95,12 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def percentile_ms(seconds: Sequence[float], share: float) -> float | None:
+    """The percentile of times in seconds, in milliseconds; None of nothing."""
+    found = percentile(seconds, share)
+    return None if found is None else found * 1000
+
+
 def middle(values: Iterable[float]) -> float | None:
     """The median, or None of nothing."""
     listed = list(values)

@@ -30,7 +30,7 @@ def write_growth(path: Path) -> None:
     from bench import plots
 
     results, metadata = load(path)
-    path.with_suffix(".md").write_text(f"{_where(metadata)}\n\n{growth_table(results)}")
+    path.with_suffix(".md").write_text(f"{_where_growth(metadata)}\n\n{growth_table(results)}")
     plots.draw_growth(results, path.parent)
 
 
@@ -120,13 +120,26 @@ def readme_section(results: Results, metadata: Mapping[str, Any]) -> str:
 
 
 def _where(metadata: Mapping[str, Any]) -> str:
+    return (
+        f"Measured on {metadata['date']} by `make bench` on {_machine(metadata)} defaults for “stock”, our "
+        "defaults for “this server”, TLS `verify-full` to the database for both, durable commits. All take "
+        "turns in one run; rates are medians of the turns."
+    )
+
+
+def _where_growth(metadata: Mapping[str, Any]) -> str:
+    return (
+        f"Measured on {metadata['date']} by `python -m bench --grow` on {_machine(metadata)} defaults for "
+        "“stock”, our defaults for “ours”, on the same growing database. Medians of one caller's calls."
+    )
+
+
+def _machine(metadata: Mapping[str, Any]) -> str:
     machine, versions = metadata["machine"], metadata["versions"]
     return (
-        f"Measured on {metadata['date']} by `make bench` on one machine with {machine['cores']} cores "
-        f"({machine['processor']}, {machine['memory_gb']:.0f} GB) that the server, PostgreSQL "
-        f"{versions['postgresql']} and the load generator share; MLflow {versions['mlflow']}, its defaults "
-        "for “stock”, our defaults for “this server”, TLS `verify-full` to the database for both, durable "
-        "commits. All take turns in one run; rates are medians of the turns."
+        f"one machine with {machine['cores']} cores ({machine['processor']}, {machine['memory_gb']:.0f} GB) "
+        f"that the server, PostgreSQL {versions['postgresql']} and the load generator share; MLflow "
+        f"{versions['mlflow']}, its"
     )
 
 

@@ -49,7 +49,7 @@ class Plan:
     pressure: tuple[str, ...] = ("slow-clients", "large-bodies")
     slow_clients: int = 500
     pressure_seconds: float = 15.0
-    budget: float = 14 * 60.0
+    budget: float = 12 * 60.0
     fast_path: bool = True
 
 

@@ -15,7 +15,7 @@ from time import perf_counter
 
 from bench.corpus import EPOCH_MS
 from bench.load import Answer, Caller
-from bench.records import Record, percentile
+from bench.records import Record, percentile_ms
 from bench.scenarios import API
 from bench.wire import Wire
 
@@ -179,8 +179,8 @@ def as_record(seen: Training, *, system: str, lost: int) -> Record:
         concurrency=seen.started,
         system=system,
         rps=(seen.calls - seen.failed_calls) / seen.seconds,
-        p50_ms=(percentile(seen.batch_seconds, 0.5) or 0) * 1000,
-        p99_ms=(percentile(seen.batch_seconds, 0.99) or 0) * 1000,
+        p50_ms=percentile_ms(seen.batch_seconds, 0.5),
+        p99_ms=percentile_ms(seen.batch_seconds, 0.99),
         errors=seen.failed_calls,
         more={
             "runs_finished": seen.finished,
