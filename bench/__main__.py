@@ -12,9 +12,12 @@ from pathlib import Path
 import uvloop
 
 from bench import records, report
+from bench.deployed import load_deployed
+from bench.growth import grow, stages
 from bench.run import QUICK, Plan, chosen, run, to_stderr
 from bench.scenarios import SCENARIOS
 from bench.systems import SystemFailedError
+from bench.wire import Wire
 from local.postgres import PostgresError
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -27,18 +30,22 @@ def main(arguments: Sequence[str]) -> int:
     # Being terminated stops what was started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        plan = _checked(options)
+        if options.command in {"readme", "report"}:
+            records.load(options.results / "latest.json")
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    try:
         if options.command == "readme":
             return report.refresh_readme(options.results)
         if options.command == "report":
             report.write(options.results / "latest.json")
             return 0
         if options.url:
-            return _deployed(options)
+            return _deployed(options.url, plan, options.results)
         if options.grow:
-            return _grow(options)
-        return _run(_plan(options), options.results)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
+            return _grow(options.grow, plan, options.results)
+        return _run(plan, options.results)
     except (SystemFailedError, PostgresError, RuntimeError) as error:
         to_stderr(f"bench: {error}")
         return 1
@@ -48,7 +55,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(plan: Plan, results: Path) -> int:
-    chosen(plan)
     measured, metadata = run(plan, say=to_stderr)
     path = results / "latest.json"
     records.save(path, measured, metadata)
@@ -57,24 +63,30 @@ def _run(plan: Plan, results: Path) -> int:
     return 0
 
 
-def _deployed(options: argparse.Namespace) -> int:
-    from bench.deployed import load_deployed
-
-    path = options.results / "deployed.json"
-    measured, metadata = uvloop.run(load_deployed(options.url, _plan(options), say=to_stderr))
+def _deployed(url: str, plan: Plan, results: Path) -> int:
+    path = results / "deployed.json"
+    measured, metadata = uvloop.run(load_deployed(url, plan, say=to_stderr))
     records.save(path, measured, metadata)
     print(report.table(records.Results(measured)))
     return 0
 
 
-def _grow(options: argparse.Namespace) -> int:
-    from bench.growth import grow
-
-    path = options.results / "growth.json"
-    measured, metadata = grow(options.grow, _plan(options), say=to_stderr)
+def _grow(most: int, plan: Plan, results: Path) -> int:
+    path = results / "growth.json"
+    measured, metadata = grow(most, plan, say=to_stderr)
     records.save(path, measured, metadata)
     report.write_growth(path)
     return 0
+
+
+def _checked(options: argparse.Namespace) -> Plan:
+    plan = _plan(options)
+    chosen(plan)
+    if options.url:
+        Wire.to(options.url)
+    if options.grow:
+        stages(options.grow)
+    return plan
 
 
 def _plan(options: argparse.Namespace) -> Plan:

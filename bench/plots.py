@@ -25,7 +25,10 @@ _STYLE = {
 
 
 def draw(results: Results, directory: Path) -> list[Path]:
-    """Throughput and latency against concurrency, a small picture per scenario; returns the files."""
+    """Throughput and latency against concurrency, a small picture per scenario; returns the files (none
+    when no scenario with a rate was measured)."""
+    if not any(results.concurrencies(each.name) for each in SCENARIOS):
+        return []
     return [
         _draw_grid(results, directory / "throughput.svg", "calls per second", lambda each: each.rps),
         _draw_grid(results, directory / "latency.svg", "p99, ms", lambda each: each.p99_ms),

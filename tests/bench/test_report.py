@@ -124,3 +124,8 @@ def test_plots_are_drawn_and_the_same_results_give_the_same_bytes(tmp_path: Path
 def test_growth_is_drawn(tmp_path: Path) -> None:
     (picture,) = draw_growth(Results([grown("ours", 1_000, 0.5), grown("stock", 1_000, 50.0)]), tmp_path)
     assert b"get-run" in picture.read_bytes()
+
+
+def test_without_rates_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    assert draw(Results(MEASURED.records[:2]), tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
