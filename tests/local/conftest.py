@@ -1,0 +1,249 @@
+"""An emulated account with a database behind the front door, once for all tests of this folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local.state import PROJECT, VENVS
+
+if TYPE_CHECKING:
+    from local.certificates import CertificateAuthority
+    from local.deployment import Aws
+    from local.postgres import Postgres
+
+REGION, ACCOUNT = "eu-central-1", "000000000000"
+
+
+@dataclass
+class Account:
+    """The emulator's process, its root, and the database it guards."""
+
+    aws: Aws
+    directory: Path
+    authority: CertificateAuthority
+    postgres: Postgres
+    database_port: int
+    instance: dict[str, Any]
+    password: str
+
+    @property
+    def resource_id(self) -> str:
+        """What policies call the database."""
+        return str(self.instance["DbiResourceId"])
+
+    def role(self, statements: list[dict[str, Any]]) -> Aws:
+        """Make a role with this policy and return the account as seen with its temporary credentials."""
+        from local.deployment import Aws
+
+        iam, name = self.aws.client("iam"), f"role-{secrets.token_hex(4)}"
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+                    "Action": "sts:AssumeRole",
+                }
+            ],
+        }
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        if statements:
+            document = {"Version": "2012-10-17", "Statement": statements}
+            iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=json.dumps(document))
+        issued = self.aws.client("sts").assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="test"
+        )["Credentials"]
+        return Aws(
+            endpoint=self.aws.endpoint,
+            region=REGION,
+            account_id=ACCOUNT,
+            access_key=issued["AccessKeyId"],
+            secret_key=issued["SecretAccessKey"],
+            session_token=issued["SessionToken"],
+        )
+
+    def connecting_role(self, user: str) -> Aws:
+        """A role that may sign in as one database user."""
+        resource = f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{self.resource_id}/{user}"
+        return self.role([{"Effect": "Allow", "Action": "rds-db:connect", "Resource": resource}])
+
+
+_TEMPLATE: dict[str, Any] = {
+    "Resources": {
+        "Key": {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": {"Version": "2012-10-17", "Statement": []}}},
+        "Database": {
+            "Type": "AWS::RDS::DBInstance",
+            "Properties": {
+                "DBInstanceIdentifier": "tested",
+                "DBInstanceClass": "db.t4g.micro",
+                "Engine": "postgres",
+                "AllocatedStorage": "20",
+                "DBName": "mlflow",
+                "MasterUsername": "administrator",
+                "ManageMasterUserPassword": True,
+                "EnableIAMDatabaseAuthentication": True,
+            },
+        },
+        "Bucket": {
+            "Type": "AWS::S3::Bucket",
+            "Properties": {
+                "BucketEncryption": {
+                    "ServerSideEncryptionConfiguration": [
+                        {
+                            "BucketKeyEnabled": True,
+                            "ServerSideEncryptionByDefault": {
+                                "SSEAlgorithm": "aws:kms",
+                                "KMSMasterKeyID": {"Fn::GetAtt": ["Key", "Arn"]},
+                            },
+                        }
+                    ]
+                },
+            },
+        },
+    },
+    "Outputs": {
+        "Secret": {"Value": {"Fn::GetAtt": ["Database", "MasterUserSecret.SecretArn"]}},
+        "Endpoint": {"Value": {"Fn::GetAtt": ["Database", "Endpoint.Address"]}},
+        "Bucket": {"Value": {"Ref": "Bucket"}},
+        "KeyArn": {"Value": {"Fn::GetAtt": ["Key", "Arn"]}},
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[Account]:
+    """The emulator with one stack on it: a bucket, and a database with the user `app`, a member of rds_iam."""
+    from local.certificates import CertificateAuthority
+    from local.database import SOCKET_RULES, make_rds_like
+    from local.deployment import Aws
+    from local.emulator.settings import EmulatorSettings
+    from local.postgres import Postgres, free_port, running
+
+    # Short, for a Unix socket's name, and open to the user that PostgreSQL runs as.
+    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-"))
+    directory.chmod(0o711)
+    authority = CertificateAuthority.create(directory / "ca", name="Test RDS CA")
+    certificate = authority.issue("localhost", "127.0.0.1", name="database")
+    postgres = Postgres(
+        directory=directory / "postgres",
+        port=5432,
+        host="",
+        socket_hba=SOCKET_RULES,
+        settings={"fsync": "off"},
+    )
+    ports = {"aws": free_port(), "database": free_port()}
+    settings = EmulatorSettings(
+        port=ports["aws"],
+        region=REGION,
+        account_id=ACCOUNT,
+        state=str(directory / "emulator"),
+        logs=str(directory / "logs"),
+        ledger=str(directory / "processes"),
+        address_book=str(directory / "addresses.json"),
+        function_python=sys.executable,
+        image="tested/image:latest",
+        image_entrypoint=(sys.executable, "-c"),
+        image_environment={},
+        database_host="localhost",
+        database_port=ports["database"],
+        database_certificate=str(certificate.certificate),
+        database_key=str(certificate.key),
+        database_socket=str(postgres.socket_directory / ".s.PGSQL.5432"),
+    )
+    settings.write(directory / "settings.json")
+    aws = Aws(
+        endpoint=f"http://127.0.0.1:{ports['aws']}",
+        region=REGION,
+        account_id=ACCOUNT,
+        access_key=f"ASIATEST{secrets.token_hex(6).upper()}",
+        secret_key=secrets.token_urlsafe(30),
+    )
+    try:
+        with running(postgres), _emulator(directory, aws):
+            outputs = _create_stack(aws, port=ports["database"])
+            instance = aws.client("rds").describe_db_instances()["DBInstances"][0]
+            secret = aws.client("secretsmanager").get_secret_value(SecretId=outputs["Secret"])
+            password = json.loads(secret["SecretString"])["password"]
+            make_rds_like(postgres, instance, password=password)
+            _administer(postgres, "CREATE ROLE app LOGIN", "GRANT rds_iam TO app", "CREATE ROLE stranger LOGIN")
+            yield Account(
+                aws=aws,
+                directory=directory,
+                authority=authority,
+                postgres=postgres,
+                database_port=ports["database"],
+                instance={**instance, "outputs": outputs},
+                password=password,
+            )
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _emulator(directory: Path, aws: Aws) -> Iterator[None]:
+    with (directory / "emulator.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(VENVS / "emulator" / "bin" / "python"), "-m", "local.emulator", str(directory / "settings.json")],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={
+                "PATH": os.environ["PATH"],
+                "AWS_ACCESS_KEY_ID": aws.access_key,
+                "AWS_SECRET_ACCESS_KEY": aws.secret_key,
+            },
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not (directory / "emulator" / "ready.json").exists():
+            assert process.poll() is None, (directory / "emulator.log").read_text()
+            assert time.monotonic() < deadline, "the emulator did not start in 60 seconds"
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _create_stack(aws: Aws, *, port: int) -> dict[str, str]:
+    template = json.loads(json.dumps(_TEMPLATE))
+    template["Resources"]["Database"]["Properties"]["Port"] = str(port)
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(StackName="tested", TemplateBody=json.dumps(template))
+    while True:
+        stack = cloudformation.describe_stacks(StackName="tested")["Stacks"][0]
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            break
+        time.sleep(0.05)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", stack
+    return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+
+
+def _administer(postgres: Postgres, *statements: str) -> None:
+    import psycopg2
+
+    connection = psycopg2.connect(
+        host=str(postgres.socket_directory), port=postgres.port, user="postgres", dbname="postgres"
+    )
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    connection.close()
