@@ -91,8 +91,18 @@ class ArtifactStore(Construct):
         """Refuse an upload that names an encryption other than the bucket's own; most name none."""
         algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
         customer_key = "s3:x-amz-server-side-encryption-customer-algorithm"
-        self._forbid("OnlyKms", "s3:PutObject", {"StringNotEqualsIfExists": {algorithm: "aws:kms"}})
-        self._forbid("OnlyOurKey", "s3:PutObject", {"StringNotEqualsIfExists": {key: self.key.key_arn}})
+        # Both "named" and "other": without "named", and also with `…IfExists`, IAM takes a header that is not
+        # there as a match, and every plain upload would be refused.
+        self._forbid(
+            "OnlyKms",
+            "s3:PutObject",
+            {"Null": {algorithm: "false"}, "StringNotEquals": {algorithm: "aws:kms"}},
+        )
+        self._forbid(
+            "OnlyOurKey",
+            "s3:PutObject",
+            {"Null": {key: "false"}, "StringNotEquals": {key: self.key.key_arn}},
+        )
         # KMS without a key means the account's default key, not the bucket's.
         self._forbid(
             "OnlyNamedKey", "s3:PutObject", {"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}}

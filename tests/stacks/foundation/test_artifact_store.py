@@ -66,8 +66,12 @@ def test_only_a_configured_break_glass_role_may_delete_object_versions(replicate
 
 def test_an_upload_cannot_name_another_encryption(either: Assembly) -> None:
     algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
-    assert denial(either, "OnlyKms")["Condition"] == {"StringNotEqualsIfExists": {algorithm: "aws:kms"}}
-    ours = denial(either, "OnlyOurKey")["Condition"]["StringNotEqualsIfExists"][key]
+    assert denial(either, "OnlyKms")["Condition"] == {
+        "Null": {algorithm: "false"},
+        "StringNotEquals": {algorithm: "aws:kms"},
+    }
+    assert denial(either, "OnlyOurKey")["Condition"]["Null"] == {key: "false"}
+    ours = denial(either, "OnlyOurKey")["Condition"]["StringNotEquals"][key]
     assert ours["Fn::GetAtt"][0].startswith("ArtifactsKey")
     assert denial(either, "OnlyNamedKey")["Condition"] == {
         "StringEquals": {algorithm: "aws:kms"},
@@ -119,3 +123,11 @@ def test_access_logs_expire(dev: Assembly) -> None:
     logs = dev.foundation.one("AWS::S3::Bucket", id_starts="AccessLogsBucket")
     (rule,) = logs["LifecycleConfiguration"]["Rules"]
     assert rule["ExpirationInDays"] == 90
+
+
+def test_upload_that_names_no_encryption_is_denied_by_nothing(either: Assembly) -> None:
+    # A negated comparison, also with `IfExists`, matches a header that is absent: each must ask for it first.
+    for statement in policy(either):
+        for operator, keys in statement.get("Condition", {}).items():
+            if "NotEquals" in operator and any(key.startswith("s3:x-amz") for key in keys):
+                assert all(statement["Condition"]["Null"].get(key) == "false" for key in keys)
