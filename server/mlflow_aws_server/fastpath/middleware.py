@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from mlflow_aws_server.fastpath import history, reading, runs, search, writing
+from mlflow_aws_server.fastpath import bodies, history, reading, runs, search, writing
+from mlflow_aws_server.fastpath.bodies import Bodies
 from mlflow_aws_server.fastpath.database import Connection, Database, connector
 from mlflow_aws_server.fastpath.errors import (
     LeaveToStockError,
@@ -37,18 +38,18 @@ _logger = logging.getLogger(__name__)
 _PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 _JSON = (b"content-type", b"application/json")
 
-# Larger bodies than any call of the fast path can need go to stock MLflow, unread.
-_LARGEST_BODY = 4 * 1024 * 1024
-# A body up to this size may always be read; larger ones share a budget, so that many unfinished
-# uploads can neither fill the memory nor keep everyone else waiting.
-_SMALL_BODY = 64 * 1024
-_BUDGET_OF_LARGE_BODIES = 64 * 1024 * 1024
-_BODY_TIMEOUT_SECONDS = 120.0
-
 _RETRY_AFTER_SECONDS = 1
 _RECHECK_SECONDS = 15.0
 # Callers that may wait for one of the pool's connections. A call takes about a millisecond of a connection.
 _QUEUE = 4096
+
+# What is said of tables and columns that are not as they were.
+_ANOTHER_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidCachedStatementError,
+)
 
 Handler = Callable[[Database, bytes], Awaitable[bytes]]
 
@@ -57,7 +58,6 @@ Handler = Callable[[Database, bytes], Awaitable[bytes]]
 class _Route:
     method: str
     handler: Handler
-    content_type: bytes = b"application/json"
 
 
 _HANDLERS: dict[str, tuple[str, Handler]] = {
@@ -102,7 +102,7 @@ class FastPath:
         self._serving = False
         self._obstacle: str | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._large_bodies = 0
+        self._bodies = Bodies()
 
     @property
     def serving(self) -> bool:
@@ -160,7 +160,6 @@ class FastPath:
 
     async def _serve(self, route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._headers is not None  # noqa: S101 - set before serving starts
-        assert self._database is not None  # noqa: S101
         request = _headers_of_interest(scope)
         if request is None:
             await self._app(scope, receive, send)
@@ -170,95 +169,71 @@ class FastPath:
         if headers is None:
             await self._app(scope, receive, send)
             return
-        raw = b""
-        try:
-            if route.method == "POST":
-                if length is None or length > _LARGEST_BODY:
-                    await self._app(scope, receive, send)
-                    return
-                body = await self._read(receive, length)
-                if body is None:
-                    return
-                raw = body
-                answer = await route.handler(self._database, raw)
-            else:
-                answer = await route.handler(self._database, scope["query_string"])
-        except LeaveToStockError as reason:
-            _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
-            await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
+        if route.method == "GET":
+            await self._answer(route, scope["query_string"], None, headers, scope, receive, send)
             return
+        if length is None or length > bodies.LARGEST:
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._bodies.read(receive, length)
         except OverloadedError as error:
             await _refuse(send, headers, status=429, code="RESOURCE_EXHAUSTED", message=str(error))
             return
         except SlowBodyError as error:
             await _refuse(send, headers, status=408, code="REQUEST_LIMIT_EXCEEDED", message=str(error))
             return
+        if body is None:
+            return
+        try:
+            await self._answer(route, body, body, headers, scope, receive, send)
+        finally:
+            self._bodies.release(body)
+
+    async def _answer(
+        self,
+        route: _Route,
+        question: bytes,
+        body: bytes | None,
+        headers: Headers,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        assert self._database is not None  # noqa: S101 - set before serving starts
+        try:
+            answer = await route.handler(self._database, question)
+        except OverloadedError as error:
+            await _refuse(send, headers, status=429, code="RESOURCE_EXHAUSTED", message=str(error))
+            return
         except UnavailableError as error:
             _logger.error("%s: the database cannot be reached: %s", scope["path"], error)
             message = "The database cannot be reached at the moment."
             await _refuse(send, headers, status=503, code="TEMPORARILY_UNAVAILABLE", message=message)
             return
+        except LeaveToStockError as reason:
+            _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
+        except _ANOTHER_SCHEMA as error:
+            self._step_aside(f"the database refused a statement ({error})")
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The statement as a whole took no effect.
             _logger.info("%s left to stock MLflow: %r", scope["path"], error)
-            if isinstance(error, asyncpg.SyntaxOrAccessError | asyncpg.FeatureNotSupportedError):
-                # A table or column is not as it was.
-                self._step_aside(f"the database refused a statement ({error})")
-            await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
-            return
         except Exception:
             # A mistake of ours shall cost speed, not the answer.
             _logger.exception("%s left to stock MLflow after an unexpected error", scope["path"])
-            await self._app(scope, _replay(raw, receive) if route.method == "POST" else receive, send)
+        else:
+            start = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(answer)),
+                *headers,
+            ]
+            await send({"type": "http.response.start", "status": 200, "headers": start})
+            await send({"type": "http.response.body", "body": answer})
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", route.content_type),
-                    (b"content-length", b"%d" % len(answer)),
-                    *headers,
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer})
-
-    async def _read(self, receive: Receive, length: int) -> bytes | None:
-        """The whole body, or None when the client went away.
-
-        Raises:
-            OverloadedError: too many large bodies are being read.
-            SlowBodyError: this one takes too long.
-        """
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        if not message.get("more_body", False):
-            return bytes(message.get("body", b""))
-        counted = length > _SMALL_BODY
-        chunks = [message.get("body", b"")]
-        held = len(chunks[0]) if counted else 0
-        self._large_bodies += held
-        try:
-            async with asyncio.timeout(_BODY_TIMEOUT_SECONDS):
-                while True:
-                    if self._large_bodies > _BUDGET_OF_LARGE_BODIES:
-                        raise OverloadedError("too many large requests are being received")
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        return None
-                    chunk = message.get("body", b"")
-                    chunks.append(chunk)
-                    if counted:
-                        held += len(chunk)
-                        self._large_bodies += len(chunk)
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
-        except TimeoutError:
-            raise SlowBodyError(f"the body did not arrive within {_BODY_TIMEOUT_SECONDS:.0f} s") from None
-        finally:
-            self._large_bodies -= held
+        if body is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._bodies.leave_to(self._app, body, scope, receive, send)
 
     def _step_aside(self, reason: str) -> None:
         self._serving = False
@@ -326,20 +301,6 @@ def _headers_of_interest(scope: Scope) -> tuple[bytes, bytes | None, int | None]
 
 
 _ONLY_STOCK_UNDERSTANDS = frozenset((b"transfer-encoding", b"content-encoding", b"x-mlflow-workspace"))
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """`receive` of a request whose body was already read."""
-    replayed = False
-
-    async def receive_again() -> Message:
-        nonlocal replayed
-        if replayed:
-            return await receive()
-        replayed = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
 
 
 async def _refuse(send: Send, headers: Headers, *, status: int, code: str, message: str) -> None:

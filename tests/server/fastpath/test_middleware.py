@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from mlflow_aws_server.fastpath import FastPath, database, middleware
+from mlflow_aws_server.fastpath import FastPath, bodies, database, middleware
 from mlflow_aws_server.fastpath.database import Connection, Database
 from mlflow_aws_server.fastpath.errors import OverloadedError, UnavailableError
 from mlflow_aws_server.fastpath.middleware import ROUTES
@@ -438,7 +438,7 @@ async def test_a_run_whose_answer_was_lost_is_created_once(
 async def test_unfinished_large_bodies_neither_fill_the_memory_nor_stop_others(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(middleware, "_BUDGET_OF_LARGE_BODIES", 1_000_000)
+    monkeypatch.setattr(bodies, "_BUDGET", 1_000_000)
     place.add_run()
     async with serving(place) as (app, _):
         unfinished = [asyncio.create_task(_unfinished_upload(app, 300_000)) for _ in range(20)]
@@ -446,16 +446,49 @@ async def test_unfinished_large_bodies_neither_fill_the_memory_nor_stop_others(
         refused = [task.result() for task in unfinished if task.done()]
         assert len(refused) >= 16
         assert set(refused) == {429}
-        assert app._large_bodies <= 1_000_000
+        assert app._bodies.large <= 1_000_000
         assert (await log(app)).body == b"{}"
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-        assert app._large_bodies == 0
+        assert app._bodies.large == 0
+
+
+async def test_large_bodies_reach_stock_a_few_at_a_time(place: Place) -> None:
+    present = most = 0
+
+    async def slow_stock(scope: Message, receive: Any, send: Any) -> None:
+        nonlocal present, most
+        if scope["path"] != "/version":
+            await receive()
+            present += 1
+            most = max(most, present)
+            await asyncio.sleep(0.01)
+            present -= 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"stock"})
+
+    app = FastPath(slow_stock, Settings(), open_connection=place.connect)
+    await app.startup()
+    body = batch(unknown="x" * 100_000)
+    answers = await asyncio.gather(*(log(app, body) for _ in range(10)))
+    await app.shutdown()
+    assert {a.body for a in answers} == {b"stock"}
+    assert most == 2
+    assert app._bodies.large == 0
+
+
+async def test_a_question_that_the_database_refuses_does_not_stop_the_fast_path(place: Place) -> None:
+    async with serving(place) as (app, behind):
+        for question in ("start_time > 99999999999999999999", "metrics.m > 1e400", "params.a = '\x00'"):
+            body = json.dumps({"experiment_ids": ["0"], "filter": question}).encode()
+            await call(app, "POST", "/api/2.0/mlflow/runs/search", body=body)
+        assert len(behind.paths) == 3
+        assert app.serving
 
 
 async def test_a_body_that_never_ends_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_BODY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "_TIMEOUT_SECONDS", 0.05)
     async with serving(place) as (app, _):
         assert await _unfinished_upload(app, 10) == 408
 

@@ -1,0 +1,85 @@
+"""Reading request bodies without letting large or unfinished ones fill the memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mlflow_aws_server.fastpath.errors import OverloadedError, SlowBodyError
+from mlflow_aws_server.fastpath.stock import App, Message, Receive, Scope, Send
+
+# Larger bodies than any call of the fast path can need go to stock MLflow, unread.
+LARGEST = 4 * 1024 * 1024
+
+# A body up to this size may always be read; larger ones share a budget, so that many of them, or many
+# unfinished ones, can neither fill the memory nor keep everyone else waiting.
+_SMALL = 64 * 1024
+_BUDGET = 64 * 1024 * 1024
+_TIMEOUT_SECONDS = 120.0
+# Stock needs ten times a body's size to work on it.
+_LARGE_AT_STOCK = 2
+
+
+class Bodies:
+    """The bodies one process holds at a time."""
+
+    def __init__(self) -> None:
+        self._at_stock = asyncio.Semaphore(_LARGE_AT_STOCK)
+        self.large = 0
+        """How many bytes of large bodies are held."""
+
+    async def read(self, receive: Receive, length: int) -> bytes | None:
+        """The whole body, or None when the client went away. It is held until `release`d.
+
+        Raises:
+            OverloadedError: too much is held already.
+            SlowBodyError: the body takes too long.
+        """
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        if length <= _SMALL and not message.get("more_body", False):
+            return bytes(message.get("body", b""))
+        held = 0
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                chunks: list[bytes] = []
+                while True:
+                    chunk = message.get("body", b"")
+                    chunks.append(chunk)
+                    if length > _SMALL:
+                        held += len(chunk)
+                        self.large += len(chunk)
+                        if self.large > _BUDGET:
+                            raise OverloadedError("too many large requests are being received")
+                    if not message.get("more_body", False):
+                        held = 0
+                        return b"".join(chunks)
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+        except TimeoutError:
+            raise SlowBodyError(f"the body did not arrive within {_TIMEOUT_SECONDS:.0f} s") from None
+        finally:
+            self.large -= held
+
+    def release(self, body: bytes) -> None:
+        """Forget a body that was read whole."""
+        if len(body) > _SMALL:
+            self.large -= len(body)
+
+    async def leave_to(self, app: App, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let `app` answer a request whose body was read; of large ones only a few at a time."""
+        replayed = False
+
+        async def receive_again() -> Message:
+            nonlocal replayed
+            if replayed:
+                return await receive()
+            replayed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        if len(body) <= _SMALL:
+            await app(scope, receive_again, send)
+            return
+        async with self._at_stock:
+            await app(scope, receive_again, send)
