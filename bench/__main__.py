@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(plan: Plan, results: Path) -> int:
     measured, metadata = run(plan, say=to_stderr)
-    path = results / "latest.json"
+    # What README shows comes from whole runs only.
+    path = (results if plan == Plan() else results / "partial") / "latest.json"
     records.save(path, measured, metadata)
     report.write(path)
     to_stderr(f"bench: {len(measured)} records in {path}, {metadata['seconds']} s")

@@ -82,3 +82,19 @@ def test_two_benchmarks_do_not_run_at_once(
 def test_training_and_pressure_can_be_chosen_like_scenarios() -> None:
     plan = command._plan(command._parser().parse_args(["--only", "get-run,training-50,slow-clients"]))
     assert (plan.scenarios, plan.training_runs, plan.pressure) == (("get-run",), (50,), ("slow-clients",))
+
+
+def test_only_a_whole_run_becomes_the_results_that_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = {
+        "date": "2026-01-02",
+        "seconds": 1,
+        "machine": {"processor": "Some CPU", "cores": 2, "memory_gb": 8.0},
+        "versions": {"mlflow": "3.17.2", "postgresql": "18.4"},
+    }
+    monkeypatch.setattr(command, "run", lambda *_, **__: ([], metadata))
+    assert command.main(["--quick", "--results", str(tmp_path)]) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["partial"]
+    assert command.main(["--results", str(tmp_path)]) == 0
+    assert (tmp_path / "latest.json").exists()
