@@ -13,7 +13,7 @@ LARGEST = 4 * 1024 * 1024
 # A body up to this size may always be read; larger ones share a budget, so that many of them, or many
 # unfinished ones, can neither fill the memory nor keep everyone else waiting.
 _SMALL = 64 * 1024
-_BUDGET = 64 * 1024 * 1024
+_BUDGET = 32 * 1024 * 1024
 _TIMEOUT_SECONDS = 120.0
 # Stock needs ten times a body's size to work on it.
 _LARGE_AT_STOCK = 2

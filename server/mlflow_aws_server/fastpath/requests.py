@@ -51,7 +51,8 @@ class Metrics:
     """Points to log, as columns.
 
     `first_seen` is 0, but for the point of each key that wins among these, where it numbers the keys in
-    the order they came.
+    the order they came. It is empty when all keys differ, and `is_nan` when no value is NaN: most often
+    they are, and a column less is a fifth of what sending a batch takes.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -337,7 +338,11 @@ def _metrics(points: list[Any]) -> Metrics:
         )
         if type(key) is not str or not _is_valid_name(key):
             raise LeaveToStockError("no valid metric name")
-        value, nan = double(value)
+        nan = False
+        if type(value) is float:
+            value += 0.0
+        else:
+            value, nan = double(value)
         if type(timestamp) is not int or not 0 <= timestamp <= _MAX_INT64:
             raise LeaveToStockError("no plain timestamp")
         if type(step) is not int or not _MIN_INT64 <= step <= _MAX_INT64:
@@ -349,13 +354,16 @@ def _metrics(points: list[Any]) -> Metrics:
         timestamps.append(timestamp)
         steps.append(step)
         is_nan.append(nan)
-        first_seen.append(0)
         # MLflow's order among points of one key: step, timestamp, value; the first of equals stays.
         rival = best.get(key)
         if rival is None or (step, timestamp, value) > (steps[rival], timestamps[rival], values[rival]):
             best[key] = position
-    for number, position in enumerate(best.values(), start=1):
-        first_seen[position] = number
+    if len(best) < len(keys):
+        first_seen.extend([0] * len(keys))
+        for number, position in enumerate(best.values(), start=1):
+            first_seen[position] = number
+    if not any(is_nan):
+        is_nan.clear()
     return metrics
 
 

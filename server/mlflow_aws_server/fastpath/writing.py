@@ -25,12 +25,14 @@ _ACTIVE_RUN = """
         SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
     )"""
 
+# A column that is shorter than the others is continued with NULL.
 # The points are written in the order of their primary key: concurrent writers of the same points
 # then meet in the same order and cannot deadlock. The latest values are written in the order their keys
 # came in, which is the order in which MLflow shows them.
 _POINTS = """,
     point AS MATERIALIZED (
-        SELECT p.*, run.run_uuid
+        SELECT p.key, p.value, p.timestamp, p.step, coalesce(p.is_nan, false) AS is_nan, p.position,
+               coalesce(p.first_seen, p.position) AS first_seen, run.run_uuid
         FROM run, unnest($2::text[], $3::float8[], $4::int8[], $5::int8[], $6::bool[], $7::int4[])
              WITH ORDINALITY AS p (key, value, timestamp, step, is_nan, first_seen, position)
     ),
@@ -197,10 +199,12 @@ def _arguments(batch: Batch) -> list[object]:
 
 
 def _sort_keys(batch: Batch) -> None:
-    keys, first_seen = batch.metrics.keys, batch.metrics.first_seen
+    keys = batch.metrics.keys
+    first_seen = batch.metrics.first_seen or [1] * len(keys)
     winners = sorted((keys[position], position) for position, seen in enumerate(first_seen) if seen)
     for number, (_, position) in enumerate(winners, start=1):
         first_seen[position] = number
+    batch.metrics.first_seen = first_seen
     batch.tags = dict(sorted(batch.tags.items()))
 
 

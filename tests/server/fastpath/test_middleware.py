@@ -480,10 +480,10 @@ async def test_large_bodies_reach_stock_a_few_at_a_time(place: Place) -> None:
 
 async def test_a_question_that_the_database_refuses_does_not_stop_the_fast_path(place: Place) -> None:
     async with serving(place) as (app, behind):
-        for question in ("start_time > 99999999999999999999", "metrics.m > 1e400", "params.a = '\x00'"):
+        for question in ("start_time > 99999999999999999999", "params.a = '\x00'"):
             body = json.dumps({"experiment_ids": ["0"], "filter": question}).encode()
             await call(app, "POST", "/api/2.0/mlflow/runs/search", body=body)
-        assert len(behind.paths) == 3
+        assert len(behind.paths) == 2
         assert app.serving
 
 
