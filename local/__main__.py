@@ -19,7 +19,7 @@ from local.environment import clean
 from local.platform import STEPS, Platform, PlatformError, client_environment, not_emulated
 from local.postgres import PostgresError
 from local.progress import Progress
-from local.state import PROJECT, AlreadyRunningError, State
+from local.state import PROJECT, SUPERVISOR_LOG, AlreadyRunningError, State
 from local.synthesis import SynthesisError
 
 _FAILURES = (PlatformError, DeploymentError, SynthesisError, PostgresError, OSError)
@@ -72,7 +72,7 @@ def up(state: State) -> int:
     # Of a run that was killed: it would be taken for this one's.
     for stale in (state.run / "status.json", state.endpoints):
         stale.unlink(missing_ok=True)
-    log = state.logs / "platform.log"
+    log = state.logs / SUPERVISOR_LOG
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "ab") as output:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "local", "--state", str(state.directory), "supervise"],
@@ -131,7 +131,8 @@ def down(state: State) -> int:
     if supervisor is None and not left:
         print("nothing was running")
     else:
-        print("stopped" if supervisor else f"ended {len(left)} processes that a killed run had left")
+        names = ", ".join(each.what for each in left)
+        print("stopped" if supervisor else f"ended what a killed run had left: {names}")
     return 0
 
 

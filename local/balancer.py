@@ -47,6 +47,7 @@ _CONNECT_SECONDS = 10.0
 # ELB waits for its interval; a laptop's user need not.
 _FIRST_CHECK_SECONDS = 0.3
 _RELOAD_SECONDS = 0.3
+_DRAIN_SECONDS = 5.0
 _CHUNK = 64 * 1024
 _LONGEST_LINE = 16 * 1024
 
@@ -398,7 +399,8 @@ async def serve(*, snapshot: Path, certificate: Path, key: Path, port: int, host
                 max_line_size=_LONGEST_LINE,
                 max_field_size=_LONGEST_LINE,
                 access_log=None,
-            )
+            ),
+            shutdown_timeout=_DRAIN_SECONDS,
         )
         await runner.setup()
         context = tls_context(certificate=certificate, key=key, minimum=configuration.tls)

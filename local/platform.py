@@ -29,7 +29,7 @@ from local.leave_out import LeftOut
 from local.postgres import Postgres, state_directory
 from local.processes import Ledger
 from local.progress import Progress
-from local.state import PROJECT, VENVS, State
+from local.state import PROJECT, SUPERVISOR_LOG, VENVS, State
 from local.synthesis import DOMAIN, IMAGE, Synthesis
 
 REGION = "eu-central-1"
@@ -42,6 +42,7 @@ _EMULATOR_SECONDS = 60.0
 _HEALTHY_SECONDS = 180.0
 # With its directory, a Unix socket's name must fit into 104 bytes (macOS) or 108 (Linux).
 _LONGEST_SOCKET = 100
+_SOCKET = Path("run", ".s.PGSQL.5432")
 _NEEDED_BYTES = 500 * 1024 * 1024
 
 
@@ -60,6 +61,7 @@ class Platform:
     _guard: subprocess.Popen[bytes] | None = None
     _postgres: Postgres | None = None
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _database_directory: Path = Path()
     _aws: Aws | None = None
     _load_balancer: str = ""
     _outputs: dict[str, str] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Platform:
         self._end_what_is_left()
         self._start_guard()
         self._choose_ports()
+        self._choose_database_directory()
         with ThreadPoolExecutor(max_workers=3) as parts:
             synthesized = parts.submit(self._synthesize)
             certificates = self._issue_certificates()
@@ -163,7 +166,8 @@ class Platform:
         self.state.clean()
         self.state.prepare()
         for log in self.state.logs.glob("*.log"):
-            log.unlink()
+            if log.name != SUPERVISOR_LOG:
+                log.unlink()
         status = os.statvfs(self.state.directory)
         if (free := status.f_bavail * status.f_frsize) < _NEEDED_BYTES:
             raise PlatformError(
@@ -191,6 +195,15 @@ class Platform:
                 before = remembered.get(name, _PREFERRED_PORTS[name])
                 self.progress.note(f"port {before} is taken: {name} uses {port}")
 
+    def _choose_database_directory(self) -> None:
+        directory = state_directory(self.state.directory, "postgres")
+        reachable = directory.is_relative_to(self.state.directory)
+        if not reachable or len(str(directory / _SOCKET)) > _LONGEST_SOCKET:
+            directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-")) / "postgres"
+            directory.parent.chmod(0o711)
+        self._database_directory = directory
+        self.state.write(self.state.run / "postgres.json", {"directory": str(directory)})
+
     def _issue_certificates(self) -> dict[str, ServerCertificate]:
         with self.progress.step("Certificate authority, certificates for the database and the load balancer"):
             authority = CertificateAuthority.create(self.state.authority, name="MLflow on AWS, local")
@@ -213,13 +226,10 @@ class Platform:
 
     def _start_postgres(self) -> None:
         with self.progress.step("PostgreSQL 18"):
-            directory = state_directory(self.state.directory, "postgres")
-            if len(str(directory / "run" / ".s.PGSQL.5432")) > _LONGEST_SOCKET:
-                directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-")) / "postgres"
-                directory.parent.chmod(0o711)
-            self.state.write(self.state.run / "postgres.json", {"directory": str(directory)})
             # No TCP: the front door is the only way in.
-            postgres = Postgres(directory=directory, port=5432, host="", socket_hba=SOCKET_RULES)
+            postgres = Postgres(
+                directory=self._database_directory, port=5432, host="", socket_hba=SOCKET_RULES
+            )
             postgres.create()
             postgres.start()
             self._postgres = postgres
@@ -230,7 +240,6 @@ class Platform:
         with self.progress.step("AWS API (MiniStack) that enforces IAM") as remark:
             state = self.state.run / "emulator"
             state.mkdir(mode=0o700)
-            directory = state_directory(self.state.directory, "postgres")
             server = VENVS / "server" / "bin"
             settings = EmulatorSettings(
                 port=self._ports["aws"],
@@ -253,7 +262,7 @@ class Platform:
                 database_port=self._ports["database"],
                 database_certificate=str(certificate.certificate),
                 database_key=str(certificate.key),
-                database_socket=str(directory / "run" / ".s.PGSQL.5432"),
+                database_socket=str(self._database_directory / _SOCKET),
                 # The listener's port 443 belongs to root on a laptop.
                 task_environment={"MLFLOW_AWS_PUBLIC_URL": self.tracking_url},
             )

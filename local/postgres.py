@@ -208,7 +208,15 @@ def state_directory(project_local: Path, name: str) -> Path:
     temporary one when PostgreSQL's user (see `runs_as`) cannot reach the project."""
     if runs_as() is None or _reachable_by_others(project_local):
         return project_local / name
-    return Path(tempfile.gettempdir()) / f"mlflow-on-aws-{os.getuid()}-{_fingerprint(project_local)}" / name
+    shelter = Path(tempfile.gettempdir()) / f"mlflow-on-aws-{os.getuid()}-{_fingerprint(project_local)}"
+    shelter.mkdir(exist_ok=True)
+    if shelter.stat().st_uid != os.getuid():
+        raise PostgresError(
+            f"{shelter} belongs to another user: remove it, or set TMPDIR to a directory of yours"
+        )
+    # Passable for PostgreSQL's user whatever the umask is; what lies inside is closed.
+    shelter.chmod(0o711)
+    return shelter / name
 
 
 def runs_as() -> pwd.struct_passwd | None:
@@ -272,7 +280,6 @@ def _binaries() -> Path:
         home = state_directory(package, "binaries")
         if not (home / ".complete").exists():
             shutil.rmtree(home, ignore_errors=True)
-            home.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             shutil.copytree(package, home, symlinks=True)
             _link(home)
             (home / ".complete").touch()

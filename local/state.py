@@ -15,6 +15,7 @@ from typing import Any
 from local.processes import Ledger, Process, moment_of_birth
 
 PROJECT = Path(__file__).resolve().parent.parent
+SUPERVISOR_LOG = "platform.log"
 VENVS = PROJECT / ".local" / "venvs"
 
 
@@ -138,6 +139,9 @@ class State:
         postgres = self.read(self.run / "postgres.json").get("directory")
         if postgres:
             shutil.rmtree(postgres, ignore_errors=True)
+            if not Path(postgres).is_relative_to(self.directory):
+                with contextlib.suppress(OSError):
+                    Path(postgres).parent.rmdir()
         self.endpoints.unlink(missing_ok=True)
         for entry in self.run.glob("*"):
             if entry.name in ("lock", "supervisor.json"):

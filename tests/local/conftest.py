@@ -85,7 +85,10 @@ class Account:
 
 _TEMPLATE: dict[str, Any] = {
     "Resources": {
-        "Key": {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": {"Version": "2012-10-17", "Statement": []}}},
+        "Key": {
+            "Type": "AWS::KMS::Key",
+            "Properties": {"KeyPolicy": {"Version": "2012-10-17", "Statement": []}},
+        },
         "Database": {
             "Type": "AWS::RDS::DBInstance",
             "Properties": {
@@ -127,7 +130,7 @@ _TEMPLATE: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def account() -> Iterator[Account]:
-    """The emulator with one stack on it: a bucket, and a database with the user `app`, a member of rds_iam."""
+    """The emulator with one stack: a bucket, and a database with the user `app`, a member of rds_iam."""
     from local.certificates import CertificateAuthority
     from local.database import SOCKET_RULES, make_rds_like
     from local.deployment import Aws
@@ -180,7 +183,9 @@ def account() -> Iterator[Account]:
             secret = aws.client("secretsmanager").get_secret_value(SecretId=outputs["Secret"])
             password = json.loads(secret["SecretString"])["password"]
             make_rds_like(postgres, instance, password=password)
-            _administer(postgres, "CREATE ROLE app LOGIN", "GRANT rds_iam TO app", "CREATE ROLE stranger LOGIN")
+            _administer(
+                postgres, "CREATE ROLE app LOGIN", "GRANT rds_iam TO app", "CREATE ROLE stranger LOGIN"
+            )
             yield Account(
                 aws=aws,
                 directory=directory,
@@ -198,7 +203,12 @@ def account() -> Iterator[Account]:
 def _emulator(directory: Path, aws: Aws) -> Iterator[None]:
     with (directory / "emulator.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(VENVS / "emulator" / "bin" / "python"), "-m", "local.emulator", str(directory / "settings.json")],
+            [
+                str(VENVS / "emulator" / "bin" / "python"),
+                "-m",
+                "local.emulator",
+                str(directory / "settings.json"),
+            ],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=log,

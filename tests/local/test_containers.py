@@ -71,14 +71,18 @@ def test_nothing_of_the_surrounding_environment_reaches_a_container(
 def test_the_definition_wins_over_the_image_and_the_laptop_over_the_definition(
     make_runtime: MakeRuntime,
 ) -> None:
-    runtime = make_runtime(Settings(environment={"THIRD": "laptop"}), FIRST="image", SECOND="image", THIRD="image")
+    runtime = make_runtime(
+        Settings(environment={"THIRD": "laptop"}), FIRST="image", SECOND="image", THIRD="image"
+    )
     code = "import os; print(*(os.environ[name] for name in ('FIRST', 'SECOND', 'THIRD')))"
     container = run(runtime, code, {"SECOND": "definition", "THIRD": "definition"})
     container.wait()
     assert output(container).strip() == "image definition laptop"
 
 
-@pytest.mark.parametrize(("code", "expected"), [("", 0), ("raise SystemExit(3)", 3), ("import os; os.abort()", 134)])
+@pytest.mark.parametrize(
+    ("code", "expected"), [("", 0), ("raise SystemExit(3)", 3), ("import os; os.abort()", 134)]
+)
 def test_the_exit_code_is_that_of_the_process(make_runtime: MakeRuntime, code: str, expected: int) -> None:
     container = run(make_runtime(), code)
     assert container.wait() == {"StatusCode": expected}
@@ -99,7 +103,11 @@ def test_stop_asks_first(make_runtime: MakeRuntime) -> None:
 
 
 def test_stop_kills_what_does_not_listen(make_runtime: MakeRuntime) -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    code = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
     container = run(make_runtime(Settings(stop_seconds=0.3)), code)
     wait_for(lambda: "up" in output(container))
     container.stop()
@@ -126,6 +134,7 @@ def test_logs_follow_the_process_to_its_end(make_runtime: MakeRuntime) -> None:
     code = "import time; print('one', flush=True); time.sleep(0.3); print('two'); print('three', end='')"
     container = run(make_runtime(), code)
     followed = container.logs(stream=True, follow=True)
+    assert not isinstance(followed, bytes)
     assert b"".join(followed).decode().splitlines() == ["one", "two", "three"]
 
 
@@ -161,20 +170,29 @@ def test_a_container_is_found_by_its_id_until_long_after_its_end(make_runtime: M
 def test_the_health_check_runs_in_the_containers_environment(make_runtime: MakeRuntime) -> None:
     heard: list[str] = []
     reported = threading.Event()
+
+    def hear(status: str) -> None:
+        heard.append(status)
+        reported.set()
+
     settings = Settings(
         health_check=HealthCheck(command=("sh", "-c", 'test "$WORD" = right'), interval=0.05),
-        on_health=lambda status: (heard.append(status), reported.set())[1],
+        on_health=hear,
     )
     run(make_runtime(settings), "import time; time.sleep(60)", {"WORD": "right"})
     assert reported.wait(20)
     assert heard == ["HEALTHY"]
 
 
-def test_a_failing_health_check_is_reported_after_its_retries(make_runtime: MakeRuntime, tmp_path: Path) -> None:
+def test_a_failing_health_check_is_reported_after_its_retries(
+    make_runtime: MakeRuntime, tmp_path: Path
+) -> None:
     reported = threading.Event()
     count = tmp_path / "count"
     settings = Settings(
-        health_check=HealthCheck(command=("sh", "-c", f"echo x >> {count}; exit 1"), interval=0.05, retries=3),
+        health_check=HealthCheck(
+            command=("sh", "-c", f"echo x >> {count}; exit 1"), interval=0.05, retries=3
+        ),
         on_health=lambda status: reported.set() if status == "UNHEALTHY" else None,
     )
     run(make_runtime(settings), "import time; time.sleep(60)")

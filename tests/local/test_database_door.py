@@ -70,9 +70,7 @@ async def test_a_token_opens_the_database_for_asyncpg(account: Account, role: Aw
     await connection.close()
 
 
-def test_an_expired_token_is_refused(
-    account: Account, role: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_expired_token_is_refused(account: Account, role: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     signed = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=15, seconds=1)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: signed)
     assert 'PAM authentication failed for user "app"' in refusal(account, token_of(role, account))
@@ -141,17 +139,23 @@ def test_a_role_that_may_connect_as_somebody_else_is_refused(account: Account) -
 
 def test_an_instance_without_iam_authentication_takes_no_token(account: Account, role: Aws) -> None:
     rds = account.aws.client("rds")
-    rds.modify_db_instance(DBInstanceIdentifier="tested", EnableIAMDatabaseAuthentication=False, ApplyImmediately=True)
+    rds.modify_db_instance(
+        DBInstanceIdentifier="tested", EnableIAMDatabaseAuthentication=False, ApplyImmediately=True
+    )
     try:
         assert "PAM authentication failed" in refusal(account, token_of(role, account))
     finally:
-        rds.modify_db_instance(DBInstanceIdentifier="tested", EnableIAMDatabaseAuthentication=True, ApplyImmediately=True)
+        rds.modify_db_instance(
+            DBInstanceIdentifier="tested", EnableIAMDatabaseAuthentication=True, ApplyImmediately=True
+        )
     connect(account, token_of(role, account)).close()
 
 
 def test_a_connection_without_tls_is_refused(account: Account, role: Aws) -> None:
     message = refusal(account, token_of(role, account), sslmode="disable", sslrootcert="")
-    assert 'no pg_hba.conf entry for host "127.0.0.1", user "app", database "mlflow", no encryption' in message
+    assert (
+        'no pg_hba.conf entry for host "127.0.0.1", user "app", database "mlflow", no encryption' in message
+    )
 
 
 def test_the_administrator_signs_in_with_the_password_that_rds_keeps(account: Account) -> None:

@@ -1,0 +1,200 @@
+"""The whole platform, as `make up` starts it: from synthesis to a client's program."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.deployment import Aws
+from local.platform import account
+from local.state import PROJECT, State
+
+# AKIA… and ASIA… are ids, not secrets; they too have no business in an argument list.
+_SECRET = re.compile(
+    r"(AKIA|ASIA)[A-Z0-9]{12,}|X-Amz-Signature|password[=:]|aws_session_token", re.IGNORECASE
+)
+
+
+def local(state: State, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local", "--state", str(state.directory), *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def state() -> Iterator[State]:
+    # Open to the user that PostgreSQL runs as when we are root.
+    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-up-"))
+    directory.chmod(0o711)
+    state = State(directory / "state")
+    try:
+        started = local(state, "up", timeout=240)
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield state
+        stopped = local(state, "down", timeout=120)
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+        assert state.ledger.alive() == []
+        assert not state.endpoints.exists()
+    finally:
+        local(state, "down", timeout=120)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def client(state: State) -> dict[str, str]:
+    """The environment of a shell that has evaluated what `make -s env` prints."""
+    lines = local(state, "env").stdout
+    printed = subprocess.run(
+        ["sh", "-c", 'eval "$1"; env -0', "sh", lines],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "AWS_PROFILE": "somebody-else"},
+        capture_output=True,
+        check=True,
+    ).stdout
+    return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
+
+
+def command_lines(state: State) -> dict[int, str]:
+    """Argument lists of the platform's processes and of all they started."""
+    shown = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    table = {
+        int(pid): (int(ppid), args)
+        for pid, ppid, args in (line.split(None, 2) for line in shown.splitlines())
+    }
+    supervisor = state.supervisor()
+    assert supervisor is not None
+    ours = {supervisor.pid}
+    while more := {pid for pid, (parent, _) in table.items() if parent in ours} - ours:
+        ours |= more
+    return {pid: table[pid][1] for pid in ours}
+
+
+def server(state: State) -> int:
+    """The process id of the server task."""
+    return next(each.pid for each in state.ledger.alive() if each.what.startswith("task "))
+
+
+def get(state: State, path: str) -> int:
+    endpoints = State.read(state.endpoints)
+    trust = ssl.create_default_context(cafile=endpoints["ca_file"])
+    with urllib.request.urlopen(f"{endpoints['tracking_url']}{path}", timeout=10, context=trust) as answer:
+        return int(answer.status)
+
+
+def test_the_smoke_client_s_promises_are_kept(state: State, client: dict[str, str]) -> None:
+    smoke = subprocess.run(
+        [sys.executable, "-m", "client_smoke"],
+        cwd=PROJECT,
+        env=client,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert smoke.returncode == 0, smoke.stdout + smoke.stderr
+
+
+def test_no_argument_list_holds_a_secret(state: State) -> None:
+    lines = command_lines(state)
+    assert any("mlflow_aws_server" in line for line in lines.values())
+    root = State.read(state.root)
+    found = {
+        pid: line
+        for pid, line in lines.items()
+        if _SECRET.search(line) or root["secret_key"] in line or root["access_key"] in line
+    }
+    assert found == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_the_server_s_environment_holds_no_key_and_no_password(state: State) -> None:
+    for pid, line in command_lines(state).items():
+        if "mlflow_aws_server" in line:
+            content = Path(f"/proc/{pid}/environ").read_bytes().decode()
+            names = {pair.partition("=")[0] for pair in content.split("\0")}
+            assert not [
+                name for name in names if re.search(r"ACCESS_KEY|SESSION_TOKEN|PASSWORD|PGPASS", name)
+            ]
+            # A URL with a password in it has `user:password@`.
+            assert not re.search(r"://[^/@\s]+:[^/@\s]+@", content)
+
+
+def test_the_client_has_temporary_credentials_of_a_role(client: dict[str, str]) -> None:
+    assert client["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+    assert client["AWS_SESSION_TOKEN"]
+    assert "AWS_PROFILE" not in client
+
+
+def test_the_endpoints_file_says_where_everything_is(state: State) -> None:
+    endpoints = json.loads(state.endpoints.read_text())
+    assert set(endpoints) == {"tracking_url", "server_url", "ca_file", "aws_endpoint", "bucket", "region"}
+    assert state.endpoints.stat().st_mode & 0o077 == 0
+    with urllib.request.urlopen(f"{endpoints['server_url']}/health", timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_a_second_up_says_where_the_first_runs(state: State) -> None:
+    again = local(state, "up")
+    assert (again.returncode, "already running at https://localhost" in again.stderr) == (0, True)
+
+
+def test_what_is_not_emulated_is_printed(state: State) -> None:
+    printed = (state.logs / "platform.log").read_text()
+    assert "Not emulated:" in printed
+    assert "AWS::EC2::SecurityGroupIngress" in printed
+
+
+def test_readiness_is_nobody_s_business_outside(state: State) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        get(state, "/ready")
+    assert refused.value.code == 404
+    refused.value.close()
+
+
+def test_the_task_reports_that_it_is_healthy(state: State) -> None:
+    aws: Aws = account(state)
+    ecs = aws.client("ecs")
+    cluster = ecs.list_clusters()["clusterArns"][0]
+    deadline = time.monotonic() + 60
+    while True:
+        (task,) = ecs.describe_tasks(cluster=cluster, tasks=ecs.list_tasks(cluster=cluster)["taskArns"])[
+            "tasks"
+        ]
+        if task["healthStatus"] == "HEALTHY":
+            return
+        assert time.monotonic() < deadline, task
+        time.sleep(0.5)
+
+
+def test_a_server_that_dies_is_replaced_and_found_again(state: State) -> None:
+    before = server(state)
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            if get(state, "/health") == 200 and server(state) != before:
+                return
+        except (OSError, StopIteration):
+            pass
+        assert time.monotonic() < deadline, "no new server within 90 seconds"
+        time.sleep(0.3)
