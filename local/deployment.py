@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import time
@@ -44,20 +45,25 @@ class Aws:
 
     def client(self, service: str) -> Any:
         """A boto3 client that reads nothing from the environment or from files."""
-        import boto3
-        from botocore.config import Config
+        return _client(self, service)
 
-        session = boto3.session.Session(
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            aws_session_token=self.session_token,
-            region_name=self.region,
-        )
-        return session.client(
-            service,
-            endpoint_url=self.endpoint,
-            config=Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=120),
-        )
+
+@functools.lru_cache(maxsize=64)
+def _client(aws: Aws, service: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session(
+        aws_access_key_id=aws.access_key,
+        aws_secret_access_key=aws.secret_key,
+        aws_session_token=aws.session_token,
+        region_name=aws.region,
+    )
+    return session.client(
+        service,
+        endpoint_url=aws.endpoint,
+        config=Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=120),
+    )
 
 
 def require_loopback(url: str) -> None:

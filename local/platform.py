@@ -40,6 +40,8 @@ _CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/10ca1000-0000-4000-8
 _PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433}
 _EMULATOR_SECONDS = 60.0
 _HEALTHY_SECONDS = 180.0
+# Changes of tasks are seen at once; those of the listener's rules within this.
+_LOOK_AGAIN_SECONDS = 15.0
 # With its directory, a Unix socket's name must fit into 104 bytes (macOS) or 108 (Linux).
 _LONGEST_SOCKET = 100
 _SOCKET = Path("run", ".s.PGSQL.5432")
@@ -64,6 +66,8 @@ class Platform:
     _database_directory: Path = Path()
     _aws: Aws | None = None
     _load_balancer: str = ""
+    _settled: dict[str, str] | None = None
+    _look_again: float = 0.0
     _outputs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -116,11 +120,18 @@ class Platform:
         if not self._load_balancer:
             return
         addresses = {str(key): str(value) for key, value in State.read(self._address_book).items()}
+        if addresses == self._settled and time.monotonic() < self._look_again:
+            return
         taken = load_balancer.snapshot(self._api(), self._load_balancer, addresses)
         load_balancer.write_if_changed(self._snapshot, taken)
-        servers = [url for group in taken["target_groups"].values() for url in group["targets"].values()]
-        if servers:
-            self._write_endpoints(server_url=f"http://{servers[0]}")
+        targets = {
+            key: at for group in taken["target_groups"].values() for key, at in group["targets"].items()
+        }
+        # A task is registered a little after it starts; until then, ask again at once.
+        self._settled = targets if targets == addresses else None
+        self._look_again = time.monotonic() + _LOOK_AGAIN_SECONDS
+        if targets:
+            self._write_endpoints(server_url=f"http://{next(iter(targets.values()))}")
 
     def failed_part(self) -> str | None:
         """The part that ended by itself, with the end of its log; None if all run."""
