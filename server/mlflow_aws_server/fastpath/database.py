@@ -94,18 +94,17 @@ class Database:
         backoff = _FIRST_BACKOFF_SECONDS
         for attempt in range(1, _ATTEMPTS + 1):
             connection = await self._acquire()
-            broken = True
+            broken = False
             try:
-                result = await operation(connection)
-                broken = False
-                return result
+                return await operation(connection)
             except _DISCONNECTED as error:
+                broken = True
                 reason: BaseException = error
             except _LOST as error:
-                broken = connection.is_closed()
                 reason = error
-            except asyncpg.PostgresError:
-                broken = connection.is_closed()
+            except asyncio.CancelledError:
+                # What the server does with the statement now is unknown.
+                broken = True
                 raise
             finally:
                 self._release(connection, broken=broken)

@@ -13,6 +13,8 @@ All of them can be repeated without harm, so a broken connection costs a retry a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import asyncpg
 
 from mlflow_aws_server.fastpath import rendering, requests
@@ -25,11 +27,16 @@ _ACTIVE_RUN = """
         SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
     )"""
 
+_KEEP_GREATEST = """ON CONFLICT (key, run_uuid) DO UPDATE
+        SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, step = EXCLUDED.step,
+            is_nan = EXCLUDED.is_nan
+        WHERE (EXCLUDED.step, EXCLUDED.timestamp, EXCLUDED.value) > (l.step, l.timestamp, l.value)"""
+
 # A column that is shorter than the others is continued with NULL.
 # The points are written in the order of their primary key: concurrent writers of the same points
 # then meet in the same order and cannot deadlock. The latest values are written in the order their keys
 # came in, which is the order in which MLflow shows them.
-_POINTS = """,
+_POINTS = f""",
     point AS MATERIALIZED (
         SELECT p.key, p.value, p.timestamp, p.step, coalesce(p.is_nan, false) AS is_nan, p.position,
                coalesce(p.first_seen, p.position) AS first_seen, run.run_uuid
@@ -46,11 +53,8 @@ _POINTS = """,
         INSERT INTO latest_metrics AS l (key, value, timestamp, step, is_nan, run_uuid)
         SELECT key, value, timestamp, step, is_nan, run_uuid FROM point
         WHERE first_seen > 0 ORDER BY first_seen
-        ON CONFLICT (key, run_uuid) DO UPDATE
-        SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, step = EXCLUDED.step,
-            is_nan = EXCLUDED.is_nan
-        WHERE (EXCLUDED.step, EXCLUDED.timestamp, EXCLUDED.value) > (l.step, l.timestamp, l.value)
-    )"""
+        {_KEEP_GREATEST}
+    )"""  # noqa: S608 - only constants
 
 # No ON CONFLICT: what MLflow does about a point that is already there depends on its value, and
 # about a model that is not there, so either error hands the whole call to it.
@@ -76,29 +80,48 @@ _TAGS = """,
         WHERE t.value IS DISTINCT FROM EXCLUDED.value
     )"""
 
-# `kept`: all new params are in, or were there with this very value. When a concurrent writer was
-# faster with one of them, the division fails and with it the statement, so that nothing stays.
-_LOG_PARAMS = f"""
-WITH {_ACTIVE_RUN},
-    given AS MATERIALIZED (
-        SELECT n.*, old.value AS old_value
-        FROM run, unnest($2::text[], $3::text[]) WITH ORDINALITY AS n (key, value, position)
-             LEFT JOIN params old ON old.run_uuid = $1 AND old.key = n.key
-    ),
-    changed AS MATERIALIZED (SELECT 1 FROM given WHERE old_value <> value LIMIT 1),
-    logged AS (
-        INSERT INTO params (key, value, run_uuid)
-        SELECT given.key, given.value, run.run_uuid FROM given, run
-        WHERE given.old_value IS NULL AND NOT EXISTS (SELECT 1 FROM changed)
-        ORDER BY given.position
-        ON CONFLICT DO NOTHING
+# A param that is there with this very value counts as logged; one with another value does not, also if a
+# concurrent writer was faster. Some but not all: the division fails, and with it the statement.
+_LOG_PARAMS = """
+WITH logged AS (
+        INSERT INTO params AS p (key, value, run_uuid)
+        SELECT n.key, n.value, runs.run_uuid
+        FROM runs, unnest($2::text[], $3::text[]) WITH ORDINALITY AS n (key, value, position)
+        WHERE runs.run_uuid = $1 AND runs.lifecycle_stage = 'active'
+        ORDER BY n.position
+        ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value WHERE p.value = EXCLUDED.value
         RETURNING 1
     )
-SELECT EXISTS (SELECT 1 FROM run) AND NOT EXISTS (SELECT 1 FROM changed) AS accepted,
-       1 / (CASE WHEN EXISTS (SELECT 1 FROM changed)
-                   OR (SELECT count(*) FROM logged) = (SELECT count(*) FROM given WHERE old_value IS NULL)
-            THEN 1 ELSE 0 END) AS kept
+SELECT count(*) / (CASE WHEN count(*) IN (0, cardinality($2)) THEN 1 ELSE 0 END) FROM logged
+"""
+
+# The calls that log one thing are the most frequent; without arrays they cost PostgreSQL a tenth less.
+_LOG_ONE_METRIC = f"""
+WITH {_ACTIVE_RUN},
+    stored AS (
+        INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid)
+        SELECT $2::text, $3::float8, $4::int8, $5::int8, $6::bool, run_uuid FROM run
+        ON CONFLICT DO NOTHING
+    ),
+    latest AS (
+        INSERT INTO latest_metrics AS l (key, value, timestamp, step, is_nan, run_uuid)
+        SELECT $2::text, $3::float8, $4::int8, $5::int8, $6::bool, run_uuid FROM run
+        {_KEEP_GREATEST}
+    )
+SELECT 1 FROM run
 """  # noqa: S608 - only constants
+_LOG_ONE_PARAM = """
+INSERT INTO params AS p (key, value, run_uuid)
+SELECT $2::text, $3::text, run_uuid FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value WHERE p.value = EXCLUDED.value
+RETURNING 1
+"""
+_SET_ONE_TAG = """
+INSERT INTO tags (key, value, run_uuid)
+SELECT $2::text, $3::text, run_uuid FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value
+RETURNING 1
+"""
 
 
 def _log_statement(*, metrics: bool, of_models: bool, tags: bool) -> str:
@@ -145,14 +168,22 @@ async def set_tag(database: Database, raw: bytes) -> bytes:
 
 
 async def _log(database: Database, batch: Batch) -> bytes:
-    params, metrics, tags = batch.params, batch.metrics, batch.tags
     # MLflow stores params on their own and first, so a failure afterwards leaves them.
-    if params:
-        await database.run(lambda connection: _log_params(connection, batch))
-        if not len(metrics) and not tags:
+    if batch.params:
+        await _write(database, batch, _params_write)
+        if not len(batch.metrics) and not batch.tags:
             return rendering.EMPTY
-    statement = _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)]
-    arguments = _arguments(batch)
+    await _write(database, batch, _write_of_the_rest)
+    return rendering.EMPTY
+
+
+async def _write(database: Database, batch: Batch, how: Callable[[Batch], tuple[str, list[object]]]) -> None:
+    """Run the statement for `batch`; it returns nothing when a run or param is not as it must be.
+
+    Raises:
+        LeaveToStockError: that is so, and nothing was written.
+    """
+    statement, arguments = how(batch)
 
     async def write(connection: Connection) -> object:
         nonlocal arguments
@@ -162,16 +193,31 @@ async def _log(database: Database, batch: Batch) -> bytes:
             # Another writer logs the same keys in another order. Who tries again does so in the order
             # of the keys, so that two who meet again only wait for each other.
             _sort_keys(batch)
-            arguments = _arguments(batch)
+            _, arguments = how(batch)
             raise LostRaceError("another writer locked the same keys in another order") from None
+        except asyncpg.DivisionByZeroError:
+            raise LeaveToStockError("params of which some have another value") from None
 
-    if await database.run(write) is None:
-        raise LeaveToStockError("no such active run")
-    return rendering.EMPTY
+    if not await database.run(write):
+        raise LeaveToStockError("no such active run, or a param that has another value")
 
 
-def _arguments(batch: Batch) -> list[object]:
+def _params_write(batch: Batch) -> tuple[str, list[object]]:
+    if len(batch.params) == 1:
+        [(key, value)] = batch.params.items()
+        return _LOG_ONE_PARAM, [batch.run_id, key, value]
+    return _LOG_PARAMS, [batch.run_id, list(batch.params), list(batch.params.values())]
+
+
+def _write_of_the_rest(batch: Batch) -> tuple[str, list[object]]:
     metrics, tags = batch.metrics, batch.tags
+    if len(metrics) == 1 and not metrics.of_models and not tags:
+        is_nan = bool(metrics.is_nan)
+        point = [metrics.keys[0], metrics.values[0], metrics.timestamps[0], metrics.steps[0], is_nan]
+        return _LOG_ONE_METRIC, [batch.run_id, *point]
+    if len(tags) == 1 and not len(metrics):
+        [(key, value)] = tags.items()
+        return _SET_ONE_TAG, [batch.run_id, key, value]
     arguments: list[object] = [batch.run_id]
     if len(metrics):
         arguments += (
@@ -195,7 +241,7 @@ def _arguments(batch: Batch) -> list[object]:
         )
     if tags:
         arguments += (list(tags), list(tags.values()))
-    return arguments
+    return _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)], arguments
 
 
 def _sort_keys(batch: Batch) -> None:
@@ -205,15 +251,5 @@ def _sort_keys(batch: Batch) -> None:
     for number, (_, position) in enumerate(winners, start=1):
         first_seen[position] = number
     batch.metrics.first_seen = first_seen
+    batch.params = dict(sorted(batch.params.items()))
     batch.tags = dict(sorted(batch.tags.items()))
-
-
-async def _log_params(connection: Connection, batch: Batch) -> None:
-    try:
-        row = await connection.fetchrow(
-            _LOG_PARAMS, batch.run_id, list(batch.params), list(batch.params.values())
-        )
-    except asyncpg.DivisionByZeroError:
-        raise LostRaceError("another writer logged one of these params at the same time") from None
-    if not row["accepted"]:
-        raise LeaveToStockError("no such active run, or a param that has another value")

@@ -346,6 +346,15 @@ async def test_a_cancelled_caller_does_not_take_its_connection_along() -> None:
     await pool.close()
 
 
+async def test_an_operation_that_finds_nothing_keeps_its_connection(place: Place) -> None:
+    async with serving(place) as (app, _):
+        before = place.opened
+        for _ in range(5):
+            await call(app, "GET", "/api/2.0/mlflow/runs/get", query=f"run_id={RUN}", headers=())
+            await log(app)
+        assert place.opened == before
+
+
 async def test_a_database_out_of_reach_is_said_to_be_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.001)
 
