@@ -55,6 +55,8 @@ def migrate(settings: MigrationSettings) -> None:
         owner.autocommit = True
         with _locked(owner):
             _upgrade_schema(settings)
+            with phase("indexes"):
+                _create_indexes(owner)
             with phase("grants"):
                 database_roles.grant_data(owner, server=settings.server_user)
     report("migrate", phase="all", outcome="done", schema=schema.installed().head)
@@ -133,6 +135,15 @@ def _upgrade_schema(settings: MigrationSettings) -> None:
     with phase("store"):
         # Creates the default experiment, which two servers starting at once would both try to.
         SqlAlchemyStore(uri, settings.artifact_root)._dispose_engine()
+
+
+def _create_indexes(owner: Connection) -> None:
+    from mlflow_aws_server.fastpath.indexes import INDEX_STATEMENTS
+
+    with owner.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '60s'")
+        for statement in INDEX_STATEMENTS:
+            cursor.execute(statement)
 
 
 @contextmanager

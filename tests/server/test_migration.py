@@ -58,11 +58,17 @@ def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployme
     finished = empty.migrate()
     assert finished.returncode == 0, finished.stderr
     assert _phases(finished.stdout) == [
-        "connect", "lock", "roles", "lock", "import", "schema", "store", "grants", "all",
+        "connect", "lock", "roles", "lock", "import", "schema", "store", "indexes", "grants",
+        "all",
     ]  # fmt: skip
     lines = [json.loads(line) for line in finished.stdout.splitlines()]
     assert all(isinstance(line["ms"], int) for line in lines if line["phase"] != "all")
     assert _revision(empty) == schema.installed().head
+    assert _as(
+        empty,
+        empty.migrator,
+        "SELECT indexname FROM pg_indexes WHERE tablename = 'runs' AND indexname LIKE 'mlflow\\_aws\\_%'",
+    ) == [("mlflow_aws_newest_runs",)]
     assert _as(empty, empty.server_user, "SELECT name, artifact_location FROM experiments") == [
         ("Default", "s3://example-artifacts/runs/0")
     ]
