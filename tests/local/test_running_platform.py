@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from client_smoke.steps import STEPS
 from local.deployment import Aws
 from local.platform import account
 from local.state import PROJECT, State
@@ -72,15 +74,29 @@ def client(state: State) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
 
 
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and argument list of every process on this machine, as anybody can see them."""
+    proc = Path("/proc")
+    if not (proc / "self" / "stat").exists():
+        shown = subprocess.run(
+            ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ).stdout
+        fields = (line.split(None, 2) for line in shown.splitlines())
+        return {int(pid): (int(ppid), " ".join(args)) for pid, ppid, *args in fields}
+    found = {}
+    for directory in proc.iterdir():
+        # It may have ended since it was listed.
+        with contextlib.suppress(OSError):
+            if directory.name.isdigit():
+                parent = (directory / "stat").read_text().rpartition(")")[2].split()[1]
+                line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(directory.name)] = (int(parent), line)
+    return found
+
+
 def command_lines(state: State) -> dict[int, str]:
     """Argument lists of the platform's processes and of all they started."""
-    shown = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    table = {
-        int(pid): (int(ppid), args)
-        for pid, ppid, args in (line.split(None, 2) for line in shown.splitlines())
-    }
+    table = processes()
     supervisor = state.supervisor()
     assert supervisor is not None
     ours = {supervisor.pid}
@@ -101,29 +117,47 @@ def get(state: State, path: str) -> int:
         return int(answer.status)
 
 
-def test_the_smoke_client_s_promises_are_kept(state: State, client: dict[str, str]) -> None:
-    smoke = subprocess.run(
-        [sys.executable, "-m", "client_smoke"],
+def test_the_smoke_client_s_promises_are_kept_and_no_argument_list_holds_a_secret(
+    state: State, client: dict[str, str], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    smoke = subprocess.Popen(
+        [sys.executable, "-m", "client_smoke", "--json", str(report)],
         cwd=PROJECT,
         env=client,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=240,
     )
-    assert smoke.returncode == 0, smoke.stdout + smoke.stderr
+    seen: set[str] = set()
+    while smoke.poll() is None:
+        seen |= {line for _, line in processes().values()}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            smoke.wait(0.5)
+    output, _ = smoke.communicate()
+    assert smoke.returncode == 0, output
+    steps = json.loads(report.read_text())["steps"]
+    assert [step["name"] for step in steps][: len(STEPS)] == [step.name for step in STEPS]
+    assert {step["status"] for step in steps} == {"passed"}
 
-
-def test_no_argument_list_holds_a_secret(state: State) -> None:
-    lines = command_lines(state)
-    assert any("mlflow_aws_server" in line for line in lines.values())
     root = State.read(state.root)
-    found = {
-        pid: line
-        for pid, line in lines.items()
-        if _SECRET.search(line) or root["secret_key"] in line or root["access_key"] in line
-    }
-    assert found == {}
+    secrets = [client["AWS_SECRET_ACCESS_KEY"], client["AWS_SESSION_TOKEN"], root["secret_key"]]
+    assert any("mlflow_aws_server" in line for line in seen)
+    assert not [line for line in seen if any(secret in line for secret in secrets)]
+    assert not [line for line in command_lines(state).values() if _SECRET.search(line)]
+
+
+def test_stock_client_connects_with_nothing_but_the_exported_variables(client: dict[str, str]) -> None:
+    program = (
+        "import boto3, mlflow;"
+        "assert mlflow.search_experiments()[0].artifact_location.startswith('s3://');"
+        "print(boto3.client('sts').get_caller_identity()['Arn'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=client, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert ":assumed-role/" in done.stdout
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
