@@ -83,7 +83,7 @@ async def history(database: Database, query: bytes) -> bytes:
         token = SearchUtils.create_page_token(offset + max_results).decode("ascii")
     metric, name = _ITEMS.metric, quote(key)
     shown = [
-        metric(name, number(value, is_nan), timestamp, step) for value, timestamp, step, is_nan in points
+        metric % (name, number(value, is_nan), timestamp, step) for value, timestamp, step, is_nan in points
     ]
     return rendering.listed("metrics", shown, next_page_token=token)
 
@@ -137,7 +137,7 @@ async def bulk_interval(database: Database, query: bytes) -> bytes:
         run_id = quote(run_ids[position - 1])
         for row in _sample(list(rows), max_results):
             value = number(row["value"], row["is_nan"])
-            shown.append(metric(name, value, row["timestamp"], row["step"], run_id))
+            shown.append(metric % (name, value, row["timestamp"], row["step"], run_id))
     return rendering.listed("metrics", shown)
 
 
