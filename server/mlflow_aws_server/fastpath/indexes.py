@@ -6,10 +6,15 @@ minds them: it compares revisions, not indexes, and its migrations alter tables 
 
 from __future__ import annotations
 
-# The newest runs of an experiment, which is what a search without an order asks for: read in this order
-# instead of sorting all runs of the experiment. No column of it changes when a run is updated.
+# The newest runs of an experiment, read in this order instead of sorting all runs of the experiment. No
+# column of it changes when a run is updated. Two, because MLflow puts runs without a start time first when a
+# search names no order, and last when it asks for `start_time DESC`, as the UI does.
 NEWEST_RUNS = (
     "CREATE INDEX IF NOT EXISTS mlflow_aws_newest_runs ON runs (experiment_id, start_time DESC, run_uuid)"
 )
+NEWEST_STARTED_RUNS = (
+    "CREATE INDEX IF NOT EXISTS mlflow_aws_newest_started_runs"
+    " ON runs (experiment_id, start_time DESC NULLS LAST, run_uuid)"
+)
 
-INDEX_STATEMENTS = (NEWEST_RUNS,)
+INDEX_STATEMENTS = (NEWEST_RUNS, NEWEST_STARTED_RUNS)

@@ -39,6 +39,8 @@ _MOST_RUNS = 5000
 _MOST_EXPERIMENTS = 10_000
 _LONGEST_QUESTION = 20_000
 
+_NEWEST_FIRST = ("attribute", "start_time", False)
+
 _DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 _RUN = rendering.RunRenderer(4)
 
@@ -130,6 +132,9 @@ def _page(
     try:
         conditions = SearchUtils.parse_search_filter(filter_string)
         cases, order, sorting_joins = _get_orderby_clauses(list(order_by), session)
+        if [SearchUtils.parse_order_by_for_search_runs(clause) for clause in order_by] == [_NEWEST_FIRST]:
+            # What MLflow says with a CASE, said so that an index can serve it.
+            cases, order = [], [SqlRun.start_time.desc().nulls_last(), SqlRun.run_uuid]
         of_runs, of_others, of_datasets = _get_sqlalchemy_filter_clauses(conditions, session, "postgresql")
     except (MlflowException, ValueError):
         raise LeaveToStockError("a question that MLflow refuses") from None

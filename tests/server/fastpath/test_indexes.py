@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mlflow_aws_server.fastpath import search
 from mlflow_aws_server.fastpath.indexes import INDEX_STATEMENTS
 from sqlalchemy import text
 
 from tests.conftest import RdsLike
 
+OURS = ("mlflow_aws_newest_runs", "mlflow_aws_newest_started_runs")
 NAMES = "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'mlflow_aws_%' ORDER BY 1"
 
 
@@ -17,7 +19,7 @@ def test_indexes_can_be_created_again(rds: RdsLike, new_mlflow_database: Callabl
     for _ in range(2):
         for statement in INDEX_STATEMENTS:
             rds.administer(statement, database=name)
-    assert rds.administer(NAMES, database=name) == [("mlflow_aws_newest_runs",)]
+    assert rds.administer(NAMES, database=name) == [(index,) for index in OURS]
 
 
 def test_mlflows_migrations_run_over_our_indexes(rds: RdsLike) -> None:
@@ -35,7 +37,7 @@ def test_mlflows_migrations_run_over_our_indexes(rds: RdsLike) -> None:
     _upgrade_db(engine)
     _verify_schema(engine)
     engine.dispose()
-    assert rds.administer(NAMES, database=name) == [("mlflow_aws_newest_runs",)]
+    assert rds.administer(NAMES, database=name) == [(index,) for index in OURS]
 
 
 def test_the_newest_runs_of_an_experiment_are_read_in_order(
@@ -51,6 +53,15 @@ def test_the_newest_runs_of_an_experiment_are_read_in_order(
         rds.administer(statement, database=name)
     rds.administer("ANALYZE runs", database=name)
     question = "SELECT run_uuid FROM runs WHERE experiment_id = 0 AND lifecycle_stage = 'active'"
-    plan = rds.administer(f"EXPLAIN {question} ORDER BY start_time DESC, run_uuid LIMIT 100", database=name)
-    assert "Index Scan using mlflow_aws_newest_runs" in str(plan)
-    assert "Sort" not in str(plan)
+    for order, index in zip(("start_time DESC", "start_time DESC NULLS LAST"), OURS, strict=True):
+        plan = rds.administer(f"EXPLAIN {question} ORDER BY {order}, run_uuid LIMIT 100", database=name)
+        assert f"Index Scan using {index} " in str(plan)
+        assert "Sort" not in str(plan)
+
+
+def test_searches_for_the_newest_runs_ask_in_an_order_that_an_index_has() -> None:
+    for clause in ("start_time DESC", "attributes.start_time DESC", "attribute.start_time desc"):
+        sql = search._compiled("", (clause,), "ACTIVE_ONLY", True).sql
+        assert "ORDER BY runs.start_time DESC NULLS LAST, runs.run_uuid" in sql
+    sql = search._compiled("", (), "ACTIVE_ONLY", True).sql
+    assert "ORDER BY runs.start_time DESC, runs.run_uuid" in sql
