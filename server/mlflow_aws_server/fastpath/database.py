@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from mlflow_aws_server.database_token import rds_iam_token
-from mlflow_aws_server.fastpath.errors import OverloadedError, UnavailableError
+from mlflow_aws_server.fastpath.errors import ContendedError, OverloadedError, UnavailableError
 from mlflow_aws_server.fastpath.settings import FastPathSettings
 
 _logger = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ _STATEMENT_TIMEOUT_SECONDS = 60.0
 _QUEUE_TIMEOUT_SECONDS = 15.0
 _ATTEMPTS = 4
 _FIRST_BACKOFF_SECONDS = 0.05
+# A race is lost against writers who got on: trying again often puts no load on a database that is unwell.
+_RACES = 12
+_LONGEST_RACE_BACKOFF_SECONDS = 0.5
 
 Connection = Any  # asyncpg ships no types
 Result = TypeVar("Result")
@@ -52,15 +55,19 @@ class LostRaceError(Exception):
     """A concurrent writer got in between; the operation wrote nothing and can be tried again."""
 
 
-# The server is well, but this attempt lost.
-_LOST: tuple[type[BaseException], ...] = (
+# Other writers got on instead.
+_LOST_RACE: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
+    LostRaceError,
+)
+
+# The connection is well, but the server ended the statement or had no room for it.
+_INTERRUPTED: tuple[type[BaseException], ...] = (
     asyncpg.QueryCanceledError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
-    LostRaceError,
 )
 
 
@@ -90,17 +97,23 @@ class Database:
         Raises:
             OverloadedError: too many callers are waiting for a connection, or this one waited too long.
             UnavailableError: the database could not be reached in several attempts.
+            ContendedError: other writers were faster in many attempts; nothing was written.
         """
-        backoff = _FIRST_BACKOFF_SECONDS
-        for attempt in range(1, _ATTEMPTS + 1):
+        failures = races = 0
+        while True:
             connection = await self._acquire()
             broken = False
             try:
                 return await operation(connection)
             except _DISCONNECTED as error:
                 broken = True
+                failures += 1
                 reason: BaseException = error
-            except _LOST as error:
+            except _INTERRUPTED as error:
+                failures += 1
+                reason = error
+            except _LOST_RACE as error:
+                races += 1
                 reason = error
             except asyncio.CancelledError:
                 # What the server does with the statement now is unknown.
@@ -108,14 +121,18 @@ class Database:
                 raise
             finally:
                 self._release(connection, broken=broken)
-            if attempt == _ATTEMPTS:
+            if failures == _ATTEMPTS:
                 raise UnavailableError(f"{type(reason).__name__}: {reason}") from reason
-            _logger.warning("database attempt %d failed, trying again: %r", attempt, reason)
+            if races == _RACES:
+                raise ContendedError(f"other writers were faster {races} times ({reason})") from reason
+            _logger.warning("database attempt %d failed, trying again: %r", failures + races, reason)
             if broken:
                 self._drop_idle()
+            if isinstance(reason, _LOST_RACE):
+                backoff = min(_FIRST_BACKOFF_SECONDS * 2 ** (races - 1), _LONGEST_RACE_BACKOFF_SECONDS)
+            else:
+                backoff = _FIRST_BACKOFF_SECONDS * 4 ** (failures - 1)
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries
-            backoff *= 4
-        raise AssertionError("unreachable")
 
     async def close(self) -> None:
         """Close every connection. Callers that still wait are told to come back."""

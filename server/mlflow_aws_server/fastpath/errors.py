@@ -23,3 +23,10 @@ class UnavailableError(Exception):
 
     Whether a write that was under way took effect is unknown, which is safe: each can be repeated.
     """
+
+
+class ContendedError(Exception):
+    """Other writers to the same rows were faster again and again; the client shall come back.
+
+    Nothing was written.
+    """

@@ -15,6 +15,7 @@ from mlflow_aws_server.fastpath import bodies, history, reading, runs, search, w
 from mlflow_aws_server.fastpath.bodies import Bodies
 from mlflow_aws_server.fastpath.database import Connection, Database, connector
 from mlflow_aws_server.fastpath.errors import (
+    ContendedError,
     LeaveToStockError,
     OverloadedError,
     SlowBodyError,
@@ -211,6 +212,11 @@ class FastPath:
             message = "The database cannot be reached at the moment."
             await _refuse(send, headers, status=503, code="TEMPORARILY_UNAVAILABLE", message=message)
             return
+        except ContendedError as error:
+            _logger.error("%s: %s", scope["path"], error)
+            message = "Other calls keep changing the same data. Nothing was written; send the call again."
+            await _refuse(send, headers, status=503, code="TEMPORARILY_UNAVAILABLE", message=message)
+            return
         except LeaveToStockError as reason:
             _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
         except _ANOTHER_SCHEMA as error:
@@ -244,7 +250,7 @@ class FastPath:
     async def _look_at_schema(self, database: Database) -> None:
         try:
             obstacle = await database.run(schema_obstacle)
-        except (UnavailableError, OverloadedError) as error:
+        except (UnavailableError, OverloadedError, ContendedError) as error:
             if self._serving:
                 # Callers are told to come back, which is better than what stock does then.
                 return

@@ -9,10 +9,16 @@ does in a dozen statements, with the same rows as the result:
 - a tag takes its last value.
 
 All of them can be repeated without harm, so a broken connection costs a retry and nothing else.
+
+Writers of several rows of one run could deadlock, as each locks the rows in the order its keys came in. So
+they hold the run's advisory lock: shared at first, which costs next to nothing and lets all of them in. The
+first deadlock makes the run contended, and from then on its writers take turns. Writers of one row need no
+lock: while they wait for somebody they hold nothing that somebody else could wait for.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import asyncpg
@@ -27,15 +33,24 @@ _ACTIVE_RUN = """
         SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
     )"""
 
+# Locks in this class (the first number) are of this module alone. Runs whose hashes are equal share one.
+_SHARED_LOCK = "pg_advisory_xact_lock_shared(1835822946, hashtext(run_uuid))"
+_EXCLUSIVE_LOCK = _SHARED_LOCK.replace("_lock_shared", "_lock")
+
+_LOCKED_ACTIVE_RUN = f"""
+    run AS MATERIALIZED (
+        SELECT run_uuid, experiment_id, {_SHARED_LOCK}
+        FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+    )"""  # noqa: S608 - only constants
+
 _KEEP_GREATEST = """ON CONFLICT (key, run_uuid) DO UPDATE
         SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, step = EXCLUDED.step,
             is_nan = EXCLUDED.is_nan
         WHERE (EXCLUDED.step, EXCLUDED.timestamp, EXCLUDED.value) > (l.step, l.timestamp, l.value)"""
 
 # A column that is shorter than the others is continued with NULL.
-# The points are written in the order of their primary key: concurrent writers of the same points
-# then meet in the same order and cannot deadlock. The latest values are written in the order their keys
-# came in, which is the order in which MLflow shows them.
+# The points are written in the order of their primary key, which visits each index page once. The latest
+# values are written in the order their keys came in, which is the order in which MLflow shows them.
 _POINTS = f""",
     point AS MATERIALIZED (
         SELECT p.key, p.value, p.timestamp, p.step, coalesce(p.is_nan, false) AS is_nan, p.position,
@@ -82,18 +97,18 @@ _TAGS = """,
 
 # A param that is there with this very value counts as logged; one with another value does not, also if a
 # concurrent writer was faster. Some but not all: the division fails, and with it the statement.
-_LOG_PARAMS = """
-WITH logged AS (
+_LOG_PARAMS = f"""
+WITH {_LOCKED_ACTIVE_RUN},
+    logged AS (
         INSERT INTO params AS p (key, value, run_uuid)
-        SELECT n.key, n.value, runs.run_uuid
-        FROM runs, unnest($2::text[], $3::text[]) WITH ORDINALITY AS n (key, value, position)
-        WHERE runs.run_uuid = $1 AND runs.lifecycle_stage = 'active'
+        SELECT n.key, n.value, run.run_uuid
+        FROM run, unnest($2::text[], $3::text[]) WITH ORDINALITY AS n (key, value, position)
         ORDER BY n.position
         ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value WHERE p.value = EXCLUDED.value
         RETURNING 1
     )
 SELECT count(*) / (CASE WHEN count(*) IN (0, cardinality($2)) THEN 1 ELSE 0 END) FROM logged
-"""
+"""  # noqa: S608 - only constants
 
 # The calls that log one thing are the most frequent; without arrays they cost PostgreSQL a tenth less.
 _LOG_ONE_METRIC = f"""
@@ -125,7 +140,7 @@ RETURNING 1
 
 
 def _log_statement(*, metrics: bool, of_models: bool, tags: bool) -> str:
-    statement = f"WITH {_ACTIVE_RUN}"
+    statement = f"WITH {_LOCKED_ACTIVE_RUN}"
     used = 1
     if metrics:
         statement += _POINTS
@@ -186,20 +201,39 @@ async def _write(database: Database, batch: Batch, how: Callable[[Batch], tuple[
     statement, arguments = how(batch)
 
     async def write(connection: Connection) -> object:
-        nonlocal arguments
+        run = batch.run_id
+        sql = statement.replace(_SHARED_LOCK, _EXCLUSIVE_LOCK) if run in contended else statement
         try:
-            return await connection.fetchval(statement, *arguments)
+            return await connection.fetchval(sql, *arguments)
         except asyncpg.DeadlockDetectedError:
-            # Another writer logs the same keys in another order. Who tries again does so in the order
-            # of the keys, so that two who meet again only wait for each other.
-            _sort_keys(batch)
-            _, arguments = how(batch)
+            contended.add(run)
             raise LostRaceError("another writer locked the same keys in another order") from None
         except asyncpg.DivisionByZeroError:
             raise LeaveToStockError("params of which some have another value") from None
 
     if not await database.run(write):
         raise LeaveToStockError("no such active run, or a param that has another value")
+
+
+class ContendedRuns:
+    """The last runs of which writers deadlocked in this process."""
+
+    def __init__(self, *, most: int = 1024) -> None:
+        self._runs: OrderedDict[str, None] = OrderedDict()
+        self._most = most
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._runs
+
+    def add(self, run: str) -> None:
+        """Remember `run`, and forget another one if there are too many."""
+        self._runs[run] = None
+        self._runs.move_to_end(run)
+        if len(self._runs) > self._most:
+            self._runs.popitem(last=False)
+
+
+contended = ContendedRuns()
 
 
 def _params_write(batch: Batch) -> tuple[str, list[object]]:
@@ -242,14 +276,3 @@ def _write_of_the_rest(batch: Batch) -> tuple[str, list[object]]:
     if tags:
         arguments += (list(tags), list(tags.values()))
     return _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)], arguments
-
-
-def _sort_keys(batch: Batch) -> None:
-    keys = batch.metrics.keys
-    first_seen = batch.metrics.first_seen or [1] * len(keys)
-    winners = sorted((keys[position], position) for position, seen in enumerate(first_seen) if seen)
-    for number, (_, position) in enumerate(winners, start=1):
-        first_seen[position] = number
-    batch.metrics.first_seen = first_seen
-    batch.params = dict(sorted(batch.params.items()))
-    batch.tags = dict(sorted(batch.tags.items()))

@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from mlflow_aws_server.fastpath import database
+from mlflow_aws_server.fastpath import writing
 
 from tests.server.fastpath.alone import RUN, Place, serving
 from tests.server.fastpath.harness import Answer, call
@@ -17,6 +17,14 @@ from tests.server.fastpath.harness import Answer, call
 async def post(app: Any, path: str, **fields: Any) -> Answer:
     body = json.dumps({"run_id": RUN, **fields}).encode()
     return await call(app, "POST", f"/api/2.0/mlflow/runs/{path}", body=body)
+
+
+@pytest.fixture(autouse=True)
+def contended(monkeypatch: pytest.MonkeyPatch) -> writing.ContendedRuns:
+    """No run is known to be contended."""
+    runs = writing.ContendedRuns()
+    monkeypatch.setattr(writing, "contended", runs)
+    return runs
 
 
 async def test_the_latest_value_is_the_greatest_whoever_comes_last(place: Place) -> None:
@@ -41,9 +49,8 @@ async def test_the_latest_value_is_the_greatest_whoever_comes_last(place: Place)
 
 
 async def test_writers_that_log_the_same_keys_in_different_orders_all_succeed(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place,
 ) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.01)
     place.rds.administer(f"ALTER DATABASE {place.name} SET deadlock_timeout = '5ms'")
     place.add_run()
     keys = [f"k{i}" for i in range(60)]
@@ -64,6 +71,64 @@ async def test_writers_that_log_the_same_keys_in_different_orders_all_succeed(
     assert place.sql("SELECT count(*), min(step), min(value), max(value) FROM latest_metrics") == [
         (60, 11, 5, 5)
     ]
+
+
+async def test_after_a_deadlock_the_writers_of_a_run_take_turns(
+    place: Place, contended: writing.ContendedRuns
+) -> None:
+    place.rds.administer(f"ALTER DATABASE {place.name} SET deadlock_timeout = '5ms'")
+    place.add_run()
+    metrics = [{"key": key, "value": 1, "timestamp": 1, "step": 1} for key in ("a", "b", "c")]
+    async with serving(place) as (app, behind):
+        first, second = await place.connect(), await place.connect()
+        in_first, in_second = first.transaction(), second.transaction()
+        await in_first.start()
+        await in_second.start()
+        # PostgreSQL looks for a deadlock once, when somebody has waited for that long: the writer does.
+        await second.execute("SET LOCAL deadlock_timeout = '1h'")
+        await first.execute(LATEST, "b", RUN)
+        await second.execute(LATEST, "c", RUN)
+        writer = asyncio.create_task(post(app, "log-batch", metrics=metrics))
+        await until(first, "SELECT 1 FROM pg_locks WHERE NOT granted")
+        assert await first.fetch(LOCKS) == [("ShareLock",)]
+        second_wants = asyncio.create_task(second.execute(LATEST, "a", RUN))
+        await until(first, "SELECT 1 FROM pg_locks WHERE NOT granted OFFSET 1")
+        await in_first.rollback()
+        await second_wants
+        await until(first, f"{LOCKS} AND mode = 'ExclusiveLock'")
+        await in_second.commit()
+        assert (await writer).status == 200
+        await first.close()
+        await second.close()
+        assert behind.paths == []
+    assert RUN in contended
+    stored = place.sql("SELECT key, value FROM latest_metrics ORDER BY key")
+    assert stored == [("a", 1.0), ("b", 1.0), ("c", 1.0)]
+
+
+LATEST = """
+    INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid)
+    VALUES ($1, 0, 0, 0, false, $2)
+"""
+LOCKS = """
+    SELECT mode FROM pg_locks
+    WHERE locktype = 'advisory'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+async def until(connection: Any, question: str) -> None:
+    """Ask until there is an answer."""
+    async with asyncio.timeout(30):
+        while not await connection.fetch(question):
+            await asyncio.sleep(0.005)
+
+
+def test_only_the_last_contended_runs_are_remembered() -> None:
+    runs = writing.ContendedRuns(most=2)
+    for run in ("a", "b", "a", "c"):
+        runs.add(run)
+    assert [run in runs for run in ("a", "b", "c")] == [True, False, True]
 
 
 async def test_of_writers_that_disagree_on_a_param_exactly_one_wins(place: Place) -> None:

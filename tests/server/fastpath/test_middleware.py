@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from mlflow_aws_server.fastpath import FastPath, bodies, database, middleware
 from mlflow_aws_server.fastpath.database import Connection, Database
-from mlflow_aws_server.fastpath.errors import OverloadedError, UnavailableError
+from mlflow_aws_server.fastpath.errors import ContendedError, OverloadedError, UnavailableError
 from mlflow_aws_server.fastpath.middleware import ROUTES
 
 from tests.server.fastpath.alone import RUN, Behind, Place, serving
@@ -317,6 +317,47 @@ async def test_the_pool_never_opens_more_connections_than_it_may(monkeypatch: py
     # And every right to open one came back.
     assert len(await asyncio.gather(*(pool.run(_identity) for _ in range(3)))) == 3
     await pool.close()
+
+
+async def _lose(races: int) -> int:
+    lost = 0
+
+    async def operation(_: Connection) -> int:
+        nonlocal lost
+        if lost < races:
+            lost += 1
+            raise asyncpg.DeadlockDetectedError("lost")
+        return lost
+
+    return await Database(_never_used, connections=1, queue=9).run(operation)
+
+
+async def test_a_lost_race_is_run_again_more_often_than_a_broken_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.0)
+    assert await _lose(11) == 11
+    with pytest.raises(ContendedError, match="12 times"):
+        await _lose(12)
+
+
+async def test_who_always_loses_is_told_so_and_asked_to_come_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.0)
+    place.add_run()
+    place.sql(f"ALTER DATABASE {place.name} SET lock_timeout = '1ms'")
+    async with serving(place) as (app, behind):
+        other = await place.connect()
+        async with other.transaction():
+            await other.execute("LOCK TABLE metrics")
+            answer = await log(app)
+        await other.close()
+        assert behind.paths == []
+    assert answer.status == 503
+    assert dict(answer.headers)[b"retry-after"] == b"1"
+    assert answer.json["error_code"] == "TEMPORARILY_UNAVAILABLE"
+    assert answer.json["message"].startswith("Other calls keep changing the same data.")
 
 
 async def _identity(connection: Connection) -> Connection:
