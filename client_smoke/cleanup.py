@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from client_smoke.explain import explain
@@ -42,7 +43,9 @@ def what_is_kept(smoke: Smoke) -> str:
 def _remove_registered_model(smoke: Smoke) -> str:
     if not _registered_model_exists(smoke):
         return "no model was registered"
-    smoke.mlflow.delete_registered_model(smoke.model_name)
+    if not _may(smoke, lambda: smoke.mlflow.delete_registered_model(smoke.model_name)):
+        smoke.remains.append(f"registered model {smoke.model_name}; an approver or admin may delete it")
+        return "registered model left, which this role may not delete"
     if _registered_model_exists(smoke):
         raise PromiseBroken(
             f"registered model {smoke.model_name} still exists after its deletion",
@@ -70,10 +73,9 @@ def _remove_experiment(smoke: Smoke) -> str:
     identifier: str = experiment.experiment_id
     objects = _delete_objects(smoke, experiment.artifact_location)
     # MLflow marks an experiment's runs with it, not its logged models; `mlflow gc` takes marked ones only.
-    for model in smoke.mlflow.search_logged_models([identifier]):
-        smoke.mlflow.delete_logged_model(model.model_id)
-    if experiment.lifecycle_stage == "active":
-        smoke.mlflow.delete_experiment(identifier)
+    if not _may(smoke, lambda: _mark_deleted(smoke, identifier, experiment.lifecycle_stage)):
+        smoke.remains.append(f"experiment {identifier}; an approver or admin may delete it")
+        return f"experiment {identifier} left, which this role may not delete, {objects}"
     stage = smoke.mlflow.get_experiment(identifier).lifecycle_stage
     if stage != "deleted" or smoke.mlflow.search_runs([identifier]):
         raise PromiseBroken(
@@ -82,6 +84,32 @@ def _remove_experiment(smoke: Smoke) -> str:
         )
     smoke.remains.append(f"experiment {identifier}, marked deleted; {_GC}")
     return f"experiment {identifier} with its runs and models marked deleted, {objects}"
+
+
+def _mark_deleted(smoke: Smoke, identifier: str, stage: str) -> None:
+    for model in smoke.mlflow.search_logged_models([identifier]):
+        smoke.mlflow.delete_logged_model(model.model_id)
+    if stage == "active":
+        smoke.mlflow.delete_experiment(identifier)
+
+
+def _may(smoke: Smoke, remove: Callable[[], None]) -> bool:
+    """Remove as the caller, or else as the approver whose token was given; False if neither may."""
+    from mlflow.exceptions import MlflowException
+
+    identities: list[AbstractContextManager[None]] = [nullcontext()]
+    if smoke.tokens.approver is not None:
+        identities.append(smoke.acting_as(smoke.tokens.approver))
+    for identity in identities:
+        try:
+            with identity:
+                remove()
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+        else:
+            return True
+    return False
 
 
 def _delete_objects(smoke: Smoke, location: str) -> str:

@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from client_smoke.target import Target
+from client_smoke.tokens import Tokens, read_token_file
 from client_smoke.verdict import CannotRun, Result, Status, exit_code
 
 _EPILOG = """\
 exit codes:
-  0  every promise was kept
+  0  every promise was kept, but for those that the output names as skipped
   1  a promise broke; the output names it, what was seen, and what to do next
   2  the run could not be completed (address, credentials, network, interruption), so nothing is proven
 
 environment, as for any MLflow client:
+  MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_AUTH=aws   who you are (docs/smoke.md, "Identity")
   MLFLOW_TRACKING_SERVER_CERT_PATH   PEM file of a private CA
   AWS_REGION, AWS_PROFILE, AWS_…     temporary role credentials (long-lived keys are refused)
   AWS_ENDPOINT_URL, MLFLOW_S3_ENDPOINT_URL   only for something other than AWS, such as `make up`
@@ -44,6 +46,23 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL",
         default=os.environ.get("MLFLOW_TRACKING_URI"),
         help="the stack's TrackingUrl output (default: MLFLOW_TRACKING_URI)",
+    )
+    arguments.add_argument(
+        "--viewer-token-file",
+        metavar="FILE",
+        type=Path,
+        help="a viewer's bearer token, in a file of mode 0600 or a pipe: tries that a viewer cannot write",
+    )
+    arguments.add_argument(
+        "--approver-token-file",
+        metavar="FILE",
+        type=Path,
+        help="an approver's bearer token, likewise: promotes when your own role may not",
+    )
+    arguments.add_argument(
+        "--require-all",
+        action="store_true",
+        help="exit with 2 if a promise was skipped, such as for want of a token",
     )
     arguments.add_argument("--keep", action="store_true", help="leave the experiment and the model in place")
     arguments.add_argument("--json", metavar="FILE", type=Path, help="write a JSON report")
@@ -84,7 +103,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
 
             check_writable(path)
     try:
-        smoke_target, ca_file = _prepare(arguments)
+        smoke_target, ca_file, tokens = _prepare(arguments)
     except CannotRun as error:
         refused = Result(
             "can_run",
@@ -95,7 +114,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
             error.seen,
             error.next_action,
         )
-        _write_reports(arguments, started, time.perf_counter() - clock, [refused])
+        _write_reports(arguments, started, time.perf_counter() - clock, [refused], code=2)
         raise
 
     from client_smoke.display import Screen, closing_words
@@ -104,7 +123,13 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     from client_smoke.steps import CLEANUP, STEPS
 
     with tempfile.TemporaryDirectory(prefix="client-smoke-") as scratch:
-        smoke = Smoke(target=smoke_target, ca_file=ca_file, timeout=arguments.timeout, scratch=Path(scratch))
+        smoke = Smoke(
+            target=smoke_target,
+            ca_file=ca_file,
+            timeout=arguments.timeout,
+            scratch=Path(scratch),
+            tokens=tokens,
+        )
         with Screen(sys.stdout, total=len(STEPS) + 1) as screen, _quiet(arguments.debug):
             results = run(
                 smoke,
@@ -116,7 +141,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
                 interrupted=interrupted,
             )
     seconds = time.perf_counter() - clock
-    code = exit_code(results)
+    code = exit_code(results, require_all=arguments.require_all)
     print()
     print(closing_words(results, url=smoke.target.url, seconds=seconds, remains=smoke.remains, code=code))
     _write_reports(
@@ -124,6 +149,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
         started,
         seconds,
         results,
+        code=code,
         identifier=smoke.identifier,
         versions=smoke.versions,
         remains=smoke.remains,
@@ -131,7 +157,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     return code
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[Target, str]:
+def _prepare(arguments: argparse.Namespace) -> tuple[Target, str, Tokens]:
     from client_smoke.environment import bound_waits, ca_bundle, process_environment, use_bounded_aws_session
 
     if not arguments.tracking_uri:
@@ -140,10 +166,20 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Target, str]:
             next_action="pass the stack's TrackingUrl output: --tracking-uri https://mlflow.example.com",
         )
     target = Target.parse(arguments.tracking_uri)
+    tokens = Tokens(
+        **{
+            whose: read_token_file(path, whose=whose)
+            for whose, path in (
+                ("viewer", arguments.viewer_token_file),
+                ("approver", arguments.approver_token_file),
+            )
+            if path is not None
+        }
+    )
     ca_file = ca_bundle(process_environment())
     bound_waits(process_environment(), seconds=arguments.timeout)
     use_bounded_aws_session(seconds=arguments.timeout)
-    return target, ca_file
+    return target, ca_file, tokens
 
 
 def _write_reports(
@@ -152,6 +188,7 @@ def _write_reports(
     seconds: float,
     results: Sequence[Result],
     *,
+    code: int,
     identifier: str = "",
     versions: dict[str, str] | None = None,
     remains: Sequence[str] = (),
@@ -166,6 +203,7 @@ def _write_reports(
         versions=versions or {},
         results=results,
         remains=remains,
+        code=code,
     )
     if arguments.json is not None:
         write(arguments.json, report.as_json())

@@ -143,12 +143,17 @@ def closing_words(
                 f"  next: {result.next_action}",
                 "",
             ]
+    skipped = [result for result in results if result.status is Status.SKIPPED]
+    for result in skipped:
+        remedy = f"; {result.next_action}" if result.next_action else ""
+        lines.append(f"skipped: {result.promise} ({result.observed}{remedy})")
     lines += [f"remains: {entry}" for entry in remains]
     kept = sum(result.status is Status.PASSED for result in results)
     verdicts = {
-        0: f"{url} keeps its promises",
+        0: f"{url} keeps {'the promises that were tried' if skipped else 'its promises'}",
         1: f"{url} breaks a promise",
         2: f"nothing is proven about {url}: the run could not be completed",
     }
-    lines.append(f"{verdicts[code]} ({kept} of {len(results)} in {seconds:.1f} s)")
+    tried = f"{kept} of {len(results)}" + (f", {len(skipped)} skipped" if skipped else "")
+    lines.append(f"{verdicts[code]} ({tried} in {seconds:.1f} s)")
     return "\n".join(lines)

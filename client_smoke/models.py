@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from client_smoke.roles import as_promoter
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import LoggedRun
 from client_smoke.training import train
@@ -81,10 +82,11 @@ def stage_promotes_and_archives(smoke: Smoke) -> str:
     """Move version 1, then 2, to Production; the older one is archived and the stage loads the newer."""
     client, name = smoke.mlflow, smoke.model_name
     first, second = smoke.recall(FirstVersion), smoke.recall(SecondVersion)
-    for version in (first.version, second.version):
-        client.transition_model_version_stage(
-            name=name, version=version, stage="Production", archive_existing_versions=True
-        )
+    with as_promoter(smoke):
+        for version in (first.version, second.version):
+            client.transition_model_version_stage(
+                name=name, version=version, stage="Production", archive_existing_versions=True
+            )
     stages = {
         version: client.get_model_version(name, version).current_stage
         for version in (first.version, second.version)
@@ -104,8 +106,9 @@ def alias_names_the_champion(smoke: Smoke) -> str:
     """Set the alias `champion` on version 1, move it to 2, and load the model by it."""
     client, name = smoke.mlflow, smoke.model_name
     second = smoke.recall(SecondVersion)
-    for version in (smoke.recall(FirstVersion).version, second.version):
-        client.set_registered_model_alias(name, "champion", version)
+    with as_promoter(smoke):
+        for version in (smoke.recall(FirstVersion).version, second.version):
+            client.set_registered_model_alias(name, "champion", version)
     return _loads_and_predicts(smoke, f"models:/{name}@champion", second.model_uuid, train().larger_forest)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client_smoke.verdict import CannotRun, Result, Status, exit_code
+from client_smoke.verdict import CannotRun, Result, Status
 
 _WORDS = {0: "passed", 1: "promise broken", 2: "could not run"}
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -20,7 +20,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 @dataclass(frozen=True)
 class Report:
-    """All there is to say about one run."""
+    """All there is to say about one run; `code` is its exit code."""
 
     tracking_uri: str
     identifier: str
@@ -29,14 +29,14 @@ class Report:
     versions: Mapping[str, str]
     results: Sequence[Result]
     remains: Sequence[str]
+    code: int
 
     def as_json(self) -> str:
         """A JSON document; its keys are stable."""
-        code = exit_code(list(self.results))
         document = {
             "tracking_uri": self.tracking_uri,
-            "verdict": _WORDS[code],
-            "exit_code": code,
+            "verdict": _WORDS[self.code],
+            "exit_code": self.code,
             "identifier": self.identifier,
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),

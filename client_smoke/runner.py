@@ -9,7 +9,7 @@ from typing import Protocol
 from client_smoke.cleanup import what_is_kept
 from client_smoke.explain import explain
 from client_smoke.smoke import Smoke, Step
-from client_smoke.verdict import CannotRun, PromiseBroken, Result, Status
+from client_smoke.verdict import CannotRun, NotTried, PromiseBroken, Result, Status
 
 _INTERRUPTED = "interrupted"
 
@@ -117,6 +117,8 @@ def _attempt(step: Step, smoke: Smoke, display: Display, on_error: Callable[[Exc
     except KeyboardInterrupt:
         status, seen = Status.INTERRUPTED, "interrupted before it was done"
         next_action = "run again; what remains, if anything, is listed below"
+    except NotTried as reason:
+        status, observed, next_action = Status.SKIPPED, reason.seen, reason.next_action
     except Exception as error:
         on_error(error)
         verdict = explain(error)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client_smoke.target import Target
+from client_smoke.tokens import Tokens
 
 if TYPE_CHECKING:
     import requests
     from mlflow import MlflowClient
 
 Fact = TypeVar("Fact")
+_IDENTITY = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
 
 
 @dataclass
@@ -30,6 +39,7 @@ class Smoke:
     ca_file: str
     timeout: float
     scratch: Path
+    tokens: Tokens = field(default_factory=Tokens)
     identifier: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     made_something: bool = False
     remains: list[str] = field(default_factory=list)
@@ -68,8 +78,6 @@ class Smoke:
     @cached_property
     def s3(self) -> Any:
         """An S3 client that resolves endpoint, region and credentials exactly as MLflow's does."""
-        import os
-
         import boto3
 
         return boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
@@ -93,6 +101,67 @@ class Smoke:
             **({} if data is None else {"data": data}),
         )
         return response
+
+    def request_as(
+        self, token: str | None, method: str, path: str, *, json: object = None
+    ) -> requests.Response:
+        """One HTTP request with this bearer token and nothing else that could identify; never retried.
+
+        None sends no identity at all, not even one from a .netrc file.
+        """
+        from mlflow.utils.rest_utils import MlflowHostCreds, http_request
+
+        creds = MlflowHostCreds(self.target.url, server_cert_path=self.ca_file)
+        response: requests.Response = http_request(
+            creds,
+            path,
+            method,
+            max_retries=0,
+            raise_on_status=False,
+            timeout=self.timeout,
+            allow_redirects=False,
+            auth=_Bearer(token),
+            **({} if json is None else {"json": json}),
+        )
+        return response
+
+    def own_token(self) -> str | None:
+        """The bearer token that MLflow's client sends to the target, however it was configured; or None."""
+        import requests
+        from mlflow.tracking.request_auth.registry import fetch_auth
+        from mlflow.utils.credentials import get_default_host_creds
+
+        _ = self.mlflow  # an auth plugin asks for the tracking URI before it lets its token go anywhere
+        creds = get_default_host_creds(self.target.url)
+        if not creds.auth:
+            return str(creds.token) if creds.token else None
+        prepared = requests.Request("GET", self.target.url, auth=fetch_auth(creds.auth)).prepare()
+        scheme, _, token = prepared.headers.get("Authorization", "").partition(" ")
+        return token if scheme.lower() == "bearer" and token else None
+
+    @contextmanager
+    def acting_as(self, token: str) -> Iterator[None]:
+        """Within the block, MLflow's client has this identity and no other; AWS credentials stay."""
+        before = {name: os.environ.pop(name, None) for name in _IDENTITY}
+        os.environ["MLFLOW_TRACKING_TOKEN"] = token
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+
+class _Bearer:
+    # As an `auth`, so that requests does not put what it finds in a .netrc file in its place.
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 @dataclass(frozen=True)

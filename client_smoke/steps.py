@@ -9,6 +9,8 @@ from client_smoke.artifacts import (
     server_never_carries_artifacts,
 )
 from client_smoke.cleanup import nothing_stays_behind
+from client_smoke.evidence import author_cannot_be_forged, run_records_its_author, version_records_its_author
+from client_smoke.identity import forged_token_is_refused, no_token_is_refused, server_knows_you
 from client_smoke.libraries import client_libraries_load
 from client_smoke.models import (
     alias_names_the_champion,
@@ -17,6 +19,7 @@ from client_smoke.models import (
     stage_promotes_and_archives,
     version_predicts_the_same,
 )
+from client_smoke.roles import contributor_is_refused_a_promotion, viewer_is_refused_a_write
 from client_smoke.server import server_is_healthy
 from client_smoke.smoke import Step
 from client_smoke.tracking import (
@@ -37,9 +40,25 @@ STEPS: tuple[Step, ...] = (
         "the server is healthy and runs an MLflow that fits this client",
         needs=(certificate_is_valid, client_libraries_load),
     ),
+    Step(
+        no_token_is_refused,
+        "without a token nobody gets in",
+        needs=(certificate_is_valid, client_libraries_load),
+    ),
+    Step(
+        forged_token_is_refused,
+        "a forged token is refused",
+        needs=(certificate_is_valid, client_libraries_load),
+    ),
+    Step(server_knows_you, "the server knows who you are, and your role", needs=(server_is_healthy,)),
     Step(experiment_has_an_s3_root, "an experiment keeps its artifacts in S3", needs=(server_is_healthy,)),
     Step(role_reaches_s3, "your role reads and writes artifacts in S3", needs=(experiment_has_an_s3_root,)),
     Step(run_is_logged, "a run takes params, metrics, tags, a plot and a file", needs=(role_reaches_s3,)),
+    Step(
+        run_records_its_author,
+        "a run records you as its author",
+        needs=(server_knows_you, run_is_logged),
+    ),
     Step(metric_history_is_in_order, "metric history comes back exact and in order", needs=(run_is_logged,)),
     Step(search_finds_the_run, "search finds the run", needs=(run_is_logged,)),
     Step(artifacts_come_back_identical, "artifacts come back byte for byte", needs=(run_is_logged,)),
@@ -65,14 +84,37 @@ STEPS: tuple[Step, ...] = (
         needs=(model_is_registered_as_taught,),
     ),
     Step(
+        version_records_its_author,
+        "a registered version records you as its author",
+        needs=(server_knows_you, model_is_registered_as_taught),
+    ),
+    Step(
+        author_cannot_be_forged,
+        "no client can forge or remove an author",
+        needs=(run_records_its_author, version_records_its_author),
+    ),
+    Step(
+        viewer_is_refused_a_write,
+        "a viewer reads and cannot write",
+        needs=(server_knows_you, run_is_logged),
+    ),
+    Step(
+        contributor_is_refused_a_promotion,
+        "a contributor cannot promote",
+        needs=(server_knows_you, model_is_registered_by_name),
+    ),
+    Step(
         stage_promotes_and_archives,
         "promotion to Production archives the old version",
-        needs=(model_is_registered_by_name,),
+        needs=(server_knows_you, model_is_registered_by_name),
     ),
     Step(
         alias_names_the_champion,
         "the champion alias loads the champion",
-        needs=(model_is_registered_by_name,),
+        needs=(
+            server_knows_you,
+            model_is_registered_by_name,
+        ),
     ),
 )
 

@@ -24,6 +24,15 @@ class CannotRun(Exception):  # noqa: N818 - the name is what the user reads
         self.next_action = next_action
 
 
+class NotTried(Exception):  # noqa: N818 - the name is what the user reads
+    """This run was not given what it takes to try a promise: skipped, and said so."""
+
+    def __init__(self, seen: str, *, next_action: str) -> None:
+        super().__init__(seen)
+        self.seen = seen
+        self.next_action = next_action
+
+
 class Status(StrEnum):
     """How one step ended."""
 
@@ -48,14 +57,18 @@ class Result:
     next_action: str = ""
 
 
-def exit_code(results: list[Result]) -> int:
-    """0: every promise was kept; 1: one broke; 2: the run could not be completed, so it proves nothing.
+def exit_code(results: list[Result], *, require_all: bool = False) -> int:
+    """0: every promise that was tried was kept; 1: one broke; 2: the run could not be completed.
 
-    A broken promise outweighs an interruption: it has been seen.
+    A broken promise outweighs an interruption: it has been seen. With `require_all`, a promise that was not
+    tried makes the run incomplete.
     """
     statuses = {result.status for result in results}
     if Status.BROKEN in statuses:
         return 1
-    if not results or statuses & {Status.COULD_NOT_RUN, Status.INTERRUPTED}:
+    incomplete = {Status.COULD_NOT_RUN, Status.INTERRUPTED}
+    if require_all:
+        incomplete.add(Status.SKIPPED)
+    if not results or statuses & incomplete:
         return 2
     return 0

@@ -1,0 +1,79 @@
+"""Promises about who did it: the server writes that down, and no client can write it otherwise."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from client_smoke.identity import Caller, body_of, message_of
+from client_smoke.models import FirstVersion
+from client_smoke.smoke import Smoke
+from client_smoke.tracking import Experiment, LoggedRun
+from client_smoke.verdict import PromiseBroken
+
+PRINCIPAL = "mlflow_aws.principal"
+_API = "/api/2.0/mlflow"
+_FIX = "check that the server's provenance layer runs, behind its gate (docs/security.md)"
+
+
+def run_records_its_author(smoke: Smoke) -> str:
+    """The logged run carries the principal that the server knows this client by."""
+    run = smoke.recall(LoggedRun)
+    return _recorded(smoke, smoke.mlflow.get_run(run.id).data.tags, what=f"run {run.id}")
+
+
+def version_records_its_author(smoke: Smoke) -> str:
+    """The registered version carries the principal that the server knows this client by."""
+    name, version = smoke.model_name, smoke.recall(FirstVersion).version
+    found = smoke.mlflow.get_model_version(name, version)
+    return _recorded(smoke, found.tags, what=f"version {version} of {name}")
+
+
+def author_cannot_be_forged(smoke: Smoke) -> str:
+    """Every way to write or remove the author's tag is refused, and one sent along with a new run is lost."""
+    caller, run, first = smoke.recall(Caller), smoke.recall(LoggedRun), smoke.recall(FirstVersion)
+    forged = {"key": PRINCIPAL, "value": "arn:aws:iam::000000000000:role/somebody-else"}
+    version = {"name": smoke.model_name, "version": first.version}
+    attempts: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("POST", f"{_API}/runs/set-tag", {"run_id": run.id, **forged}),
+        ("POST", f"{_API}/runs/delete-tag", {"run_id": run.id, "key": PRINCIPAL}),
+        ("POST", f"{_API}/runs/log-batch", {"run_id": run.id, "tags": [forged]}),
+        ("POST", f"{_API}/model-versions/set-tag", version | forged),
+        ("DELETE", f"{_API}/model-versions/delete-tag", version | {"key": PRINCIPAL}),
+    )
+    for method, path, body in attempts:
+        answer = smoke.request_as(smoke.own_token(), method, path, json=body)
+        if answer.status_code != 403:
+            raise PromiseBroken(
+                f"{method} {path} with the tag {PRINCIPAL} answered {answer.status_code}", next_action=_FIX
+            )
+    started_forged = smoke.request_as(
+        smoke.own_token(),
+        "POST",
+        f"{_API}/runs/create",
+        json={
+            "experiment_id": smoke.recall(Experiment).id,
+            "start_time": int(time.time() * 1000),
+            "tags": [forged],
+        },
+    )
+    if started_forged.status_code == 200:
+        identifier = body_of(started_forged)["run"]["info"]["run_id"]
+        _recorded(smoke, smoke.mlflow.get_run(identifier).data.tags, what=f"run {identifier}")
+    elif started_forged.status_code != 403:
+        raise PromiseBroken(
+            f"a run with a forged author answered {started_forged.status_code}: {message_of(started_forged)}",
+            next_action=_FIX,
+        )
+    run_records_its_author(smoke)
+    version_records_its_author(smoke)
+    return f"{len(attempts)} attempts refused with 403; author is still {caller.principal}"
+
+
+def _recorded(smoke: Smoke, tags: dict[str, str], *, what: str) -> str:
+    caller, recorded = smoke.recall(Caller).principal, tags.get(PRINCIPAL)
+    if recorded != caller:
+        raise PromiseBroken(
+            f"{what} names {recorded or 'nobody'} as its author, and the caller is {caller}", next_action=_FIX
+        )
+    return f"{PRINCIPAL} = {recorded}"
