@@ -1,0 +1,69 @@
+"""`If-Match` and `If-None-Match`: a change that happens only if nobody was faster (RFC 9110, section 13)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlflow_aws_server.provenance.errors import RefusedError, unclear
+
+_TAG = re.compile(r'"([0-9]{1,10})"')
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the version that holds the place now (a stage or an alias) must be or must not be.
+
+    None: anything. An empty set stands for `*`, any version at all.
+    """
+
+    must_be: frozenset[str] | None = None
+    must_not_be: frozenset[str] | None = None
+
+    def check(self, current: str | None, *, place: str) -> None:
+        """Compare with the version that holds `place`; None if none does.
+
+        Raises:
+            RefusedError: 412, it is not as the caller believed.
+        """
+        held = "by no version" if current is None else f"by version {current}"
+        if self.must_be is not None and (current is None or (self.must_be and current not in self.must_be)):
+            wanted = " or ".join(sorted(self.must_be)) or "any"
+            raise _conflict(f"{place} is held {held}, but If-Match asks for version {wanted}")
+        if self.must_not_be is None or current is None:
+            return
+        if not self.must_not_be or current in self.must_not_be:
+            unwanted = " or ".join(sorted(self.must_not_be)) or "any"
+            raise _conflict(f"{place} is held {held}, but If-None-Match excludes version {unwanted}")
+
+
+def conditions_of(headers: Iterable[tuple[bytes, bytes]]) -> Conditions:
+    """The conditions among a request's headers.
+
+    Raises:
+        RefusedError: one cannot be read; it must not be taken for none.
+    """
+    given: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        if name in (b"if-match", b"if-none-match"):
+            given.setdefault(name, []).append(value.decode("latin-1"))
+    return Conditions(must_be=_versions(given, b"if-match"), must_not_be=_versions(given, b"if-none-match"))
+
+
+def _versions(given: dict[bytes, list[str]], name: bytes) -> frozenset[str] | None:
+    if name not in given:
+        return None
+    text = ",".join(given[name])
+    if text.strip() == "*":
+        return frozenset()
+    tags = [_TAG.fullmatch(item.strip()) for item in text.split(",")]
+    if not all(tags):
+        raise unclear(f'{name.decode()} is {text!r}; expected * or a version in quotes, such as "3"')
+    return frozenset(tag[1] for tag in tags if tag)
+
+
+def _conflict(problem: str) -> RefusedError:
+    return RefusedError(
+        412, "RESOURCE_CONFLICT", f"{problem}. Nothing was changed: look at it again and decide again."
+    )

@@ -1,0 +1,55 @@
+"""Request bodies, read as MLflow reads them and written so that only one reading is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_aws_server.provenance.errors import unclear
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    MLflow takes an empty body for an empty object, JSON in UTF-16 and UTF-32 too, the last of two values
+    with one name, and a string that holds JSON for that JSON (`_get_normalized_request_json`).
+
+    Raises:
+        RefusedError: it is no JSON object.
+    """
+    if not raw:
+        return {}
+    try:
+        document = json.loads(raw)
+        if isinstance(document, str):
+            document = json.loads(document)
+    except (ValueError, RecursionError):
+        raise unclear("the body is no JSON") from None
+    if not isinstance(document, dict):
+        raise unclear("the body is no JSON object")
+    return document
+
+
+def write(document: Mapping[str, Any]) -> bytes:
+    """The body that says what was judged: plain ASCII, every name once."""
+    try:
+        return json.dumps(document, separators=(",", ":")).encode("ascii")
+    except RecursionError:
+        raise unclear("the body is nested too deeply") from None
+
+
+def field(document: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    """A field by its name or by its name in camel case, as protobuf's JSON has it; None if it is not given.
+
+    Raises:
+        RefusedError: it is given in both spellings, or is of another type.
+    """
+    first, *others = name.split("_")
+    spellings = {name, first + "".join(part.capitalize() for part in others)} & document.keys()
+    if len(spellings) > 1:
+        raise unclear(f"`{name}` is given in two spellings")
+    value = document[spellings.pop()] if spellings else None
+    if value is not None and type(value) is not kind:
+        raise unclear(f"`{name}` is {value!r}, which is no {kind.__name__}")
+    return value
