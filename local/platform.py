@@ -37,7 +37,7 @@ ACCOUNT = "000000000000"
 HOST = "localhost"
 STEPS = 9
 _CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/10ca1000-0000-4000-8000-000000000001"
-_PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433}
+_PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433, "sign-in": 8444, "issuer": 8445}
 _EMULATOR_SECONDS = 60.0
 _HEALTHY_SECONDS = 180.0
 # Changes of tasks are seen at once; those of the listener's rules within this.
@@ -94,7 +94,7 @@ class Platform:
             synthesized = parts.submit(self._synthesize)
             certificates = self._issue_certificates()
             database = parts.submit(self._start_postgres)
-            emulator = parts.submit(self._start_emulator, certificates["database"])
+            emulator = parts.submit(self._start_emulator, certificates["database"], certificates["identity"])
             try:
                 assembly, supported = _all_of(synthesized, emulator, database)
             except BaseException:
@@ -216,11 +216,14 @@ class Platform:
         self.state.write(self.state.run / "postgres.json", {"directory": str(directory)})
 
     def _issue_certificates(self) -> dict[str, ServerCertificate]:
-        with self.progress.step("Certificate authority, certificates for the database and the load balancer"):
+        with self.progress.step(
+            "Certificate authority, certificates for the database, the load balancer and identity"
+        ):
             authority = CertificateAuthority.create(self.state.authority, name="MLflow on AWS, local")
             return {
                 "database": authority.issue(HOST, "127.0.0.1", name="database"),
                 "tracking": authority.issue(HOST, DOMAIN, "127.0.0.1", name="tracking"),
+                "identity": authority.issue(HOST, name="identity"),
             }
 
     def _synthesize(self) -> Path:
@@ -247,7 +250,7 @@ class Platform:
             assert postgres.pid is not None  # noqa: S101 - it has just started
             self._ledger.add(postgres.pid, "PostgreSQL", signal_number=2, patience=20)
 
-    def _start_emulator(self, certificate: ServerCertificate) -> list[str]:
+    def _start_emulator(self, certificate: ServerCertificate, identity: ServerCertificate) -> list[str]:
         with self.progress.step("AWS API (MiniStack) that enforces IAM") as remark:
             state = self.state.run / "emulator"
             state.mkdir(mode=0o700)
@@ -268,14 +271,21 @@ class Platform:
                     "PYTHONUNBUFFERED": "1",
                     # In the image, the authorities of Amazon RDS.
                     "MLFLOW_AWS_DATABASE_CA_FILE": str(self.state.authority / "ca.pem"),
+                    # In the image, the public ones: who proves the token issuer and the user pool.
+                    "SSL_CERT_FILE": str(self.state.authority / "ca.pem"),
                 },
                 database_host=HOST,
                 database_port=self._ports["database"],
                 database_certificate=str(certificate.certificate),
                 database_key=str(certificate.key),
                 database_socket=str(self._database_directory / _SOCKET),
+                issuer_port=self._ports["issuer"],
+                sign_in_port=self._ports["sign-in"],
+                identity_certificate=str(identity.certificate),
+                identity_key=str(identity.key),
                 # The listener's port 443 belongs to root on a laptop.
                 task_environment={"MLFLOW_AWS_PUBLIC_URL": self.tracking_url},
+                public_urls={f"https://{DOMAIN}": self.tracking_url},
             )
             file = self.state.run / "emulator.json"
             settings.write(file)

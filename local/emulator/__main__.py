@@ -16,13 +16,17 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from local.certificates import ServerCertificate
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import Image, Runtime
 from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
 from local.emulator.settings import EmulatorSettings
+from local.emulator.web_identity import AccountIssuer, Federation
 from local.processes import Ledger
 
 LOOPBACK = "127.0.0.1"
+# What the issuer and the sign-in are called in tokens: the name on their certificate.
+HOST = "localhost"
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -30,11 +34,13 @@ def main(arguments: list[str]) -> NoReturn:
     settings = EmulatorSettings.read(Path(arguments[0]))
     configure(settings)
     runtime = make_runtime(settings)
-    install(settings, runtime)
+    federation = Federation(issuer_of(settings))
+    install(settings, runtime, federation)
     door = open_door(settings)
     code = 1
     try:
-        asyncio.new_event_loop().run_until_complete(serve(settings, runtime))
+        with federation.issuer.serving():
+            asyncio.new_event_loop().run_until_complete(serve(settings, runtime))
         code = 0
     except Exception:
         traceback.print_exc()
@@ -93,9 +99,15 @@ def make_runtime(settings: EmulatorSettings) -> Runtime:
     )
 
 
-def install(settings: EmulatorSettings, runtime: Runtime) -> None:
+def issuer_of(settings: EmulatorSettings) -> AccountIssuer:
+    """The issuer of the account's web identity tokens; it listens once it is `serving`."""
+    certificate = ServerCertificate(Path(settings.identity_certificate), Path(settings.identity_key))
+    return AccountIssuer(certificate, host=HOST, port=settings.issuer_port)
+
+
+def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
     """Put our parts into MiniStack."""
-    from local.emulator import adapters
+    from local.emulator import adapters, identity_adapters
     from local.emulator.task_credentials import TaskCredentials, issue_session
 
     adapters.refuse_anonymous_s3()
@@ -108,6 +120,9 @@ def install(settings: EmulatorSettings, runtime: Runtime) -> None:
     adapters.configure_buckets_fully()
     adapters.define_tasks_fully()
     adapters.count_loopback_as_tls()
+    identity_adapters.vend_web_identity_tokens(federation)
+    identity_adapters.federate_outbound(federation)
+    identity_adapters.keep_identifying_actions()
     from ministack.services import ecs
 
     ecs._docker = runtime

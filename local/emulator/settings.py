@@ -32,8 +32,16 @@ class EmulatorSettings:
     database_certificate: str
     database_key: str
     database_socket: str
+    # Where STS's tokens are published, and what proves it.
+    issuer_port: int
+    # Where the user pool's hosted sign-in is, and what proves both.
+    sign_in_port: int
+    identity_certificate: str
+    identity_key: str
     # For every task, over its definition: what a laptop must do differently.
     task_environment: Mapping[str, str] = field(default_factory=dict)
+    # From a URL in a template to where the laptop has it: an app client may send people back there only.
+    public_urls: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path) -> EmulatorSettings:

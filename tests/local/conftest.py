@@ -40,13 +40,15 @@ class Account:
     database_port: int
     instance: dict[str, Any]
     password: str
+    issuer_url: str
+    sign_in_url: str
 
     @property
     def resource_id(self) -> str:
         """What policies call the database."""
         return str(self.instance["DbiResourceId"])
 
-    def role(self, statements: list[dict[str, Any]]) -> Aws:
+    def role(self, statements: list[dict[str, Any]], *, path: str = "/", seconds: int = 3600) -> Aws:
         """Make a role with this policy and return the account as seen with its temporary credentials."""
         from local.deployment import Aws
 
@@ -61,12 +63,12 @@ class Account:
                 }
             ],
         }
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        made = iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=json.dumps(trust))
         if statements:
             document = {"Version": "2012-10-17", "Statement": statements}
             iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=json.dumps(document))
         issued = self.aws.client("sts").assume_role(
-            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="test"
+            RoleArn=made["Role"]["Arn"], RoleSessionName="test", DurationSeconds=seconds
         )["Credentials"]
         return Aws(
             endpoint=self.aws.endpoint,
@@ -142,6 +144,7 @@ def account() -> Iterator[Account]:
     directory.chmod(0o711)
     authority = CertificateAuthority.create(directory / "ca", name="Test RDS CA")
     certificate = authority.issue("localhost", "127.0.0.1", name="database")
+    identity = authority.issue("localhost", name="identity")
     postgres = Postgres(
         directory=directory / "postgres",
         port=5432,
@@ -149,7 +152,7 @@ def account() -> Iterator[Account]:
         socket_hba=SOCKET_RULES,
         settings={"fsync": "off"},
     )
-    ports = {"aws": free_port(), "database": free_port()}
+    ports = {name: free_port() for name in ("aws", "database", "issuer", "sign-in")}
     settings = EmulatorSettings(
         port=ports["aws"],
         region=REGION,
@@ -167,6 +170,11 @@ def account() -> Iterator[Account]:
         database_certificate=str(certificate.certificate),
         database_key=str(certificate.key),
         database_socket=str(postgres.socket_directory / ".s.PGSQL.5432"),
+        issuer_port=ports["issuer"],
+        sign_in_port=ports["sign-in"],
+        identity_certificate=str(identity.certificate),
+        identity_key=str(identity.key),
+        public_urls={"https://deployed.example.com": "https://localhost:8443"},
     )
     settings.write(directory / "settings.json")
     aws = Aws(
@@ -194,6 +202,8 @@ def account() -> Iterator[Account]:
                 database_port=ports["database"],
                 instance={**instance, "outputs": outputs},
                 password=password,
+                issuer_url=f"https://localhost:{ports['issuer']}",
+                sign_in_url=f"https://localhost:{ports['sign-in']}",
             )
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,180 @@
+"""Where MiniStack's identity services differ from AWS in a way that matters here: one function each.
+
+Like `adapters`, they change functions of modules in this one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+from local.emulator.web_identity import Caller, Federation, RefusedError, Wanted
+
+_TOKEN_ACTION = "GetWebIdentityToken"  # noqa: S105 - the name of an API action
+
+
+def vend_web_identity_tokens(federation: Federation) -> None:
+    """MiniStack signs with a key that everybody knows, and calls every caller root: ours is a real issuer.
+
+    A caller with tags needs `sts:TagGetWebIdentityToken` too. The token's subject is the ARN of the role
+    behind a session, with its path, or of the user.
+    """
+    from ministack.core import iam_actions
+    from ministack.core.iam_evaluator import AuthError, CredentialResolutionError, enforce
+    from ministack.core.responses import get_region
+    from ministack.core.router import extract_access_key_id
+    from ministack.services import sts
+
+    handle, context_of = sts.handle_request, iam_actions.request_tag_context
+
+    def with_conditions(service: str, iam_action: str, body: bytes, params: Any) -> dict[str, Any]:
+        context: dict[str, Any] = dict(context_of(service, iam_action, body, params))
+        if iam_action == f"sts:{_TOKEN_ACTION}":
+            # Where this is refused no token comes of it: the handler says so in AWS's words.
+            with contextlib.suppress(RefusedError):
+                context.update(Wanted.of(params).conditions())
+        return context
+
+    async def handled(method: str, path: str, headers: Any, body: bytes, query: Any) -> Any:
+        parameters = {**query, **(parse_qs(body.decode()) if method == "POST" and body else {})}
+        if parameters.get("Action") != [_TOKEN_ACTION]:
+            return await handle(method, path, headers, body, query)
+        try:
+            wanted = Wanted.of(parameters)
+            identity = sts._caller_identity(headers, query)
+            if isinstance(identity, CredentialResolutionError):
+                return sts._credential_error_response(identity)
+            federation.require(identity["accountId"])
+            if wanted.tags:
+                denied = enforce(
+                    extract_access_key_id(headers, query),
+                    "sts:TagGetWebIdentityToken",
+                    "sts",
+                    get_region(),
+                    service_context=wanted.conditions(),
+                )
+                if denied is not None and not isinstance(denied, AuthError):
+                    raise RefusedError(
+                        403,
+                        "AccessDenied",
+                        f"User: {identity['userArn']} is not authorized to perform: "
+                        "sts:TagGetWebIdentityToken",
+                    )
+            token, expires = federation.issuer.issue(wanted, caller_of(identity), region=get_region())
+        except RefusedError as refused:
+            return sts._error(refused.status, refused.code, escape(str(refused)), ns="sts")
+        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
+        return sts._xml(
+            200,
+            f"{_TOKEN_ACTION}Response",
+            f"<{_TOKEN_ACTION}Result><WebIdentityToken>{token}</WebIdentityToken>"
+            f"<Expiration>{ends}</Expiration></{_TOKEN_ACTION}Result>",
+            ns="sts",
+        )
+
+    iam_actions.request_tag_context = with_conditions
+    sts.handle_request = handled
+
+
+def caller_of(identity: Mapping[str, Any]) -> Caller:
+    """The principal that a token speaks for: of a session, its role with the role's path."""
+    from ministack.services import iam, sts
+
+    arn, account = str(identity["userArn"]), str(identity["accountId"])
+    if ":assumed-role/" in arn:
+        name = arn.split(":assumed-role/", 1)[1].rsplit("/", 1)[0]
+        role = iam._roles.get_scoped(account, None, name)
+        if role is None:
+            raise RefusedError(403, "AccessDenied", f"the role of {arn} no longer exists")
+        arn = str(role["Arn"])
+    session = sts._sessions.get(identity["accessKey"]) or {}
+    prefix = "aws:principaltag/"
+    tags = {
+        key.removeprefix(prefix): str(value)
+        for key, value in (identity.get("principalKeys") or {}).items()
+        if key.startswith(prefix)
+    }
+    return Caller(arn=arn, account_id=account, tags=tags, expires=session.get("Expiration"))
+
+
+def federate_outbound(federation: Federation) -> None:
+    """IAM's three operations of outbound web identity federation are missing in MiniStack."""
+    from ministack.core.responses import get_account_id
+    from ministack.services import iam
+
+    def answering(action: str, body: Callable[[str], str]) -> Callable[[Any], Any]:
+        def answer(_parameters: Any) -> Any:
+            try:
+                inner = body(get_account_id())
+            except RefusedError as refused:
+                return iam._error(refused.status, refused.code, str(refused), ns="iam")
+            result = f"<{action}Result>{inner}</{action}Result>" if inner else ""
+            return iam._xml(200, f"{action}Response", result, ns="iam")
+
+        return answer
+
+    def enable(account_id: str) -> str:
+        return f"<IssuerIdentifier>{federation.enable(account_id)}</IssuerIdentifier>"
+
+    def info(account_id: str) -> str:
+        url = federation.info(account_id)
+        return f"<IssuerIdentifier>{url}</IssuerIdentifier><JwtVendingEnabled>true</JwtVendingEnabled>"
+
+    def disable(account_id: str) -> str:
+        federation.disable(account_id)
+        return ""
+
+    for action, body in (
+        ("EnableOutboundWebIdentityFederation", enable),
+        ("GetOutboundWebIdentityFederationInfo", info),
+        ("DisableOutboundWebIdentityFederation", disable),
+    ):
+        iam._IAM_HANDLERS[action] = answering(action, body)
+
+
+def keep_identifying_actions() -> None:
+    """A listener rule loses its jwt-validation and authenticate-cognito settings in MiniStack."""
+    from ministack.services import alb
+    from ministack.services.cloudformation import provisioners
+
+    read, render = provisioners._elbv2_listener_actions, alb._action_xml
+    kept = ("JwtValidationConfig", "AuthenticateCognitoConfig")
+
+    def with_settings(
+        props: dict[str, Any], lb_arn: Any, prop: str = "DefaultActions"
+    ) -> list[dict[str, Any]]:
+        stated = [each for each in props.get(prop) or [] if isinstance(each, dict)]
+        actions: list[dict[str, Any]] = read(props, lb_arn, prop)
+        for action, source in zip(actions, stated, strict=True):
+            action.update({key: source[key] for key in kept if key in source})
+        return actions
+
+    def rendered(action: Mapping[str, Any]) -> str:
+        inner = "".join(f"<{key}>{_xml(action[key])}</{key}>" for key in kept if key in action)
+        return str(render(action)).removesuffix("</member>") + f"{inner}</member>"
+
+    provisioners._elbv2_listener_actions = with_settings
+    alb._action_xml = rendered
+
+
+def _xml(value: Any) -> str:
+    """A document in the Query protocol: lists of `member`, maps of strings where ELBv2's model has one."""
+    if isinstance(value, Mapping):
+        return "".join(
+            f"<{key}>{_entries(inner) if key == 'AuthenticationRequestExtraParams' else _xml(inner)}</{key}>"
+            for key, inner in value.items()
+        )
+    if isinstance(value, list):
+        return "".join(f"<member>{_xml(each)}</member>" for each in value)
+    return escape(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _entries(values: Mapping[str, Any]) -> str:
+    return "".join(
+        f"<entry><key>{escape(key)}</key><value>{escape(str(value))}</value></entry>"
+        for key, value in values.items()
+    )

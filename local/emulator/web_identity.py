@@ -1,0 +1,223 @@
+"""Outbound web identity federation: what STS and IAM answer, and the issuer whose tokens STS gives away.
+
+MiniStack's GetWebIdentityToken signs with a fixed shared key and calls every caller root; IAM's three
+operations are missing there. The shapes and error codes are those of the services' API models; the claims are
+those of IAM's documentation, "Understanding token claims".
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from local.token_issuer import TokenIssuer
+
+ALGORITHMS = ("RS256", "ES384")
+DEFAULT_SECONDS = 300
+_SECONDS = (60, 3600)
+_MOST_AUDIENCES = 10
+_LONGEST_AUDIENCE = 1000
+# The namespace of AWS's own claims.
+CLAIMS = "https://sts.amazonaws.com/"
+
+
+class RefusedError(Exception):
+    """A request that STS or IAM refuses: the HTTP status, AWS's error code, and the message."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the role (with its path) or user behind the credentials, and when those end."""
+
+    arn: str
+    account_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    expires: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The parameters of GetWebIdentityToken."""
+
+    audiences: tuple[str, ...]
+    algorithm: str
+    seconds: int = DEFAULT_SECONDS
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Sequence[str] | str]) -> Wanted:
+        """Read the parameters of a Query API request.
+
+        Raises:
+            RefusedError: one is missing or out of its bounds.
+        """
+
+        def one(name: str) -> str:
+            value = parameters.get(name, "")
+            return value if isinstance(value, str) else value[0]
+
+        audiences = _members(parameters, "Audience.member.{}")
+        algorithm = one("SigningAlgorithm")
+        if not audiences or not algorithm:
+            missing = "Audience" if not audiences else "SigningAlgorithm"
+            raise RefusedError(400, "ValidationError", f"The request must contain the parameter {missing}.")
+        if len(audiences) > _MOST_AUDIENCES or any(len(each) > _LONGEST_AUDIENCE for each in audiences):
+            raise RefusedError(
+                400, "ValidationError", "Audience: at most 10 values of at most 1000 characters"
+            )
+        if algorithm not in ALGORITHMS:
+            raise RefusedError(
+                400, "ValidationError", f"SigningAlgorithm must be one of {', '.join(ALGORITHMS)}"
+            )
+        try:
+            seconds = int(one("DurationSeconds") or DEFAULT_SECONDS)
+        except ValueError:
+            seconds = -1
+        if not _SECONDS[0] <= seconds <= _SECONDS[1]:
+            raise RefusedError(400, "ValidationError", "DurationSeconds must be between 60 and 3600")
+        keys = _members(parameters, "Tags.member.{}.Key")
+        values = _members(parameters, "Tags.member.{}.Value", count=len(keys))
+        if len({key.lower() for key in keys}) < len(keys):
+            raise RefusedError(400, "ValidationError", "Duplicate tag keys found; they are case insensitive.")
+        return cls(tuple(audiences), algorithm, seconds, dict(zip(keys, values, strict=True)))
+
+    def conditions(self) -> dict[str, Any]:
+        """The condition keys that IAM defines for this request, for policies to look at."""
+        return {
+            "sts:IdentityTokenAudience": list(self.audiences),
+            "sts:SigningAlgorithm": self.algorithm,
+            "sts:DurationSeconds": str(self.seconds),
+            **{f"aws:RequestTag/{key}": value for key, value in self.tags.items()},
+            **({"aws:TagKeys": list(self.tags)} if self.tags else {}),
+        }
+
+
+@dataclass
+class AccountIssuer(TokenIssuer):
+    """The issuer of one account's tokens: RS256 by default, and ES384 for who asks for it."""
+
+    _curve: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP384R1())
+    )
+    _curve_id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        """The published keys, RSA and EC (RFC 7517)."""
+        point = jwt.algorithms.ECAlgorithm.to_jwk(self._curve.public_key(), as_dict=True)
+        curve = {**point, "use": "sig", "alg": "ES384", "kid": self._curve_id}
+        return {"keys": [*super().jwks["keys"], curve]}
+
+    def issue(self, wanted: Wanted, caller: Caller, *, region: str) -> tuple[str, float]:
+        """Sign a token for a caller; returns it and the moment it ends, in seconds since 1970.
+
+        Raises:
+            RefusedError: it would outlive the caller's own session.
+        """
+        now = int(time.time())
+        expires = now + wanted.seconds
+        if caller.expires is not None and expires > caller.expires:
+            raise RefusedError(
+                403,
+                "SessionDurationEscalationException",
+                "The requested token duration would extend the session beyond its original expiration time.",
+            )
+        own = {
+            "aws_account": caller.account_id,
+            "source_region": region,
+            "principal_id": caller.arn,
+            "principal_tags": dict(caller.tags),
+            "request_tags": dict(wanted.tags),
+        }
+        claims: dict[str, Any] = {
+            "iss": self.url,
+            "aud": wanted.audiences[0] if len(wanted.audiences) == 1 else list(wanted.audiences),
+            "sub": caller.arn,
+            "iat": now,
+            "exp": expires,
+            "jti": secrets.token_hex(16),
+            CLAIMS: {key: value for key, value in own.items() if value},
+        }
+        if wanted.algorithm == "RS256":
+            return self.key.sign(claims), expires
+        signed = jwt.encode(claims, self._curve, algorithm="ES384", headers={"kid": self._curve_id})
+        return signed, expires
+
+
+@dataclass
+class Federation:
+    """Which accounts have outbound federation on, and the one issuer that this machine has for them."""
+
+    issuer: AccountIssuer
+    enabled: set[str] = field(default_factory=set)
+
+    def enable(self, account_id: str) -> str:
+        """Switch it on; returns the issuer's URL.
+
+        Raises:
+            RefusedError: FeatureEnabled, if it is on already.
+        """
+        if account_id in self.enabled:
+            raise RefusedError(
+                409, "FeatureEnabled", "Outbound web identity federation is already enabled for this account."
+            )
+        self.enabled.add(account_id)
+        return self.issuer.url
+
+    def disable(self, account_id: str) -> None:
+        """Switch it off.
+
+        Raises:
+            RefusedError: FeatureDisabled, if it is not on.
+        """
+        self.info(account_id)
+        self.enabled.remove(account_id)
+
+    def info(self, account_id: str) -> str:
+        """The issuer's URL.
+
+        Raises:
+            RefusedError: FeatureDisabled, if it is not on.
+        """
+        if account_id not in self.enabled:
+            raise RefusedError(
+                404, "FeatureDisabled", "Outbound web identity federation is not enabled for this account."
+            )
+        return self.issuer.url
+
+    def require(self, account_id: str) -> None:
+        """Let STS go on only if it is on.
+
+        Raises:
+            RefusedError: OutboundWebIdentityFederationDisabledException, if not.
+        """
+        if account_id not in self.enabled:
+            raise RefusedError(
+                403,
+                "OutboundWebIdentityFederationDisabledException",
+                "Outbound web identity federation is not enabled for this account: enable it first, with "
+                "iam:EnableOutboundWebIdentityFederation.",
+            )
+
+
+def _members(
+    parameters: Mapping[str, Sequence[str] | str], pattern: str, *, count: int | None = None
+) -> list[str]:
+    found: list[str] = []
+    while count is None or len(found) < count:
+        value = parameters.get(pattern.format(len(found) + 1))
+        if value is None and count is None:
+            break
+        found.append((value if isinstance(value, str) else value[0]) if value else "")
+    return found
