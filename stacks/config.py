@@ -10,8 +10,10 @@ import re
 from ipaddress import IPv4Network
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
+
+from stacks.identity_config import IdentityConfig
+from stacks.section import Section, refusal
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
 CONNECTIONS_PER_GIB = 100
@@ -36,14 +38,6 @@ FARGATE_MEMORY_MIB = {
 CLOUDWATCH_RETENTION_DAYS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
 )  # fmt: skip
-
-
-def refusal(key: str, value: object, reason: str, remedy: str) -> PydanticCustomError:
-    """Return the error of a rule that spans settings, shaped like the error of a single one."""
-    template = "{reason}"
-    return PydanticCustomError(
-        "refused", template, {"key": key, "value": value, "reason": reason, "remedy": remedy}
-    )
 
 
 def _cidr(value: str) -> str:
@@ -71,12 +65,6 @@ DomainName = Annotated[
 SubnetIds = Annotated[
     tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")], ...], Field(strict=False, min_length=2)
 ]
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, strictly typed, and without a place for unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ExistingVpcConfig(Section):
@@ -409,7 +397,7 @@ class IngressConfig(Section):
         description="Give the load balancer public addresses; otherwise only the VPC reaches it.",
     )
     allowed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1)] = Field(
-        description="Networks that may connect to port 443, each /8 or smaller; nobody else can."
+        description="Networks that may connect to port 443; nobody else can. Wider than /8 has conditions."
     )
     deletion_protection: bool = Field(
         default=False, description="Refuse to delete the load balancer until this is false and deployed."
@@ -420,16 +408,20 @@ class IngressConfig(Section):
         """What clients use as tracking URI."""
         return f"https://{self.domain}"
 
+    @property
+    def widest_network(self) -> str | None:
+        """The first allowed network that is as good as the whole internet, wider than /8."""
+        return next((each for each in self.allowed_cidrs if IPv4Network(each).prefixlen < 8), None)
+
     @model_validator(mode="after")
     def _reachable_and_proved(self) -> Self:
-        for cidr in self.allowed_cidrs:
-            if IPv4Network(cidr).prefixlen < 8:
-                raise refusal(
-                    "allowed_cidrs",
-                    cidr,
-                    "is as good as the whole internet",
-                    "list the networks of your clients, /8 or smaller",
-                )
+        if self.widest_network is not None and not self.internet_facing:
+            raise refusal(
+                "allowed_cidrs",
+                self.widest_network,
+                "is as good as the whole internet, from which nobody reaches an internal load balancer",
+                "list the networks of your clients, /8 or smaller, or set internet_facing = true",
+            )
         if self.certificate_arn is None and self.hosted_zone_id is None:
             raise refusal(
                 "certificate_arn",
@@ -472,6 +464,19 @@ class EnvironmentConfig(Section):
     artifacts: ArtifactsConfig = Field(default_factory=ArtifactsConfig, description=ArtifactsConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
+    identity: IdentityConfig = Field(default_factory=IdentityConfig, description=IdentityConfig.__doc__)
+
+    @model_validator(mode="after")
+    def _the_internet_is_checked_at_the_edge(self) -> Self:
+        """Without the check there, whoever writes `Bearer` into a header reaches the server itself."""
+        if self.ingress.widest_network is not None and not self.identity.edge_jwt_check:
+            raise refusal(
+                "identity.edge_jwt_check",
+                False,
+                f"would let anyone in {self.ingress.widest_network} reach the server with an unchecked token",
+                "leave it on, or list the networks of your clients, /8 or smaller, in ingress.allowed_cidrs",
+            )
+        return self
 
     @model_validator(mode="after")
     def _overload_is_impossible(self) -> Self:

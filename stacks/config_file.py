@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from stacks.config import EnvironmentConfig
@@ -92,13 +93,16 @@ def _toml(value: object) -> str:
 def _model(location: list[str]) -> type[BaseModel] | None:
     """Return the section that a path of keys leads to."""
     model: type[BaseModel] | None = EnvironmentConfig
-    for key in location:
+    for key in (each for each in location if not each.isdigit()):  # a digit counts in an array of tables
         field = model.model_fields.get(key) if model else None
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        model = next(
-            (each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None
-        )
+        model = section_of(field) if field else None
     return model
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the section that a setting is, or holds in an array; None if it is a plain value."""
+    options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def _description(location: list[str]) -> str:

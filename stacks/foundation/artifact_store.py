@@ -61,19 +61,24 @@ class ArtifactStore(Construct):
         """The URL under which every artifact lives, `s3://BUCKET/` and the prefix."""
         return f"s3://{self.bucket.bucket_name}/{self._prefix}"
 
+    @property
+    def objects_arn(self) -> str:
+        """The ARN of every artifact, all objects below the prefix."""
+        return self.bucket.arn_for_objects(f"{self._prefix}*")
+
+    @property
+    def below_prefix(self) -> dict[str, dict[str, str]]:
+        """The condition under which a listing shows artifacts only; empty if the whole bucket is theirs."""
+        return {"StringLike": {"s3:prefix": f"{self._prefix}*"}} if self._prefix else {}
+
     def grant_read(self, role: iam.Role) -> None:
         """Let a role of another stack list and read artifacts below the prefix, and nothing else."""
-        below_prefix = {"StringLike": {"s3:prefix": f"{self._prefix}*"}} if self._prefix else {}
         role.add_to_policy(
             iam.PolicyStatement(
-                actions=["s3:ListBucket"], resources=[self.bucket.bucket_arn], conditions=below_prefix
+                actions=["s3:ListBucket"], resources=[self.bucket.bucket_arn], conditions=self.below_prefix
             )
         )
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["s3:GetObject"], resources=[self.bucket.arn_for_objects(f"{self._prefix}*")]
-            )
-        )
+        role.add_to_policy(iam.PolicyStatement(actions=["s3:GetObject"], resources=[self.objects_arn]))
         role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]))
 
         exported_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)

@@ -6,19 +6,22 @@ from constructs import Construct
 from stacks.config import EnvironmentConfig
 from stacks.foundation.access_logs import AccessLogs
 from stacks.foundation.artifact_store import ArtifactStore
+from stacks.foundation.clients import Clients
 from stacks.foundation.database import Database
 from stacks.foundation.log_key import LogKey
 from stacks.foundation.network import Network, zones_of
+from stacks.foundation.token_federation import TokenFederation
+from stacks.foundation.user_directory import UserDirectory
 
 
 class MlflowFoundation(cdk.Stack):
-    """Network, database, artifacts and keys. Deleting it is refused; what holds data survives even that."""
+    """Network, database, artifacts, keys, identities. Deleting it is refused; what holds data survives."""
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: EnvironmentConfig) -> None:
         super().__init__(
             scope,
             construct_id,
-            description="MLflow on AWS: network, database and artifacts",
+            description="MLflow on AWS: network, database, artifacts and identities",
             env=cdk.Environment(account=environment.account, region=environment.region),
             termination_protection=environment.termination_protection,
             tags=environment.tags,
@@ -33,6 +36,9 @@ class MlflowFoundation(cdk.Stack):
         self.artifacts = ArtifactStore(
             self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts
         )
+        self.people = UserDirectory(self, "People", config=environment.identity)
+        self.federation = TokenFederation(self, "Federation", log_key=self.log_key)
+        self.clients = Clients(self, "Clients", artifacts=self.artifacts, environment=environment)
 
     @property
     def availability_zones(self) -> list[str]:

@@ -9,7 +9,9 @@ from aws_cdk import aws_route53_targets as route53_targets
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from stacks.config import IngressConfig
+from stacks.config import EnvironmentConfig, IngressConfig
+from stacks.service.listener_rules import ListenerRules, refuse
+from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
 
 # Reserved for documentation; what the files in config/ come with.
@@ -19,6 +21,7 @@ PLACEHOLDER = "example.com"
 class Ingress(Construct):
     """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
 
+    It lets a request through to the tasks only with a token or a session: the rules are in `listener_rules`.
     There is no port 80, not even to redirect: a redirect comes too late for a token already sent in clear.
     """
 
@@ -29,10 +32,13 @@ class Ingress(Construct):
         *,
         vpc: ec2.IVpc,
         server: TrackingServer,
+        sign_in: SignIn,
+        token_issuer: str,
         access_logs: s3.IBucket,
-        config: IngressConfig,
+        environment: EnvironmentConfig,
     ) -> None:
         super().__init__(scope, construct_id)
+        config = environment.ingress
         if config.domain.endswith(PLACEHOLDER):
             cdk.Annotations.of(self).add_warning_v2(
                 "mlflow-on-aws:placeholder",
@@ -62,12 +68,22 @@ class Ingress(Construct):
             protocol=elb.ApplicationProtocol.HTTPS,
             ssl_policy=elb.SslPolicy.TLS13_13,
             certificates=[self._certificate(config)],
-            default_action=elb.ListenerAction.forward([self.target_group]),
+            default_action=refuse(),
             # The security group already admits the configured networks; `open` would admit everybody.
             open=False,
         )
-        # ECS refuses a service whose target group has no listener yet.
-        server.service.node.add_dependency(self.listener)
+        rules = ListenerRules(
+            self,
+            "Rules",
+            listener=self.listener,
+            target_group=self.target_group,
+            sign_in=sign_in,
+            token_issuer=token_issuer,
+            token_audience=config.url,
+            edge_jwt_check=environment.identity.edge_jwt_check,
+        )
+        # ECS refuses a service whose target group no listener leads to yet.
+        server.service.node.add_dependency(rules)
 
     def _targets(self, server: TrackingServer, vpc: ec2.IVpc) -> elb.ApplicationTargetGroup:
         return elb.ApplicationTargetGroup(
@@ -131,8 +147,11 @@ def _entrance(scope: Construct, *, vpc: ec2.IVpc, cidrs: tuple[str, ...]) -> ec2
         scope,
         "SecurityGroup",
         vpc=vpc,
-        description="MLflow load balancer: HTTPS from the configured networks, to the tasks only",
+        description="MLflow load balancer: HTTPS from the configured networks, to the tasks and the issuers",
         allow_all_outbound=False,
+    )
+    group.add_egress_rule(
+        ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Cognito and the issuer's keys, whose addresses vary"
     )
     for cidr in cidrs:
         group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(443), "HTTPS")

@@ -8,13 +8,16 @@ from stacks.foundation.stack import MlflowFoundation
 from stacks.service.cluster import Cluster
 from stacks.service.ingress import Ingress
 from stacks.service.migration import Migration
+from stacks.service.outputs import publish
+from stacks.service.server_identity import server_identity
 from stacks.service.server_image import ServerImage
 from stacks.service.server_task import Platform
+from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import TrackingServer
 
 
 class MlflowService(cdk.Stack):
-    """Image, tasks and load balancer. Destroy it and deploy it again: no run is lost."""
+    """Image, tasks, sign-in and load balancer. Destroy it and deploy it again: no run is lost."""
 
     def __init__(
         self,
@@ -31,26 +34,29 @@ class MlflowService(cdk.Stack):
             env=cdk.Environment(account=environment.account, region=environment.region),
             tags=environment.tags,
         )
-        vpc, database, artifacts = foundation.network.vpc, foundation.database, foundation.artifacts
-        logs, log_key, config = foundation.access_logs.bucket, foundation.log_key, environment.server
-
+        vpc, people, log_key = foundation.network.vpc, foundation.people, foundation.log_key
+        url, config = environment.ingress.url, environment.server
         image = ServerImage(self, "Image", config=config)
         cluster = Cluster(self, "Cluster", vpc=vpc, log_key=log_key, config=config)
-        platform = Platform(cluster=cluster, image=image, database=database, artifacts=artifacts)
+        platform = Platform(
+            cluster=cluster, image=image, database=foundation.database, artifacts=foundation.artifacts
+        )
         migration = Migration(self, "Migration", platform=platform, log_key=log_key, config=config)
+        sign_in = SignIn(self, "SignIn", people=people, url=url, config=environment.identity)
+        identity = server_identity(self, foundation=foundation, sign_in=sign_in, environment=environment)
         server = TrackingServer(
-            self, "Server", platform=platform, public_url=environment.ingress.url, config=config
+            self, "Server", platform=platform, identity=identity, public_url=url, config=config
         )
         server.start_after(migration.completed)
         ingress = Ingress(
-            self, "Ingress", vpc=vpc, server=server, access_logs=logs, config=environment.ingress
+            self,
+            "Ingress",
+            vpc=vpc,
+            server=server,
+            sign_in=sign_in,
+            token_issuer=foundation.federation.issuer,
+            access_logs=foundation.access_logs.bucket,
+            environment=environment,
         )
         server.scale_with(ingress.target_group)
-
-        cdk.CfnOutput(self, "TrackingUrl", value=environment.ingress.url)
-        cdk.CfnOutput(self, "ArtifactBucket", value=artifacts.bucket.bucket_name)
-        cdk.CfnOutput(self, "ClusterName", value=cluster.cluster.cluster_name)
-        cdk.CfnOutput(self, "ServiceName", value=server.service.service_name)
-        cdk.CfnOutput(self, "DatabaseEndpoint", value=database.instance.instance_endpoint.socket_address)
-        cdk.CfnOutput(self, "ArtifactKeyArn", value=artifacts.key.key_arn)
-        cdk.CfnOutput(self, "LoadBalancerDnsName", value=ingress.load_balancer.load_balancer_dns_name)
+        publish(self, foundation=foundation, server=server, ingress=ingress, sign_in=sign_in, url=url)

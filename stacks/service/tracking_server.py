@@ -1,5 +1,7 @@
 """The tracking server as a service."""
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -26,6 +28,7 @@ class TrackingServer(Construct):
         *,
         platform: Platform,
         public_url: str,
+        identity: Mapping[str, str],
         config: ServerConfig,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -41,6 +44,7 @@ class TrackingServer(Construct):
                 "MLFLOW_AWS_WORKERS": str(config.workers),
                 "MLFLOW_AWS_FAST_PATH": "on" if config.fast_path else "off",
                 "MLFLOW_AWS_PORT": str(PORT),
+                **identity,
             },
             health_check=ecs.HealthCheck(
                 command=["CMD", "python", "-m", "mlflow_aws_server", "healthcheck"],

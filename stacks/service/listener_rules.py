@@ -1,0 +1,83 @@
+"""Who passes the load balancer, and how."""
+
+import json
+
+from aws_cdk import aws_elasticloadbalancingv2 as elb
+from constructs import Construct
+
+from stacks.service.sign_in import SignIn
+
+# Paths that a page fetches, or a program calls, but nobody visits: a redirect to a sign-in page would break
+# the one and mislead the other. Five, because a rule takes no more.
+FETCHED = ("/ajax-api/*", "/graphql", "/get-artifact", "/model-versions/get-artifact", "/api/*")
+UNAUTHENTICATED = {
+    "error_code": "UNAUTHENTICATED",
+    "message": "sign in, or send a bearer token: see how to connect in the documentation of this deployment",
+}
+
+
+class ListenerRules(Construct):
+    """Programs pass with a token, people with a session; whoever has neither is refused.
+
+    In this order, since a program's request has no session, and a page's no token:
+
+    10. `Authorization: Bearer …` — the token's signature, issuer, audience and times are checked here.
+    20. What is fetched rather than visited — a session, or 401.
+    30. Everything else — a session, or the sign-in page.
+
+    The server checks the same again, and alone decides what a principal may do.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        listener: elb.ApplicationListener,
+        target_group: elb.ApplicationTargetGroup,
+        sign_in: SignIn,
+        token_issuer: str,
+        token_audience: str,
+        edge_jwt_check: bool,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._listener = listener
+        forward = elb.ListenerAction.forward([target_group])
+        bearer = elb.ListenerCondition.http_header("Authorization", ["Bearer *"])
+        if edge_jwt_check:
+            jwks = f"{token_issuer}/.well-known/jwks.json"
+            checked = elb.ListenerAction.authenticate_jwt(
+                issuer=token_issuer, jwks_endpoint=jwks, next=forward
+            )
+            programs = self._rule("Programs", 10, bearer, checked)
+            _require_audience(programs, token_audience)
+        else:
+            self._rule("Programs", 10, bearer, forward)
+        fetched = elb.ListenerCondition.path_patterns(list(FETCHED))
+        self._rule("Fetched", 20, fetched, sign_in.or_refusal(forward))
+        visited = elb.ListenerCondition.path_patterns(["/*"])
+        self._rule("Visited", 30, visited, sign_in.or_sign_in_page(forward))
+
+    def _rule(
+        self, name: str, priority: int, condition: elb.ListenerCondition, action: elb.ListenerAction
+    ) -> elb.ApplicationListenerRule:
+        return elb.ApplicationListenerRule(
+            self, name, listener=self._listener, priority=priority, conditions=[condition], action=action
+        )
+
+
+def refuse() -> elb.ListenerAction:
+    """The answer to a request that no rule takes."""
+    return elb.ListenerAction.fixed_response(
+        401, content_type="application/json", message_body=json.dumps(UNAUTHENTICATED)
+    )
+
+
+def _require_audience(rule: elb.ApplicationListenerRule, audience: str) -> None:
+    # The L2 action has no further claims; STS writes a single audience as a string.
+    resource = rule.node.default_child
+    assert isinstance(resource, elb.CfnListenerRule)  # noqa: S101
+    resource.add_property_override(
+        "Actions.0.JwtValidationConfig.AdditionalClaims",
+        [{"Name": "aud", "Format": "single-string", "Values": [audience]}],
+    )

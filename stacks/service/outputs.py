@@ -1,0 +1,41 @@
+"""What a client and an operator need to know of a deployment."""
+
+import aws_cdk as cdk
+
+from stacks.foundation.stack import MlflowFoundation
+from stacks.service.ingress import Ingress
+from stacks.service.sign_in import SignIn
+from stacks.service.tracking_server import TrackingServer
+
+
+def publish(
+    stack: cdk.Stack,
+    *,
+    foundation: MlflowFoundation,
+    server: TrackingServer,
+    ingress: Ingress,
+    sign_in: SignIn,
+    url: str,
+) -> None:
+    """Write the stack's outputs."""
+    artifacts, people = foundation.artifacts, foundation.people
+    outputs = {
+        "TrackingUrl": url,
+        "ArtifactBucket": artifacts.bucket.bucket_name,
+        "ArtifactKeyArn": artifacts.key.key_arn,
+        "ClusterName": server.service.cluster.cluster_name,
+        "ServiceName": server.service.service_name,
+        "DatabaseEndpoint": foundation.database.instance.instance_endpoint.socket_address,
+        "LoadBalancerDnsName": ingress.load_balancer.load_balancer_dns_name,
+        "SignInUrl": people.domain.base_url(),
+        "UserPoolId": people.pool.user_pool_id,
+        "UserPoolClientId": sign_in.client.user_pool_client_id,
+        "TokenIssuer": foundation.federation.issuer,
+        "TokenAudience": url,
+        **{
+            f"{role.capitalize()}PolicyArn": policy.managed_policy_arn
+            for role, policy in foundation.clients.policies.items()
+        },
+    }
+    for name, value in outputs.items():
+        cdk.CfnOutput(stack, name, value=value)

@@ -1,0 +1,45 @@
+"""What the server is told about identities: whom to believe, and who may do what."""
+
+import aws_cdk as cdk
+
+from stacks.config import EnvironmentConfig
+from stacks.foundation.stack import MlflowFoundation
+from stacks.foundation.user_directory import UserDirectory, group_of
+from stacks.identity_config import ROLES, IdentityConfig
+from stacks.service.sign_in import SignIn
+
+
+def server_identity(
+    stack: cdk.Stack, *, foundation: MlflowFoundation, sign_in: SignIn, environment: EnvironmentConfig
+) -> dict[str, str]:
+    """Return the server's environment: issuers, audience, client id, and members of each role. No secret."""
+    people = foundation.people
+    roles = {
+        role: {
+            "iam_roles": _iam_roles(stack, role, environment.identity),
+            "groups": _groups(role, people, environment.identity),
+        }
+        for role in ROLES
+    }
+    return {
+        "MLFLOW_AWS_TOKEN_ISSUER": foundation.federation.issuer,
+        "MLFLOW_AWS_TOKEN_AUDIENCE": environment.ingress.url,
+        "MLFLOW_AWS_USER_POOL_ISSUER": people.issuer,
+        "MLFLOW_AWS_USER_POOL_CLIENT_ID": sign_in.client.user_pool_client_id,
+        "MLFLOW_AWS_ROLES": stack.to_json_string(roles),
+    }
+
+
+def _iam_roles(stack: cdk.Stack, role: str, config: IdentityConfig) -> list[str]:
+    """The patterns of the file, and the ready-made roles: by name, so that no export ties the stacks."""
+    arns = [
+        stack.format_arn(service="iam", region="", resource="role", resource_name=each.name)
+        for each in config.ready_made
+        if each.role == role
+    ]
+    return [*getattr(config.roles, role).iam_roles, *arns]
+
+
+def _groups(role: str, people: UserDirectory, config: IdentityConfig) -> list[str]:
+    of_providers = [group for group, everyones in people.groups_of_providers.items() if everyones == role]
+    return [group_of(role), *getattr(config.roles, role).groups, *of_providers]
