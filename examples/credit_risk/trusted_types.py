@@ -2,8 +2,8 @@
 
 MLflow 3 saves scikit-learn models with skops, which stores data instead of a pickle and loads only the types
 that somebody trusts. skops knows nearly all of scikit-learn; what it leaves out has to be named here,
-reviewed, and travels with the model (`skops_trusted_types=`), so that whoever loads it need not know. A type is
-trusted for what *constructing* it from foreign data can do, not for who wrote it.
+reviewed, and travels with the model (`skops_trusted_types=`), so that whoever loads it need not know. A type
+is trusted for what *constructing* it from foreign data can do, not for who wrote it.
 """
 
 from __future__ import annotations
