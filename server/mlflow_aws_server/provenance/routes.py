@@ -54,6 +54,9 @@ def concern_of(method: str, path: str) -> tuple[Concern, str] | None:
 
     Beside the concern: the tag's name, if the path says it.
     """
+    if path.startswith("//"):
+        # Werkzeug takes any number of slashes in front for one.
+        path = "/" + path.lstrip("/")
     if (concern := _BY_PATH.get((method, path))) is not None:
         return concern, ""
     if method in ("PATCH", "DELETE") and (found := _LOGGED_MODEL_TAGS.fullmatch(path)) is not None:

@@ -1,0 +1,221 @@
+"""What is deployed behind the gate, in one process: provenance, the fast path and MLflow, on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from mlflow.server import handlers
+from mlflow.server.fastapi_app import app as mlflow_app
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+from mlflow_aws_server.fastpath import FastPath
+from mlflow_aws_server.fastpath.database import connect
+from mlflow_aws_server.provenance import Provenance
+
+from tests.server.fastpath.harness import App, Message, Settings
+
+ALICE = "arn:aws:iam::123456789012:role/team/alice"
+API = "/api/2.0/mlflow"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """What the gate leaves in the scope."""
+
+    name: str = ALICE
+    role: str = "approver"
+    lane: str = "iam"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error code in MLflow's error shape."""
+        assert self.json.keys() >= {"error_code", "message"}
+        return str(self.json["error_code"])
+
+
+@dataclass
+class Server:
+    """One server over a database; `another` makes a second one that shares nothing else with it."""
+
+    database: str
+    socket: str
+    port: int
+    loop: asyncio.AbstractEventLoop
+    app: App
+    fast_path: FastPath
+    served: list[str] = field(default_factory=list)
+    """The paths that reached MLflow itself."""
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        principal: Principal | None = Principal(),
+        query: str = "",
+    ) -> Answer:
+        """Send one request, as `principal`."""
+        return self.loop.run_until_complete(
+            self.call(method, path, body, raw=raw, headers=headers, principal=principal, query=query)
+        )
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        principal: Principal | None = Principal(),
+        query: str = "",
+    ) -> Answer:
+        """Send one request, as `principal`; a path without a slash in front is one of the API's."""
+        content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+        if not path.startswith("/"):
+            path = f"{API}/{path}"
+        given = {"host": "localhost", "content-type": "application/json", "content-length": str(len(content))}
+        given |= headers or {}
+        scope: Message = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in given.items() if value],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 5000),
+            "state": {},
+        }
+        if principal is not None:
+            scope["mlflow_aws.principal"] = principal
+        incoming: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+        outgoing: list[Message] = []
+
+        async def receive() -> Message:
+            if incoming:
+                return incoming.pop(0)
+            await asyncio.sleep(3600)
+            raise AssertionError("unreachable")
+
+        async def send(message: Message) -> None:
+            outgoing.append(message)
+
+        await self.app(scope, receive, send)
+        start, *rest = outgoing
+        return Answer(
+            status=start["status"],
+            headers={bytes(name): bytes(value) for name, value in start["headers"]},
+            body=b"".join(m.get("body", b"") for m in rest),
+        )
+
+    def post(self, path: str, body: object, **request: Any) -> Any:
+        """POST and expect success."""
+        answer = self.send("POST", path, body, **request)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def new_run(self, **fields: object) -> str:
+        """Create a run and return its id."""
+        made = self.post("runs/create", {"experiment_id": "0", "start_time": 1, **fields})
+        return str(made["run"]["info"]["run_id"])
+
+    def new_model(self, name: str, *, versions: int) -> str:
+        """Register a model with so many versions and return its name."""
+        self.post("registered-models/create", {"name": name})
+        for _ in range(versions):
+            self.post("model-versions/create", {"name": name, "source": "s3://bucket/root/model"})
+        return name
+
+    def tags_of_run(self, run: str) -> dict[str, str]:
+        """The tags of a run."""
+        answer = self.send("GET", "runs/get", query=f"run_id={run}")
+        return _tags(answer.json["run"]["data"])
+
+    def version(self, model: str, version: str) -> Any:
+        """One version of a model."""
+        return self.send("GET", "model-versions/get", query=f"name={model}&version={version}").json[
+            "model_version"
+        ]
+
+    def tags_of_version(self, model: str, version: str) -> dict[str, str]:
+        """The tags of a version."""
+        return _tags(self.version(model, version))
+
+    def tags_of_model(self, model: str) -> dict[str, str]:
+        """The tags of a registered model."""
+        answer = self.send("GET", "registered-models/get", query=f"name={model}")
+        return _tags(answer.json["registered_model"])
+
+    def history(self, model: str, version: str) -> list[dict[str, Any]]:
+        """What the server noted about a version, oldest first."""
+        tags = self.tags_of_version(model, version)
+        return [json.loads(tags[key]) for key in sorted(tags) if key.startswith("mlflow_aws.history.")]
+
+    def another(self) -> Server:
+        """A second server on the same database."""
+        return _server(self.database, socket=self.socket, port=self.port, loop=self.loop)
+
+
+def _tags(item: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in item.get("tags", ())}
+
+
+@contextmanager
+def serving(database: str, *, socket: str, port: int, loop: asyncio.AbstractEventLoop) -> Iterator[Server]:
+    """MLflow on `database`, behind provenance and the fast path."""
+    uri = f"postgresql+psycopg2://postgres@/{database}?host={socket}&port={port}"
+    tracking, registry = TrackingStore(uri, "s3://bucket/root"), RegistryStore(uri)
+    with (
+        mock.patch.object(handlers, "_tracking_store", tracking),
+        mock.patch.object(handlers, "_model_registry_store", registry),
+    ):
+        server = _server(database, socket=socket, port=port, loop=loop)
+        yield server
+        loop.run_until_complete(server.fast_path.shutdown())
+    tracking.engine.dispose()
+    registry.engine.dispose()
+
+
+def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEventLoop) -> Server:
+    served: list[str] = []
+
+    async def noted(scope: Message, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+        await mlflow_app(scope, receive, send)
+
+    async def open_connection() -> Any:
+        return await connect(host=socket, port=port, user="postgres", database=database, ssl=False)
+
+    fast_path = FastPath(noted, Settings(), open_connection=open_connection)
+    loop.run_until_complete(fast_path.startup())
+    assert fast_path.serving
+    app = Provenance(fast_path, Settings(), open_connection=open_connection)
+    return Server(database, socket, port, loop, app, fast_path, served)
