@@ -23,7 +23,8 @@ help:  ## List these commands
 install: .venv/.installed  ## Install everything (pinned, hash-checked) into .venv, .local/venvs and node_modules
 
 .venv/.installed: install.sh requirements-dev.txt requirements-uv.txt server/requirements.txt \
-		local/emulator/requirements.txt server/pyproject.toml package-lock.json
+		local/emulator/requirements.txt server/pyproject.toml client_auth/pyproject.toml \
+		lifecycle/pyproject.toml package-lock.json
 	@PYTHON="$(PYTHON)" sh install.sh
 	@touch $@
 
@@ -39,9 +40,13 @@ up: install  ## As demo, but keep it running for the browser and a notebook
 down: install  ## Stop what `make up` started and remove its state
 	@$(OFFLINE) python -m local down
 
+.PHONY: demo-lifecycle
+demo-lifecycle: install  ## Train, promote, refuse, roll back and explain a model on embedded parts, role by role
+	@$(OFFLINE) python -m local demo-lifecycle $(ARGS)
+
 .PHONY: env
-env: install  ## Print the variables that connect a client to `make up`: eval "$$(make -s env)"
-	@$(OFFLINE) python -m local env
+env: install  ## Print what connects a client to `make up`: eval "$$(make -s env ROLE=contributor)"
+	@$(OFFLINE) python -m local env $(if $(ROLE),--role $(ROLE))
 
 .PHONY: test
 test: install  ## Run the tests (under 8 minutes on 2 cores)

@@ -28,7 +28,7 @@ uv=.venv/bin/uv
 
 say "Python packages (.venv): CDK, MLflow client, tests and checks"
 "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r requirements-dev.txt
-"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e server
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e server -e client_auth -e lifecycle
 
 # The server and the emulator run in environments of their own, as they do in the image and at AWS:
 # a library missing from a lock file is found here.
