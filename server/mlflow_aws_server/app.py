@@ -1,4 +1,4 @@
-"""The ASGI application: readiness, then the fast path, then stock MLflow.
+"""The ASGI application: readiness, the gate, provenance, the fast path, and stock MLflow behind them.
 
 uvicorn calls `create_app` in every worker process. `mlflow server --app-name mlflow-aws` finds it too, by
 the entry point group `mlflow.app`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 
+from mlflow_aws_server.identity import Gate
 from mlflow_aws_server.readiness import App, Readiness, Receive, Scope, Send
 from mlflow_aws_server.settings import ServerSettings
 
@@ -21,6 +22,7 @@ def create_app() -> App:
     """
     # Imported here: whoever only wants to know what this module holds need not wait for MLflow.
     from mlflow_aws_server.database_check import DatabaseCheck
+    from mlflow_aws_server.provenance import Provenance
 
     settings = ServerSettings.from_environ(os.environ)
     app: App = _Mlflow(_mlflow_app(), threads=settings.connections.threads)
@@ -28,6 +30,8 @@ def create_app() -> App:
         from mlflow_aws_server.fastpath import FastPath
 
         app = FastPath(app, settings)
+    app = Provenance(app, settings)
+    app = Gate(app, settings.identity)
     return Readiness(app, DatabaseCheck(settings))
 
 

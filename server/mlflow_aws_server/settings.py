@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mlflow_aws_server.identity.mapping import RoleMap
+from mlflow_aws_server.identity.settings import IdentitySettings, UserPool
+
 DEFAULT_CA_FILE = "/etc/ssl/rds/global-bundle.pem"
 DEFAULT_MAX_CONNECTIONS = 40
 
 # PostgreSQL quotes any name; a plain one also fits an IAM policy, a URL and a log line unchanged.
 _ROLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _ON_OFF = {"on": True, "off": False}
+
+# The longest value that an error repeats: a mapping of roles can fill a screen.
+_LONGEST_QUOTE = 300
 
 # AnyIO's own limit, which MLflow is used to.
 _MOST_THREADS = 40
@@ -25,6 +31,8 @@ class SettingsError(ValueError):
     """One environment variable is missing or wrong; the message names it, its value and the remedy."""
 
     def __init__(self, *, variable: str, value: str | None, problem: str, remedy: str) -> None:
+        if value is not None and len(value) > _LONGEST_QUOTE:
+            value = value[:_LONGEST_QUOTE] + "…"
         seen = "is not set" if value is None else f"is {value!r}"
         super().__init__(f"{variable} {seen}: {problem}. {remedy}")
         self.variable = variable
@@ -89,6 +97,7 @@ class ServerSettings:
     max_connections: int
     connections: Connections
     fast_path: bool
+    identity: IdentitySettings
 
     @property
     def public_host(self) -> str:
@@ -128,6 +137,7 @@ class ServerSettings:
             max_connections=max_connections,
             connections=connections,
             fast_path=fast_path,
+            identity=_identity(read),
         )
 
 
@@ -273,6 +283,60 @@ def _public_url(read: _Reader) -> str:
         re.compile(r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?/?"),
         expected="https://HOST in lower case, without a path",
     ).rstrip("/")
+
+
+_ISSUER = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*")
+_ISSUER_EXPECTED = (
+    "https://HOST or https://HOST/PATH without a slash at the end, as the tokens' `iss` says it"
+)
+
+
+def _identity(read: _Reader) -> IdentitySettings:
+    """There is no way to switch identity off: what is missing here ends the start."""
+    public_url = _public_url(read)
+    roles = read.text("MLFLOW_AWS_ROLES")
+    try:
+        role_map = RoleMap.parse(roles)
+    except ValueError as error:
+        raise SettingsError(
+            variable="MLFLOW_AWS_ROLES",
+            value=roles,
+            problem=str(error),
+            remedy='Expected JSON like {"viewer": {"iam_roles": ["arn:aws:iam::123456789012:role/team/*"], '
+            '"groups": ["mlflow-viewer"]}} with the roles viewer, contributor, approver and admin.',
+        ) from None
+    return IdentitySettings(
+        token_issuer=read.matching("MLFLOW_AWS_TOKEN_ISSUER", _ISSUER, expected=_ISSUER_EXPECTED),
+        token_audience=read.matching(
+            "MLFLOW_AWS_TOKEN_AUDIENCE",
+            re.compile(r"[\x21-\x7e]{1,1000}"),
+            expected="the audience that clients ask AWS STS for, normally this deployment's URL",
+            default=public_url,
+        ),
+        public_url=public_url,
+        roles=role_map,
+        user_pool=_user_pool(read),
+    )
+
+
+def _user_pool(read: _Reader) -> UserPool | None:
+    names = ("MLFLOW_AWS_USER_POOL_ISSUER", "MLFLOW_AWS_USER_POOL_CLIENT_ID")
+    missing = [name for name in names if read.optional(name) is None]
+    if len(missing) == len(names):
+        return None
+    if missing:
+        raise SettingsError(
+            variable=missing[0],
+            value=None,
+            problem=f"{' and '.join(names)} belong together",
+            remedy="Set both, or neither for a server that only programs use.",
+        )
+    return UserPool(
+        issuer=read.matching(names[0], _ISSUER, expected=_ISSUER_EXPECTED),
+        client_id=read.matching(
+            names[1], re.compile(r"[\w+]{1,128}"), expected="the id of the load balancer's app client"
+        ),
+    )
 
 
 def _cpu_count() -> int:

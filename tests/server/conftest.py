@@ -1,4 +1,4 @@
-"""A database and an environment for `serve` and `migrate`, as a task definition would give them."""
+"""A database, issuers of tokens, and the environment that a task definition gives `serve` and `migrate`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,109 @@ import json
 import os
 import secrets
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from local.certificates import CertificateAuthority
+from local.token_issuer import TokenIssuer
 from tests.conftest import RdsLike
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVER_PYTHON = str(PROJECT / ".local" / "venvs" / "server" / "bin" / "python")
 PUBLIC_HOST = "mlflow.example.com"
+AUDIENCE = f"https://{PUBLIC_HOST}"
+CLIENT_ID = "1example23456789"
+ROLES = ("viewer", "contributor", "approver", "admin")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The account's STS and the user pool; for each of our roles there is one IAM role and one group."""
+
+    sts: TokenIssuer
+    user_pool: TokenIssuer
+    ca_file: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the server has to be told of it."""
+        return {
+            "MLFLOW_AWS_TOKEN_ISSUER": self.sts.url,
+            "MLFLOW_AWS_TOKEN_AUDIENCE": AUDIENCE,
+            "MLFLOW_AWS_USER_POOL_ISSUER": self.user_pool.url,
+            "MLFLOW_AWS_USER_POOL_CLIENT_ID": CLIENT_ID,
+            "MLFLOW_AWS_ROLES": json.dumps(
+                {role: {"iam_roles": [self.arn(role)], "groups": [f"mlflow-{role}"]} for role in ROLES}
+            ),
+            "SSL_CERT_FILE": str(self.ca_file),
+        }
+
+    @staticmethod
+    def arn(role: str) -> str:
+        """The ARN of the IAM role that has this role."""
+        return f"arn:aws:iam::123456789012:role/mlflow-{role}"
+
+    def token(self, role: str, *, seconds: int = 3600) -> str:
+        """What STS gives the IAM role that has this role."""
+        return self.sts.token(subject=self.arn(role), audience=AUDIENCE, seconds=seconds)
+
+    def user_token(self, role: str) -> str:
+        """The access token of a user called `someone` in the group that has this role."""
+        return self.user_pool.user_token(
+            username="someone", client_id=CLIENT_ID, groups=[f"mlflow-{role}"], seconds=3600
+        )
+
+
+_MADE: list[Identity] = []
+
+
+def identity_made() -> Identity:
+    """The session's `identity` where no fixture can be asked for."""
+    return _MADE[0]
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
+    """Two issuers that publish their keys over HTTPS for the whole session."""
+    authority = CertificateAuthority.create(tmp_path_factory.mktemp("issuers"), name="Test issuers' CA")
+    certificate = authority.issue("localhost", name="issuers")
+    with TokenIssuer.create(certificate).serving() as sts, TokenIssuer.create(certificate).serving() as pool:
+        _MADE.append(Identity(sts, pool, authority.bundle))
+        yield _MADE[0]
+        _MADE.clear()
+
+
+@pytest.fixture(scope="session")
+def issuer(identity: Identity) -> TokenIssuer:
+    """The account's STS."""
+    return identity.sts
+
+
+@pytest.fixture
+def viewer_token(identity: Identity) -> str:
+    return identity.token("viewer")
+
+
+@pytest.fixture
+def contributor_token(identity: Identity) -> str:
+    return identity.token("contributor")
+
+
+@pytest.fixture
+def approver_token(identity: Identity) -> str:
+    return identity.token("approver")
+
+
+@pytest.fixture
+def admin_token(identity: Identity) -> str:
+    return identity.token("admin")
 
 
 @dataclass
@@ -66,6 +155,23 @@ def secrets_manager(secret: MasterSecret) -> Iterator[str]:
             thread.join()
 
 
+class Process(subprocess.Popen[str]):
+    """A process whose output goes to a file: a full pipe would stop it."""
+
+    def __init__(self, arguments: Sequence[str], *, env: Mapping[str, str]) -> None:
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the process does
+        super().__init__(arguments, env=env, stdout=self._output, stderr=subprocess.STDOUT, text=True)
+
+    def output(self) -> str:
+        """What it has written so far."""
+        return os.pread(self._output.fileno(), 1 << 26, 0).decode(errors="replace")
+
+    def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; returns its output."""
+        self.wait(timeout)
+        return self.output(), ""
+
+
 @dataclass
 class Deployment:
     """One database, its two roles, and the environment of the tasks that use it."""
@@ -88,22 +194,16 @@ class Deployment:
             check=False,
         )
 
-    def start(self, command: str, *, port: int | None = None, **overrides: str) -> subprocess.Popen[str]:
+    def start(self, command: str, *, port: int | None = None, **overrides: str) -> Process:
         """Start a sub-command; its output is collected."""
         environ = {**self.environ, **overrides}
         if port is not None:
             environ["MLFLOW_AWS_PORT"] = str(port)
-        return subprocess.Popen(
-            [SERVER_PYTHON, "-m", "mlflow_aws_server", command],
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return Process([SERVER_PYTHON, "-m", "mlflow_aws_server", command], env=environ)
 
 
 @contextmanager
-def deployment(rds: RdsLike, ca_file: Path | None = None) -> Iterator[Deployment]:
+def deployment(rds: RdsLike, identity: Identity, ca_file: Path | None = None) -> Iterator[Deployment]:
     """An empty database with role names of its own."""
     name = secrets.token_hex(4)
     secret = MasterSecret(rds.master, [rds.master_password])
@@ -132,6 +232,7 @@ def deployment(rds: RdsLike, ca_file: Path | None = None) -> Iterator[Deployment
             "MLFLOW_AWS_PUBLIC_URL": f"https://{PUBLIC_HOST}",
             "MLFLOW_AWS_BIND": "127.0.0.1",
             "MLFLOW_AWS_WORKERS": "1",
+            **identity.environ,
         }
         yield Deployment(rds, database, f"server_{name}", f"migrator_{name}", secret, environ)
 
@@ -144,13 +245,18 @@ def request(
     *,
     host: str = PUBLIC_HOST,
     headers: Mapping[str, str] | None = None,
+    role: str | None = "admin",
 ) -> tuple[int, bytes]:
-    """One request to a server on this machine, as the balancer would send it."""
+    """One request to a server on this machine, as the balancer would send it; `role` None is nobody."""
+    bearer = {} if role is None else {"Authorization": f"Bearer {identity_made().token(role)}"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         payload = None if body is None else json.dumps(body)
         connection.request(
-            method, path, payload, {"Host": host, "Content-Type": "application/json", **(headers or {})}
+            method,
+            path,
+            payload,
+            {"Host": host, "Content-Type": "application/json", **bearer, **(headers or {})},
         )
         response = connection.getresponse()
         return response.status, response.read()
@@ -175,16 +281,16 @@ def wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
 
 
 @pytest.fixture
-def empty(rds: RdsLike) -> Iterator[Deployment]:
+def empty(rds: RdsLike, identity: Identity) -> Iterator[Deployment]:
     """A deployment whose database is empty and whose roles do not exist yet."""
-    with deployment(rds) as made:
+    with deployment(rds, identity) as made:
         yield made
 
 
 @pytest.fixture(scope="package")
-def migrated(rds: RdsLike) -> Iterator[Deployment]:
+def migrated(rds: RdsLike, identity: Identity) -> Iterator[Deployment]:
     """A deployment after `migrate`, shared by tests that leave its schema alone."""
-    with deployment(rds) as made:
+    with deployment(rds, identity) as made:
         finished = made.migrate()
         assert finished.returncode == 0, finished.stderr
         yield made

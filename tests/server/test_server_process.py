@@ -22,7 +22,7 @@ import pytest
 
 from local.postgres import free_port
 from tests.conftest import RdsLike
-from tests.server.conftest import Deployment, deployment, request, wait_until_ready
+from tests.server.conftest import Deployment, Identity, deployment, request, wait_until_ready
 
 _API = "/api/2.0/mlflow"
 _BATCH = 25
@@ -66,8 +66,6 @@ def _stop(process: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-    elif process.stdout is not None:
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -325,8 +323,10 @@ def test_sigterm_finishes_running_requests_and_loses_no_acknowledged_write(
     assert not refused, "a server that stops finishes what it has accepted"
 
 
-def test_two_servers_and_two_migrations_start_together_on_an_empty_database(rds: RdsLike) -> None:
-    with deployment(rds) as empty:
+def test_two_servers_and_two_migrations_start_together_on_an_empty_database(
+    rds: RdsLike, identity: Identity
+) -> None:
+    with deployment(rds, identity) as empty:
         ports = [free_port(), free_port()]
         servers = [empty.start("serve", port=port) for port in ports]
         migrations = [empty.start("migrate"), empty.start("migrate")]

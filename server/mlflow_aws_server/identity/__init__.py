@@ -1,0 +1,11 @@
+"""Who calls, and what they may do: each request is verified, mapped to a role, and let through or refused.
+
+`Gate` wraps the whole application. Nothing in this package needs MLflow.
+"""
+
+from mlflow_aws_server.identity.gate import PRINCIPAL, Gate
+from mlflow_aws_server.identity.mapping import RoleMap
+from mlflow_aws_server.identity.roles import Lane, Principal, Role
+from mlflow_aws_server.identity.settings import IdentitySettings, UserPool
+
+__all__ = ["PRINCIPAL", "Gate", "IdentitySettings", "Lane", "Principal", "Role", "RoleMap", "UserPool"]

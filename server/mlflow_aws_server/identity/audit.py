@@ -1,0 +1,143 @@
+"""One JSON line for each request that changes something or is refused: who, what, and how it ended."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from mlflow_aws_server.identity.access import Route
+from mlflow_aws_server.identity.errors import RefusedError
+from mlflow_aws_server.identity.roles import Principal
+
+LOGGER = "mlflow_aws_server.audit"
+OBJECT = "mlflow_aws.object"
+"""Key of the ASGI scope: a dict into which whoever knows better writes what a request is about."""
+
+LARGEST_BODY = 128 * 1024
+"""A body, or an answer, beyond this many bytes is not looked at."""
+
+# What names an object of MLflow, at the top of a request; everything else may be private.
+_NAMES = (
+    "experiment_id", "run_id", "run_uuid", "model_id", "name", "new_name", "version", "alias", "stage",
+    "dataset_id", "trace_id", "request_id", "issue_id", "queue_id", "schema_id",
+)  # fmt: skip
+_LONGEST_NAME = 256
+_LONGEST_PATH = 256
+# No name of a route is as long; a token that somebody put into a path is.
+_LONGEST_SEGMENT = 64
+_TRACE_ID = re.compile(rb"[A-Za-z0-9=;:_-]{1,256}")
+
+_log = logging.getLogger(LOGGER)
+
+
+class Record:
+    """What is known of one request, until its line is written."""
+
+    __slots__ = (
+        "answer",
+        "body",
+        "found",
+        "method",
+        "path",
+        "principal",
+        "route",
+        "scope",
+        "started",
+        "status",
+    )
+
+    def __init__(self, scope: Mapping[str, Any], *, principal: Principal | None, route: Route | None) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.principal = principal
+        self.route = route
+        self.started = time.perf_counter()
+        self.status: int | None = None
+        self.body: bytearray | None = bytearray()
+        self.answer: bytearray | None = bytearray() if route is not None and route.creates else None
+        self.found: dict[str, str] = {}
+
+    def write(self, refusal: RefusedError | None = None) -> None:
+        """Log the line. Never raises: an answer must not depend on it."""
+        try:
+            _log.info(orjson.dumps(self._line(refusal)).decode("utf-8"))
+        except Exception as error:
+            logging.getLogger("mlflow_aws_server.identity").error("an audit line is lost: %r", error)
+
+    def _line(self, refusal: RefusedError | None) -> dict[str, object]:
+        principal, route = self.principal, self.route
+        line: dict[str, object] = {
+            "audit": "refused" if refusal is not None else "changed",
+            "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+            "principal": principal.name if principal else refusal.principal if refusal else None,
+            "lane": principal.lane.value if principal else None,
+            "role": str(principal.role) if principal else None,
+            "method": self.method,
+            "route": route.path if route else None,
+            "object": self._object(),
+            "status": self.status,
+            "ms": round((time.perf_counter() - self.started) * 1000, 2),
+            "request_id": _trace_id(self.scope["headers"]),
+        }
+        if refusal is not None:
+            line["reason"] = refusal.reason
+        if route is None:
+            line["path"] = _printable(self.path)
+        return line
+
+    def _object(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if self.route is not None and (match := self.route.fits(self.path)):
+            found["id"] = match[1][:_LONGEST_NAME]
+        if self.scope.get("query_string"):
+            pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), max_num_fields=50)
+            _take(dict(pairs), found)
+        if self.body:
+            _take(_json(self.body), found)
+        if self.answer and self.status == 200:
+            _take(_created(_json(self.answer)), found)
+        found.update(self.found)
+        return found
+
+
+def _json(document: bytearray) -> Any:
+    try:
+        return orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _created(answer: Any) -> Any:
+    """What an answer of MLflow says was made: {"run": {"info": {…}}}, {"model_version": {…}}, {…}."""
+    for name in ("run", "model", "model_version", "info"):
+        if isinstance(answer, dict) and isinstance(answer.get(name), dict):
+            answer = answer[name]
+    return answer
+
+
+def _take(source: Any, found: dict[str, str]) -> None:
+    if isinstance(source, dict):
+        for name in _NAMES:
+            value = source.get(name)
+            if value and isinstance(value, str | int):
+                found[name] = str(value)[:_LONGEST_NAME]
+
+
+def _trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    for name, value in headers:
+        if name == b"x-amzn-trace-id":
+            return value.decode("ascii") if _TRACE_ID.fullmatch(value) else None
+    return None
+
+
+def _printable(path: str) -> str:
+    segments = (part if len(part) <= _LONGEST_SEGMENT else "…" for part in path[:_LONGEST_PATH].split("/"))
+    return "/".join(segments).encode("ascii", "backslashreplace").decode("ascii")

@@ -1,0 +1,141 @@
+"""From a token to a principal with a role; what was verified is remembered for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from mlflow_aws_server.identity.errors import PermissionDeniedError, UnauthenticatedError
+from mlflow_aws_server.identity.roles import Lane, Principal
+from mlflow_aws_server.identity.settings import IdentitySettings, UserPool
+from mlflow_aws_server.identity.tokens import Claims, verify
+
+_REMEMBERED_SECONDS = 300.0
+_MOST_REMEMBERED = 4096
+
+_IAM_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\x21-\x7e]{1,576}")
+_USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
+
+
+class Keys(Protocol):
+    """The keys of an issuer; see `keys.KeyStore`."""
+
+    generation: int
+
+    async def key(self, key_id: str) -> rsa.RSAPublicKey | None:
+        """The key of this id, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    principal: Principal
+    until: float
+    generation: int
+
+
+class Callers:
+    """Who sent a token, by the rules of one lane.
+
+    A verified token is remembered, as a digest, for five minutes or until it expires, and forgotten
+    when its issuer's keys change.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        settings: IdentitySettings,
+        keys: Keys,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._lane = lane
+        self._settings = settings
+        self._keys = keys
+        self._clock = clock
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+
+    async def who(self, token: bytes) -> Principal:
+        """The principal that this token stands for.
+
+        Raises:
+            UnauthenticatedError: the token is not good.
+            PermissionDeniedError: it is, but its principal has no role here.
+            IssuerUnavailableError: nobody can tell at the moment.
+        """
+        digest = hashlib.sha256(token).digest()
+        known = self._remembered.get(digest)
+        if known is not None:
+            if known.until > self._clock() and known.generation == self._keys.generation:
+                return known.principal
+            del self._remembered[digest]
+        if self._lane is Lane.IAM:
+            claims, principal = await self._iam(token)
+        else:
+            claims, principal = await self._cognito(token)
+        while len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
+        now = self._clock()
+        self._remembered[digest] = _Remembered(
+            principal, min(float(claims["exp"]), now + _REMEMBERED_SECONDS), self._keys.generation
+        )
+        return principal
+
+    async def _iam(self, token: bytes) -> tuple[Claims, Principal]:
+        settings = self._settings
+        claims = await verify(
+            token, find_key=self._keys.key, issuer=settings.token_issuer, audience=settings.token_audience
+        )
+        arn = claims["sub"]
+        if not _IAM_ROLE.fullmatch(arn):
+            raise UnauthenticatedError(
+                "subject",
+                "The token's subject is not the ARN of an IAM role (arn:aws:iam::ACCOUNT:role/NAME).",
+            )
+        role = settings.roles.of_iam_role(arn)
+        if role is None:
+            raise PermissionDeniedError(
+                "no-role",
+                f"{arn} has no role on this MLflow server. Whoever deploys it can add the ARN to "
+                "[identity.roles.…] iam_roles in the environment's configuration.",
+                principal=arn,
+            )
+        return claims, Principal(name=arn, role=role, lane=Lane.IAM)
+
+    async def _cognito(self, token: bytes) -> tuple[Claims, Principal]:
+        pool = self._settings.user_pool
+        if pool is None:
+            raise UnauthenticatedError("no-user-pool", "This server has no sign-in for people.")
+        claims = await verify(token, find_key=self._keys.key, issuer=pool.issuer, audience=None)
+        username, groups = _user(claims, pool)
+        role = self._settings.roles.of_groups(groups)
+        if role is None:
+            raise PermissionDeniedError(
+                "no-role",
+                f"cognito:{username} has no role on this MLflow server. Whoever administers its user pool "
+                "can add the user to one of the groups mlflow-viewer, mlflow-contributor, mlflow-approver "
+                "or mlflow-admin, or to another group that the configuration maps.",
+                principal=f"cognito:{username}",
+            )
+        return claims, Principal(name=f"cognito:{username}", role=role, lane=Lane.COGNITO)
+
+
+def _user(claims: Claims, pool: UserPool) -> tuple[str, list[str]]:
+    """Name and groups in Cognito's access token ("Understanding the access token", Cognito's guide)."""
+    if claims.get("token_use") != "access":
+        raise UnauthenticatedError("token-use", "The token is no access token of the user pool.")
+    if claims.get("client_id") != pool.client_id:
+        raise UnauthenticatedError("client-id", "The token was issued to another application.")
+    username = claims.get("username")
+    if not isinstance(username, str) or not _USERNAME.fullmatch(username):
+        raise UnauthenticatedError("username", "The token names no user.")
+    groups = claims.get("cognito:groups", [])
+    if not isinstance(groups, list):
+        raise UnauthenticatedError("claims", "The token's groups cannot be read.")
+    return username, [group for group in groups if isinstance(group, str)]

@@ -1,0 +1,308 @@
+"""The gate: an ASGI application in front of MLflow that lets verified callers do what their role may."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import html
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
+from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, Record
+from mlflow_aws_server.identity.callers import Callers
+from mlflow_aws_server.identity.errors import (
+    MalformedRequestError,
+    PermissionDeniedError,
+    RefusedError,
+    UnauthenticatedError,
+)
+from mlflow_aws_server.identity.keys import Keys, KeyStore, fetch_keys
+from mlflow_aws_server.identity.paths import refuse_ambiguous
+from mlflow_aws_server.identity.roles import Lane, Principal
+from mlflow_aws_server.identity.settings import IdentitySettings
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+PRINCIPAL = "mlflow_aws.principal"
+"""Key of the ASGI scope under which whatever is behind the gate finds the `Principal`."""
+
+_BEARER = b"Bearer "
+_ACCESS_TOKEN = b"x-amzn-oidc-accesstoken"
+_OF_THE_BALANCER = b"x-amzn-oidc-"
+_OVERRIDES = frozenset((b"x-http-method-override", b"x-http-method", b"x-method-override"))
+_HARMLESS_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+_POLICY_VIOLATION = 1008
+
+_log = logging.getLogger("mlflow_aws_server.identity")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a request's headers say about its sender, and the headers that remain for MLflow."""
+
+    bearer: bytes | None
+    person: bytes | None
+    origin: bytes | None
+    headers: list[Header]
+
+
+class Gate:
+    """Verifies who calls, decides whether their role may, and keeps the audit log.
+
+    A request that passes carries its `Principal` in the scope, and no credential any more. `/health`
+    alone needs no identity. WebSockets are refused.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        settings: IdentitySettings,
+        *,
+        fetch: Callable[[str], Keys] = fetch_keys,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`."""
+        self._app = app
+        self._settings = settings
+        self._stores = [_store(settings.token_issuer, fetch)]
+        self._programs = Callers(Lane.IAM, settings, self._stores[0], clock=clock)
+        self._people: Callers | None = None
+        if settings.user_pool is not None:
+            self._stores.append(_store(settings.user_pool.issuer, fetch))
+            self._people = Callers(Lane.COGNITO, settings, self._stores[1], clock=clock)
+        self._upkeep: list[asyncio.Task[None]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._app(scope, receive, self._with_upkeep(send))
+        else:
+            # MLflow has none. Closed before it is accepted, a WebSocket's client gets 403.
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            if scope["type"] == "websocket":
+                record = Record({**scope, "method": "WEBSOCKET"}, principal=None, route=None)
+                record.status = 403
+                record.write(PermissionDeniedError("websocket", "This server has no WebSockets."))
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal: Principal | None = None
+        route: Route | None = None
+        try:
+            refuse_ambiguous(scope)
+            request = _read(scope["headers"])
+            if scope["path"] == HEALTH and scope["method"] in ("GET", "HEAD"):
+                await self._app({**scope, "headers": request.headers}, receive, send)
+                return
+            principal = await self._who(request)
+            route = route_of(scope["method"], scope["path"])
+            require(principal, route)
+            self._refuse_other_origins(scope["method"], principal, request)
+        except RefusedError as refusal:
+            await self._refuse(refusal, scope, send, principal=principal, route=route)
+            return
+        if route.path in WHOAMI:
+            await _answer(send, 200, b"application/json", self._whoami(principal))
+            return
+        inner = {**scope, "headers": request.headers, PRINCIPAL: principal}
+        if route.changes and scope["method"] not in _HARMLESS_METHODS:
+            await self._audited(Record(scope, principal=principal, route=route), inner, receive, send)
+        else:
+            await self._app(inner, receive, send)
+
+    async def _who(self, request: _Request) -> Principal:
+        if request.bearer is not None:
+            return await self._programs.who(request.bearer)
+        if request.person is not None:
+            if self._people is None:
+                raise UnauthenticatedError("no-user-pool", "This server has no sign-in for people.")
+            return await self._people.who(request.person)
+        raise UnauthenticatedError(
+            "no-identity",
+            "This MLflow server needs to know who you are. Programs: pip install mlflow-aws-auth and set "
+            "MLFLOW_TRACKING_AUTH=aws, or set MLFLOW_TRACKING_TOKEN to the token that `aws sts "
+            f"get-web-identity-token --audience {self._settings.token_audience} --signing-algorithm RS256` "
+            f"gives. People: sign in at {self._settings.public_url} with a browser.",
+        )
+
+    def _refuse_other_origins(self, method: str, principal: Principal, request: _Request) -> None:
+        """A browser sends a person's session along with whatever any web page has it send."""
+        if principal.lane is not Lane.COGNITO or method in _HARMLESS_METHODS or request.origin is None:
+            return
+        if request.origin != self._settings.public_url.encode("ascii"):
+            raise PermissionDeniedError(
+                "origin", f"Changes from a browser must come from {self._settings.public_url}."
+            )
+
+    def _whoami(self, principal: Principal) -> bytes:
+        return json.dumps(
+            {
+                "principal": principal.name,
+                "role": str(principal.role),
+                "lane": principal.lane.value,
+                "ui_url": self._settings.public_url,
+            }
+        ).encode()
+
+    async def _audited(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[OBJECT] = record.found
+
+        async def receive_and_look() -> Message:
+            message = await receive()
+            record.body = _more(record.body, message)
+            return message
+
+        async def send_and_look(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+            else:
+                record.answer = _more(record.answer, message)
+            await send(message)
+
+        try:
+            await self._app(scope, receive_and_look, send_and_look)
+        except BaseException:
+            if record.status is None:
+                record.status = 500
+            raise
+        finally:
+            record.write()
+
+    async def _refuse(
+        self,
+        refusal: RefusedError,
+        scope: Scope,
+        send: Send,
+        *,
+        principal: Principal | None,
+        route: Route | None,
+    ) -> None:
+        record = Record(scope, principal=principal, route=route)
+        record.status = refusal.status
+        extra: list[Header] = []
+        if refusal.status == 401:
+            extra.append((b"www-authenticate", b"Bearer"))
+        if refusal.retry_after_seconds is not None:
+            extra.append((b"retry-after", b"%d" % refusal.retry_after_seconds))
+        if _is_navigation(scope):
+            kind, body = b"text/html; charset=utf-8", _page(refusal)
+        else:
+            kind = b"application/json"
+            body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
+        try:
+            await _answer(send, refusal.status, kind, body, extra)
+        finally:
+            record.write(refusal)
+
+    def _with_upkeep(self, send: Send) -> Send:
+        async def send_with_upkeep(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                # Not awaited: a server whose issuer is out of reach must start all the same.
+                self._upkeep = [asyncio.create_task(store.keep_fresh()) for store in self._stores]
+            elif message["type"].startswith("lifespan.shutdown."):
+                for task in self._upkeep:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+            await send(message)
+
+        return send_with_upkeep
+
+
+def _store(issuer: str, fetch: Callable[[str], Keys]) -> KeyStore:
+    return KeyStore(functools.partial(fetch, issuer), name=issuer)
+
+
+def _read(headers: Iterable[Header]) -> _Request:
+    """Sort the headers.
+
+    Raises:
+        UnauthenticatedError: they name two identities, or one in a way that another reader would miss.
+        MalformedRequestError: they would have the request read as another one.
+    """
+    bearers: list[bytes] = []
+    of_the_balancer: dict[bytes, bytes] = {}
+    origin: bytes | None = None
+    kept: list[Header] = []
+    for header in headers:
+        name, value = header
+        if name == b"authorization":
+            bearers.append(value)
+        elif name.startswith(_OF_THE_BALANCER):
+            if name in of_the_balancer:
+                raise UnauthenticatedError("two-identities", "A header of the load balancer occurs twice.")
+            of_the_balancer[name] = value
+        elif name in _OVERRIDES:
+            raise MalformedRequestError("method-override", "A request has the method it is sent with.")
+        elif name != b"cookie":
+            # The load balancer's session is a credential too, and MLflow keeps none of its own.
+            kept.append(header)
+            if name == b"origin":
+                origin = value
+    if len(bearers) > 1:
+        raise UnauthenticatedError("two-identities", "A request has one Authorization header.")
+    if bearers and of_the_balancer:
+        raise UnauthenticatedError(
+            "two-identities", "A request is a program's, with a bearer token, or a person's, never both."
+        )
+    if not bearers:
+        return _Request(None, of_the_balancer.get(_ACCESS_TOKEN), origin, kept)
+    if not bearers[0].startswith(_BEARER):
+        # The load balancer's rule for programs knows only this spelling.
+        raise UnauthenticatedError("scheme", "The Authorization header must say `Bearer` and a token.")
+    return _Request(bearers[0][len(_BEARER) :], None, origin, kept)
+
+
+def _more(seen: bytearray | None, message: Message) -> bytearray | None:
+    """What was seen of a body and this message's part; None once it is too large to look at."""
+    if seen is None:
+        return None
+    part = message.get("body", b"")
+    if len(seen) + len(part) > LARGEST_BODY:
+        return None
+    seen += part
+    return seen
+
+
+def _is_navigation(scope: Scope) -> bool:
+    """Whether a person looks at the answer: a browser opens a page rather than calls the API."""
+    return (
+        scope["method"] == "GET"
+        and not scope["path"].startswith(("/api/", "/ajax-api/"))
+        and any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+    )
+
+
+def _page(refusal: RefusedError) -> bytes:
+    heading = {401: "Please sign in", 403: "You may not do this", 503: "Try again in a moment"}.get(
+        refusal.status, "There is no such page"
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>MLflow: {heading}</title>'
+        '<body style="font:16px system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem">'
+        f"<h1>{heading}</h1><p>{html.escape(refusal.message)}</p></body></html>"
+    ).encode()
+
+
+async def _answer(send: Send, status: int, kind: bytes, body: bytes, extra: Iterable[Header] = ()) -> None:
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,106 @@
+"""Verify a JSON Web Token (RFC 7519) by the rules of its lane."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.utils import base64url_decode
+
+from mlflow_aws_server.identity.errors import UnauthenticatedError
+
+LARGEST_TOKEN = 16 * 1024
+LEEWAY_SECONDS = 30
+
+_COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_KEY_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,128}")
+# Each of these would have the token itself choose its key, its encoding or its rules.
+_REFUSED_HEADERS = ("jku", "x5u", "jwk", "x5c", "crit", "b64", "zip", "enc")
+
+_GET_A_NEW_ONE = "Get a new token and try again."
+
+Claims = Mapping[str, Any]
+FindKey = Callable[[str], Awaitable[rsa.RSAPublicKey | None]]
+
+
+async def verify(token: bytes, *, find_key: FindKey, issuer: str, audience: str | None) -> Claims:
+    """The claims of a token that `issuer` signed with RS256, valid now and, if asked, for `audience`.
+
+    An audience must be a single text, not a list. Times have 30 s of leeway. Without `audience` the claim
+    is not looked at: Cognito's access tokens have `client_id` in its place.
+
+    Raises:
+        UnauthenticatedError: it is no such token; says why without repeating any of it.
+        IssuerUnavailableError: its key cannot be fetched at the moment.
+    """
+    key_id = _key_id(token)
+    key = await find_key(key_id)
+    if key is None:
+        raise _refused("unknown-key", "is signed with a key that its issuer does not publish")
+    return _claims(token, key, issuer=issuer, audience=audience)
+
+
+def _key_id(token: bytes) -> str:
+    """The id of the key in the token's header, once nothing else in the header is suspicious."""
+    if len(token) > LARGEST_TOKEN:
+        raise _refused("oversized", f"is longer than {LARGEST_TOKEN} bytes")
+    if not _COMPACT.fullmatch(token):
+        raise _refused("malformed", "is no JSON Web Token (three parts of base64url)")
+    try:
+        header = json.loads(base64url_decode(token[: token.index(b".")]))
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise _refused("malformed", "has no readable header")
+    if header.get("alg") != "RS256":
+        raise _refused("algorithm", "is not signed with RS256")
+    if any(name in header for name in _REFUSED_HEADERS):
+        raise _refused("header", "has a header that would choose how it is verified")
+    key_id = header.get("kid")
+    if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
+        raise _refused("key-id", "has no plain key id")
+    return key_id
+
+
+def _claims(token: bytes, key: rsa.RSAPublicKey, *, issuer: str, audience: str | None) -> Claims:
+    try:
+        return jwt.decode(
+            token.decode("ascii"),
+            key,
+            algorithms=["RS256"],
+            issuer=issuer,
+            audience=audience,
+            leeway=LEEWAY_SECONDS,
+            options={
+                "require": ["iss", "exp", "iat", "sub", *(["aud"] if audience is not None else [])],
+                "strict_aud": audience is not None,
+                "verify_aud": audience is not None,
+            },
+        )
+    except jwt.InvalidSignatureError:
+        raise _refused("signature", "has a signature that does not fit") from None
+    except jwt.ExpiredSignatureError:
+        raise _refused("expired", "has expired") from None
+    except jwt.ImmatureSignatureError:
+        raise _refused("not-yet-valid", "is not valid yet; compare this machine's clock") from None
+    except jwt.InvalidIssuerError:
+        raise _refused("issuer", f"comes from another issuer than {issuer}") from None
+    except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError) as error:
+        if isinstance(error, jwt.MissingRequiredClaimError) and error.claim != "aud":
+            raise _refused("claims", "lacks a claim that every token has") from None
+        raise UnauthenticatedError(
+            "audience",
+            f"The token is not for this server: its audience must be {audience}, as a single text. "
+            "Ask AWS STS for a token with this audience (MLFLOW_AWS_AUDIENCE of mlflow-aws-auth).",
+        ) from None
+    except Exception:
+        # Whatever else a token's author can think of, a number that is none, for example.
+        raise _refused("malformed", "cannot be read") from None
+
+
+def _refused(reason: str, what: str) -> UnauthenticatedError:
+    return UnauthenticatedError(reason, f"The token {what}. {_GET_A_NEW_ONE}")
