@@ -1,7 +1,8 @@
 """The load balancer's process: TLS in front of the service's tasks, by the deployed listener's rules.
 
-`python -m local.balancer --snapshot FILE --certificate PEM --key PEM --port PORT`. The snapshot is what
-`local.load_balancer` writes; a new one is applied as it appears. No credential is needed here.
+`python -m local.balancer --help` names its arguments. The snapshot is what `local.load_balancer` writes; a
+new one is applied as it appears. It holds the secrets of app clients, as a load balancer does; no AWS
+credential is needed here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from multidict import CIMultiDict
 
 from local import listener
 from local.listener import Action, Request, Rule, UnsupportedError
+from local.sign_in import IDENTITY_HEADERS, Client, SignIn, Visit
+from local.token_check import InvalidTokenError, TokenCheck, bearer, has_claim
 
 # RFC 9110: of one connection, not of the message.
 _HOP_BY_HOP = frozenset(
@@ -50,6 +53,10 @@ _RELOAD_SECONDS = 0.3
 _DRAIN_SECONDS = 5.0
 _CHUNK = 64 * 1024
 _LONGEST_LINE = 16 * 1024
+_LARGEST_DOCUMENT = 256 * 1024
+_IDENTITY_TIMEOUT = aiohttp.ClientTimeout(total=10)
+# 561 is ELB's own: the user pool gave no tokens for the code.
+_REFUSALS = {401: "401 Authorization Required", 561: "561 Authentication Error"}
 
 
 @dataclass
@@ -124,6 +131,9 @@ class Configuration:
     idle_seconds: float
     drop_invalid_headers: bool
     tls: str
+    load_balancer: str = ""
+    # Of the app clients that sign people in, by id.
+    client_secrets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Mapping[str, Any], before: Configuration | None = None) -> Configuration:
@@ -150,15 +160,45 @@ class Configuration:
             drop_invalid_headers=snapshot["attributes"].get("routing.http.drop_invalid_header_fields.enabled")
             == "true",
             tls=listener.minimum_tls(snapshot["listener"]["SslPolicy"]),
+            load_balancer=str(snapshot["listener"].get("LoadBalancerArn", "")),
+            client_secrets=dict(snapshot.get("client_secrets", {})),
         )
+
+
+@dataclass
+class Passage:
+    """What the actions before the last leave for it: an identity for the target, cookies for the browser."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    cookies: list[str] = field(default_factory=list)
+    # Whether the headers of identity are the load balancer's to set; where no rule identifies anybody, what
+    # a client sends under their names passes like any other header.
+    identifies: bool = False
 
 
 class Balancer:
     """Serves requests by its configuration, and keeps asking its targets how they are."""
 
-    def __init__(self, configuration: Configuration, *, port: int = 443) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        port: int = 443,
+        trust: ssl.SSLContext | None = None,
+        user_pools: str = "",
+    ) -> None:
+        """`trust` verifies the issuer of tokens and the user pools, which are at `user_pools`."""
         self.configuration = configuration
         self._port = port
+        self._trust = trust or ssl.create_default_context()
+        self._user_pools = user_pools
+        self._token_check = TokenCheck(self._fetch)
+        self._sign_in = SignIn(
+            check=self._token_check,
+            post=self._post_form,
+            get=self._get_with_token,
+            load_balancer=configuration.load_balancer,
+        )
         self._client: aiohttp.ClientSession | None = None
         self._checks: set[asyncio.Task[None]] = set()
 
@@ -184,8 +224,9 @@ class Balancer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request by the first rule that matches it."""
         rule = listener.choose(self.configuration.rules, _seen(request))
+        passage = Passage()
         for action in rule.actions:
-            response = await _ACTIONS[action.type](self, request, action)
+            response = await _ACTIONS[action.type](self, request, action, passage)
             if response is not None:
                 return response
         return _plain(500, "the rule ends without an answer")
@@ -203,7 +244,92 @@ class Balancer:
                         check.add_done_callback(self._checks.discard)
             await asyncio.sleep(_FIRST_CHECK_SECONDS / 3)
 
-    async def forward(self, request: web.BaseRequest, action: Action) -> web.StreamResponse:
+    async def validate(self, request: web.BaseRequest, action: Action) -> web.StreamResponse | None:
+        """Refuse a request without a valid token of the action's issuer."""
+        config = action.settings["JwtValidationConfig"]
+        try:
+            claims = await self._token_check.claims(
+                bearer(request.headers.getall("Authorization", [])),
+                issuer=config["Issuer"],
+                jwks=config["JwksEndpoint"],
+            )
+            for wanted in config.get("AdditionalClaims") or []:
+                if not has_claim(claims, wanted):
+                    raise InvalidTokenError(f"{wanted['Name']} is {claims.get(wanted['Name'])!r}")
+        except InvalidTokenError as error:
+            print(f"token refused: {error}", flush=True)
+            return _plain(401, "401 Authorization Required")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            print(f"{config['JwksEndpoint']} gives no keys: {error}", flush=True)
+            return _plain(500, "500 Internal Server Error")
+        return None
+
+    async def authenticate(
+        self, request: web.BaseRequest, action: Action, passage: Passage
+    ) -> web.StreamResponse | None:
+        """Let a signed-in person pass with their identity; send others to the sign-in page, or away."""
+        config = action.settings["AuthenticateCognitoConfig"]
+        client_id = config["UserPoolClientId"]
+        client = Client(
+            client_id=client_id,
+            secret=self.configuration.client_secrets.get(client_id, ""),
+            issuer=f"{self._user_pools}/{config['UserPoolArn'].rpartition('/')[2]}",
+            base_url=self._user_pools,
+        )
+        visit = Visit(
+            method=request.method,
+            host=request.host,
+            path=request.path,
+            query=dict(request.query),
+            cookie_header="; ".join(request.headers.getall("Cookie", [])),
+            target=request.raw_path,
+        )
+        verdict = await self._sign_in.admit(visit, config, client)
+        passage.identifies = True
+        passage.headers.update(verdict.headers)
+        passage.cookies.extend(verdict.cookies)
+        if verdict.status is None:
+            return None
+        headers: CIMultiDict[str] = CIMultiDict({"Cache-Control": "no-store"})
+        for cookie in verdict.cookies:
+            headers.add("Set-Cookie", cookie)
+        if verdict.location:
+            headers["Location"] = verdict.location
+        text = "" if verdict.location else _REFUSALS[verdict.status]
+        return web.Response(status=verdict.status, headers=headers, text=text)
+
+    async def _fetch(self, url: str) -> bytes:
+        assert self._client is not None  # noqa: S101 - __aenter__
+        async with self._client.get(
+            url, ssl=self._trust, timeout=_IDENTITY_TIMEOUT, allow_redirects=False
+        ) as answer:
+            answer.raise_for_status()
+            return await _bounded(answer)
+
+    async def _post_form(self, url: str, form: Mapping[str, str], basic: str) -> dict[str, Any] | None:
+        return await self._document("POST", url, data=form, headers={"Authorization": f"Basic {basic}"})
+
+    async def _get_with_token(self, url: str, token: str) -> dict[str, Any] | None:
+        return await self._document("GET", url, headers={"Authorization": f"Bearer {token}"})
+
+    async def _document(self, method: str, url: str, **more: Any) -> dict[str, Any] | None:
+        assert self._client is not None  # noqa: S101 - __aenter__
+        if "data" in more:
+            more["headers"]["Content-Type"] = "application/x-www-form-urlencoded"
+        try:
+            async with self._client.request(
+                method, url, ssl=self._trust, timeout=_IDENTITY_TIMEOUT, allow_redirects=False, **more
+            ) as answer:
+                document = json.loads(await _bounded(answer)) if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            print(f"{url} does not answer as a user pool: {error}", flush=True)
+            return None
+        if not isinstance(document, dict):
+            print(f"{url} refused: {answer.status}", flush=True)
+            return None
+        return document
+
+    async def forward(self, request: web.BaseRequest, action: Action, passage: Passage) -> web.StreamResponse:
         """Send the request to a target of the action's group, and its answer back, as they come."""
         group = self.configuration.groups.get(_group_of(action))
         target = group.pick() if group else None
@@ -216,7 +342,7 @@ class Balancer:
                 request.method,
                 # Encoded as it came: the target sees the bytes of the client's request line.
                 _verbatim(f"http://{target.address}{request.raw_path}"),
-                headers=self._headers_for_target(request),
+                headers=self._headers_for_target(request, passage),
                 data=request.content.iter_chunked(_CHUNK) if request.can_read_body else None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
@@ -226,6 +352,8 @@ class Balancer:
                 response = web.StreamResponse(
                     status=answer.status, reason=answer.reason, headers=_headers_for_client(answer.headers)
                 )
+                for cookie in passage.cookies:
+                    response.headers.add("Set-Cookie", cookie)
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
@@ -236,14 +364,17 @@ class Balancer:
         except (aiohttp.ClientError, ConnectionError):
             return _broken(response, request) or _plain(502, "502 Bad Gateway")
 
-    def _headers_for_target(self, request: web.BaseRequest) -> CIMultiDict[str]:
+    def _headers_for_target(self, request: web.BaseRequest, passage: Passage) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in request.headers.items():
             if name.lower() in _HOP_BY_HOP:
                 continue
             if self.configuration.drop_invalid_headers and not listener.is_valid_header(name):
                 continue
+            if passage.identifies and name.lower() in IDENTITY_HEADERS:
+                continue
             headers.add(name, value)
+        headers.update(passage.headers)
         before = ", ".join(request.headers.getall("X-Forwarded-For", ()))
         headers["X-Forwarded-For"] = ", ".join(filter(None, [before, request.remote or ""]))
         headers["X-Forwarded-Proto"] = "https"
@@ -289,11 +420,27 @@ def tls_context(*, certificate: Path, key: Path, minimum: str) -> ssl.SSLContext
     return context
 
 
-async def _do_forward(balancer: Balancer, request: web.BaseRequest, action: Action) -> web.StreamResponse:
-    return await balancer.forward(request, action)
+async def _do_forward(
+    balancer: Balancer, request: web.BaseRequest, action: Action, passage: Passage
+) -> web.StreamResponse:
+    return await balancer.forward(request, action, passage)
 
 
-async def _do_fixed_response(_: Balancer, __: web.BaseRequest, action: Action) -> web.StreamResponse:
+async def _do_jwt_validation(
+    balancer: Balancer, request: web.BaseRequest, action: Action, _: Passage
+) -> web.StreamResponse | None:
+    return await balancer.validate(request, action)
+
+
+async def _do_authenticate_cognito(
+    balancer: Balancer, request: web.BaseRequest, action: Action, passage: Passage
+) -> web.StreamResponse | None:
+    return await balancer.authenticate(request, action, passage)
+
+
+async def _do_fixed_response(
+    _: Balancer, __: web.BaseRequest, action: Action, ___: Passage
+) -> web.StreamResponse:
     config = action.settings["FixedResponseConfig"]
     return web.Response(
         status=int(config["StatusCode"]),
@@ -302,7 +449,9 @@ async def _do_fixed_response(_: Balancer, __: web.BaseRequest, action: Action) -
     )
 
 
-async def _do_redirect(_: Balancer, request: web.BaseRequest, action: Action) -> web.StreamResponse:
+async def _do_redirect(
+    _: Balancer, request: web.BaseRequest, action: Action, __: Passage
+) -> web.StreamResponse:
     config = action.settings["RedirectConfig"]
     host, _sep, port = request.host.partition(":")
     known = {
@@ -326,9 +475,11 @@ async def _do_redirect(_: Balancer, request: web.BaseRequest, action: Action) ->
     )
 
 
-# By ELBv2's name. An action either answers, or returns None for the next one to go on; those that identify
-# the caller (jwt-validation, authenticate-cognito) belong here.
-_ACTIONS = {
+_Do = Callable[[Balancer, web.BaseRequest, Action, Passage], Awaitable[web.StreamResponse | None]]
+# By ELBv2's name. An action either answers, or returns None for the next one to go on.
+_ACTIONS: Mapping[str, _Do] = {
+    "jwt-validation": _do_jwt_validation,
+    "authenticate-cognito": _do_authenticate_cognito,
     "forward": _do_forward,
     "fixed-response": _do_fixed_response,
     "redirect": _do_redirect,
@@ -373,6 +524,15 @@ def _broken(response: web.StreamResponse | None, request: web.BaseRequest) -> we
     return response
 
 
+async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > _LARGEST_DOCUMENT:
+            raise aiohttp.ClientPayloadError(f"{answer.url} sends more than {_LARGEST_DOCUMENT} bytes")
+    return body
+
+
 def _plain(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=text)
 
@@ -383,14 +543,24 @@ def _verbatim(url: str) -> Any:
     return URL(url, encoded=True)
 
 
-async def serve(*, snapshot: Path, certificate: Path, key: Path, port: int, host: str = "127.0.0.1") -> None:
+async def serve(
+    *,
+    snapshot: Path,
+    certificate: Path,
+    key: Path,
+    port: int,
+    authority: Path,
+    user_pools: str,
+    host: str = "127.0.0.1",
+) -> None:
     """Listen until SIGTERM or SIGINT, applying each new snapshot."""
     text = snapshot.read_text()
     configuration = Configuration.of(json.loads(text))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Balancer(configuration, port=port) as balancer:
+    trust = ssl.create_default_context(cafile=authority)
+    async with Balancer(configuration, port=port, trust=trust, user_pools=user_pools) as balancer:
         checks = asyncio.create_task(balancer.check_targets())
         runner = web.ServerRunner(
             web.Server(
@@ -421,9 +591,10 @@ async def serve(*, snapshot: Path, certificate: Path, key: Path, port: int, host
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the balancer; 1 if the listener asks for what is not supported or the port is taken."""
     arguments = argparse.ArgumentParser(prog="python -m local.balancer", description=__doc__)
-    for name in ("snapshot", "certificate", "key"):
+    for name in ("snapshot", "certificate", "key", "authority"):
         arguments.add_argument(f"--{name}", type=Path, required=True)
     arguments.add_argument("--port", type=int, required=True)
+    arguments.add_argument("--user-pools", required=True, help="where user pools and their page are")
     chosen = arguments.parse_args(argv)
     try:
         import uvloop
@@ -432,9 +603,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError:
         runner = asyncio.run
     try:
-        runner(
-            serve(snapshot=chosen.snapshot, certificate=chosen.certificate, key=chosen.key, port=chosen.port)
-        )
+        runner(serve(**vars(chosen)))
     except (UnsupportedError, OSError) as error:
         print(f"load balancer: {error}", file=sys.stderr)
         return 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from local.deployment import Aws
 
 Snapshot = dict[str, Any]
+_KEPT_OF_LISTENER = ("ListenerArn", "LoadBalancerArn", "Port", "Protocol", "SslPolicy")
 
 
 def snapshot(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snapshot:
@@ -25,10 +27,12 @@ def snapshot(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> 
     listener = listeners[0]
     attributes = elb.describe_load_balancer_attributes(LoadBalancerArn=load_balancer_arn)["Attributes"]
     groups = elb.describe_target_groups(LoadBalancerArn=load_balancer_arn)["TargetGroups"]
+    rules = elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
     return {
-        "listener": {key: listener[key] for key in ("ListenerArn", "Port", "Protocol", "SslPolicy")},
+        "listener": {key: listener[key] for key in _KEPT_OF_LISTENER},
         "certificates": [each["CertificateArn"] for each in listener.get("Certificates", [])],
-        "rules": elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"],
+        "rules": rules,
+        "client_secrets": _client_secrets(aws, rules),
         "attributes": {each["Key"]: each["Value"] for each in attributes},
         "target_groups": {group["TargetGroupArn"]: _group(elb, group, addresses) for group in groups},
     }
@@ -44,12 +48,33 @@ def _group(elb: Any, group: Mapping[str, Any], addresses: Mapping[str, str]) -> 
     }
 
 
+def _client_secrets(aws: Aws, rules: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The secrets of the app clients in the rules: ELB reads them itself, with its user's permission."""
+    configs = (
+        action["AuthenticateCognitoConfig"]
+        for rule in rules
+        for action in rule["Actions"]
+        if "AuthenticateCognitoConfig" in action
+    )
+    pools = {each["UserPoolClientId"]: each["UserPoolArn"].rpartition("/")[2] for each in configs}
+    cognito = aws.client("cognito-idp")
+    described = {
+        client: cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client)["UserPoolClient"]
+        for client, pool in pools.items()
+    }
+    return {client: str(each.get("ClientSecret", "")) for client, each in described.items()}
+
+
 def write_if_changed(file: Path, taken: Snapshot) -> bool:
-    """Write a snapshot for the balancer's process unless it is there already; returns whether it was new."""
+    """Write a snapshot for the balancer's process unless it is there already; returns whether it was new.
+
+    Only its owner may read it: it holds secrets.
+    """
     text = json.dumps(taken, indent=1, sort_keys=True, default=str)
     if file.exists() and file.read_text() == text:
         return False
     temporary = file.with_suffix(".new")
-    temporary.write_text(text)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+        opened.write(text)
     temporary.replace(file)
     return True

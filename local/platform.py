@@ -76,6 +76,11 @@ class Platform:
         return f"https://{HOST}:{self._ports['tracking']}"
 
     @property
+    def sign_in_url(self) -> str:
+        """Where people sign in, and where the user pool's keys are."""
+        return f"https://{HOST}:{self._ports['sign-in']}"
+
+    @property
     def _ledger(self) -> Ledger:
         return self.state.ledger
 
@@ -350,7 +355,8 @@ class Platform:
                 "load-balancer",
                 [sys.executable, "-m", "local.balancer", "--snapshot", str(self._snapshot),
                  "--certificate", str(certificate.certificate), "--key", str(certificate.key),
-                 "--port", str(self._ports["tracking"])],
+                 "--port", str(self._ports["tracking"]),
+                 "--authority", str(self.state.authority / "ca.pem"), "--user-pools", self.sign_in_url],
                 environment=clean(),
             )  # fmt: skip
             remark(self.tracking_url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from yarl import URL
 from local.balancer import Balancer, Configuration, TargetGroup, status_codes, tls_context
 from local.certificates import CertificateAuthority
 from local.listener import UnsupportedError
+from local.token_issuer import TokenIssuer
 
 GROUP = "arn:group"
 FORWARD = {"Type": "forward", "TargetGroupArn": GROUP}
@@ -77,14 +78,15 @@ def client(authority: CertificateAuthority) -> Callable[..., Any]:
     async def client(configuration: dict[str, Any], *, healthy: bool = True) -> AsyncIterator[Any]:
         certificate = authority.issue("localhost", name="lb")
         read = Configuration.of(configuration)
-        async with Balancer(read, port=8443) as balancer:
+        trust = ssl.create_default_context(cafile=str(authority.bundle))
+        pools = "https://pools.example.com"
+        async with Balancer(read, port=8443, trust=trust, user_pools=pools) as balancer:
             for each in read.groups[GROUP].targets.values():
                 each.state = "healthy" if healthy else "initial"
             runner = web.ServerRunner(web.Server(balancer.handle, access_log=None), shutdown_timeout=0.1)
             await runner.setup()
             context = tls_context(certificate=certificate.certificate, key=certificate.key, minimum=read.tls)
             await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-            trust = ssl.create_default_context(cafile=str(authority.bundle))
             base = f"https://localhost:{runner.addresses[0][1]}"
             async with aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(ssl=trust)) as session:
                 session.balancer = balancer
@@ -372,3 +374,117 @@ def test_a_snapshot_that_is_no_new_one_is_not_written(tmp_path: Path) -> None:
     assert not write_if_changed(file, snapshot("a:1"))
     assert write_if_changed(file, snapshot("b:1"))
     assert json.loads(file.read_text()) == snapshot("b:1")
+
+
+AUDIENCE = "https://mlflow.example.com"
+REFUSE = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "401"}}
+
+
+def rules_of(issuer: TokenIssuer) -> list[dict[str, Any]]:
+    """The deployed listener's: programs by token, fetched paths by session or 401, pages by session."""
+    token = {
+        "Issuer": issuer.url,
+        "JwksEndpoint": f"{issuer.url}/.well-known/jwks.json",
+        "AdditionalClaims": [{"Name": "aud", "Format": "single-string", "Values": [AUDIENCE]}],
+    }
+
+    def rule(priority: int, condition: dict[str, Any], kind: str, **config: Any) -> dict[str, Any]:
+        first = {"Type": kind, "Order": 1, **config}
+        return {"Priority": str(priority), "Conditions": [condition], "Actions": [first, FORWARD]}
+
+    def people(otherwise: str) -> dict[str, Any]:
+        pool = f"arn:aws:cognito-idp:eu-central-1:{'0' * 12}:userpool/eu-central-1_Tested"
+        config = {"UserPoolArn": pool, "UserPoolClientId": "app", "OnUnauthenticatedRequest": otherwise}
+        return {"AuthenticateCognitoConfig": config}
+
+    def paths(*patterns: str) -> dict[str, Any]:
+        return {"Field": "path-pattern", "PathPatternConfig": {"Values": list(patterns)}}
+
+    bearer = {
+        "Field": "http-header",
+        "HttpHeaderConfig": {"HttpHeaderName": "Authorization", "Values": ["Bearer *"]},
+    }
+    return [
+        rule(10, bearer, "jwt-validation", JwtValidationConfig=token),
+        rule(20, paths("/ajax-api/*"), "authenticate-cognito", **people("deny")),
+        rule(30, paths("/*"), "authenticate-cognito", **people("authenticate")),
+        {"Priority": "default", "Actions": [REFUSE]},
+    ]
+
+
+@pytest.fixture(scope="module")
+def issuer(authority: CertificateAuthority) -> Iterator[TokenIssuer]:
+    with TokenIssuer.create(authority.issue("localhost", name="issuer")).serving() as issuer:
+        yield issuer
+
+
+def program(issuer: TokenIssuer, *, scheme: str = "Bearer", **more: Any) -> dict[str, str]:
+    asked = {"subject": "arn:aws:iam::000000000000:role/r", "audience": AUDIENCE, **more}
+    return {"Authorization": f"{scheme} {issuer.token(**asked)}"}
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_a_program_s_token_passes_in_any_case_of_its_scheme(
+    client: Callable[..., Any], issuer: TokenIssuer, scheme: str
+) -> None:
+    sent = program(issuer, scheme=scheme)
+    async with target() as address, client(snapshot(address, rules=rules_of(issuer))) as session:
+        answer = await session.post("/api/2.0/mlflow/runs/create", headers=sent)
+        assert answer.status == 200
+        assert headers_of(await answer.json())["authorization"] == sent["Authorization"]
+
+
+@pytest.mark.parametrize("audience", ["https://elsewhere.example.com", [AUDIENCE], [AUDIENCE, "x"]], ids=str)
+async def test_a_token_for_another_audience_is_refused_at_the_edge(
+    client: Callable[..., Any], issuer: TokenIssuer, audience: object
+) -> None:
+    async with target() as address, client(snapshot(address, rules=rules_of(issuer))) as session:
+        answer = await session.get("/", headers=program(issuer, audience=audience))
+    assert answer.status == 401
+
+
+async def test_two_tokens_are_refused_even_if_one_is_good(
+    client: Callable[..., Any], issuer: TokenIssuer
+) -> None:
+    good = program(issuer)["Authorization"]
+    async with target() as address, client(snapshot(address, rules=rules_of(issuer))) as session:
+        for second in ("Bearer x", "Basic eDp4", good):
+            both = [("Authorization", good), ("Authorization", second)]
+            assert (await session.get("/", headers=both)).status == 401
+
+
+async def test_an_issuer_that_does_not_answer_lets_nobody_pass(
+    client: Callable[..., Any], issuer: TokenIssuer
+) -> None:
+    sent = program(issuer)
+    issuer.available = False
+    async with target() as address, client(snapshot(address, rules=rules_of(issuer))) as session:
+        refused = (await session.get("/", headers=sent)).status
+    issuer.available = True
+    assert refused == 500
+
+
+async def test_strangers_are_sent_to_the_page_or_refused_where_they_fetch(
+    client: Callable[..., Any], issuer: TokenIssuer
+) -> None:
+    async with target() as address, client(snapshot(address, rules=rules_of(issuer))) as session:
+        fetched = await session.get("/ajax-api/2.0/mlflow/runs/get", allow_redirects=False)
+        visited = await session.get("/", allow_redirects=False)
+        basic = await session.get("/", headers={"Authorization": "Basic eDp4"}, allow_redirects=False)
+    assert (fetched.status, visited.status, basic.status) == (401, 302, 302)
+    assert visited.headers["Location"].startswith("https://pools.example.com/oauth2/authorize?")
+    assert visited.headers["Cache-Control"] == "no-store"
+
+
+async def test_identity_headers_of_a_client_go_no_further_where_the_balancer_sets_them(
+    client: Callable[..., Any], issuer: TokenIssuer
+) -> None:
+    forged = {"X-Amzn-Oidc-Accesstoken": "forged", "x-amzn-oidc-identity": "admin"}
+    rules = rules_of(issuer)
+    rules[2]["Actions"][0]["AuthenticateCognitoConfig"]["OnUnauthenticatedRequest"] = "allow"
+    async with target() as address, client(snapshot(address, rules=rules)) as session:
+        told = headers_of(await (await session.get("/", headers=forged)).json())
+        passed = headers_of(await (await session.get("/", headers={**forged, **program(issuer)})).json())
+    assert not {name for name in told if name.startswith("x-amzn-oidc")}
+    # Nothing says that a rule without authentication drops them; so the server must not believe them.
+    assert passed["x-amzn-oidc-accesstoken"] == "forged"
