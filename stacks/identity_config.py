@@ -120,8 +120,8 @@ class GithubConfig(Section):
             raise refusal(
                 "branch",
                 self.branch,
-                f"and environment are {'both missing' if self.branch is None else 'both set'}",
-                "set exactly one of branch and environment: without, any pull request could take the role",
+                "is missing, and so is environment" if self.branch is None else "stands beside environment",
+                "set exactly one of the two: with neither, any pull request could take the role",
             )
         return self
 
@@ -154,7 +154,9 @@ class EksConfig(Section):
             raise refusal(
                 "oidc_provider_arn",
                 self.oidc_provider_arn,
-                f"and cluster_arn are {'both missing' if self.cluster_arn is None else 'both set'}",
+                "is missing, and so is cluster_arn"
+                if self.cluster_arn is None
+                else "stands beside cluster_arn",
                 "set oidc_provider_arn for IRSA, or cluster_arn for Pod Identity",
             )
         return self

@@ -10,6 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.config import EnvironmentConfig, IngressConfig
+from stacks.foundation.stack import MlflowFoundation
 from stacks.service.listener_rules import ListenerRules, refuse
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
@@ -30,15 +31,13 @@ class Ingress(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        vpc: ec2.IVpc,
+        foundation: MlflowFoundation,
         server: TrackingServer,
         sign_in: SignIn,
-        token_issuer: str,
-        access_logs: s3.IBucket,
         environment: EnvironmentConfig,
     ) -> None:
         super().__init__(scope, construct_id)
-        config = environment.ingress
+        config, vpc = environment.ingress, foundation.network.vpc
         if config.domain.endswith(PLACEHOLDER):
             cdk.Annotations.of(self).add_warning_v2(
                 "mlflow-on-aws:placeholder",
@@ -60,7 +59,7 @@ class Ingress(Construct):
             desync_mitigation_mode=elb.DesyncMitigationMode.DEFENSIVE,
             idle_timeout=cdk.Duration.seconds(60),
         )
-        self._log_access(access_logs)
+        self._log_access(foundation.access_logs.bucket)
         self.target_group = self._targets(server, vpc)
         self.listener = self.load_balancer.add_listener(
             "Https",
@@ -78,7 +77,7 @@ class Ingress(Construct):
             listener=self.listener,
             target_group=self.target_group,
             sign_in=sign_in,
-            token_issuer=token_issuer,
+            token_issuer=foundation.federation.issuer,
             token_audience=config.url,
             edge_jwt_check=environment.identity.edge_jwt_check,
         )

@@ -34,29 +34,23 @@ class MlflowService(cdk.Stack):
             env=cdk.Environment(account=environment.account, region=environment.region),
             tags=environment.tags,
         )
-        vpc, people, log_key = foundation.network.vpc, foundation.people, foundation.log_key
+        database, artifacts = foundation.database, foundation.artifacts
         url, config = environment.ingress.url, environment.server
+
         image = ServerImage(self, "Image", config=config)
-        cluster = Cluster(self, "Cluster", vpc=vpc, log_key=log_key, config=config)
-        platform = Platform(
-            cluster=cluster, image=image, database=foundation.database, artifacts=foundation.artifacts
+        cluster = Cluster(
+            self, "Cluster", vpc=foundation.network.vpc, log_key=foundation.log_key, config=config
         )
-        migration = Migration(self, "Migration", platform=platform, log_key=log_key, config=config)
-        sign_in = SignIn(self, "SignIn", people=people, url=url, config=environment.identity)
+        platform = Platform(cluster=cluster, image=image, database=database, artifacts=artifacts)
+        migration = Migration(self, "Migration", platform=platform, log_key=foundation.log_key, config=config)
+        sign_in = SignIn(self, "SignIn", people=foundation.people, url=url, config=environment.identity)
         identity = server_identity(self, foundation=foundation, sign_in=sign_in, environment=environment)
         server = TrackingServer(
             self, "Server", platform=platform, identity=identity, public_url=url, config=config
         )
         server.start_after(migration.completed)
         ingress = Ingress(
-            self,
-            "Ingress",
-            vpc=vpc,
-            server=server,
-            sign_in=sign_in,
-            token_issuer=foundation.federation.issuer,
-            access_logs=foundation.access_logs.bucket,
-            environment=environment,
+            self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
         server.scale_with(ingress.target_group)
         publish(self, foundation=foundation, server=server, ingress=ingress, sign_in=sign_in, url=url)

@@ -24,6 +24,49 @@ EXISTING_VPC = {
     "private_subnet_ids": ["subnet-0bbbbbbbbbbbbbbb1", "subnet-0bbbbbbbbbbbbbbb2"],
     "isolated_subnet_ids": ["subnet-0ccccccccccccccc1", "subnet-0ccccccccccccccc2"],
 }
+GITHUB_PROVIDER = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"
+GITHUB_ROLES = [
+    {"name": "mlflow-train", "role": "contributor", "repository": "example/models", "branch": "main"},
+    {
+        "name": "mlflow-release",
+        "role": "approver",
+        "repository": "example@17/models@42",
+        "environment": "production",
+    },
+]
+EKS_ROLES = [
+    {
+        "name": "mlflow-irsa",
+        "role": "viewer",
+        "namespace": "ml",
+        "service_account": "report",
+        "oidc_provider_arn": "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-north-1.amazonaws.com/id/A1",
+    },
+    {
+        "name": "mlflow-pod",
+        "role": "contributor",
+        "namespace": "ml",
+        "service_account": "train",
+        "cluster_arn": "arn:aws:eks:eu-central-1:111122223333:cluster/ml",
+    },
+]
+IDENTITY = {
+    "session_hours": 10,
+    "domain_prefix": "mlflow-company",
+    "roles": {
+        "contributor": {"iam_roles": ["arn:aws:iam::111122223333:role/data-science/*"]},
+        "approver": {"iam_roles": ["arn:aws:iam::111122223333:role/release"], "groups": ["release-board"]},
+    },
+    "saml": {"name": "Company", "metadata_url": "https://idp.example.com/metadata", "everyone": "viewer"},
+    "oidc": {
+        "name": "Partner",
+        "issuer": "https://login.example.com",
+        "client_id": "mlflow",
+        "client_secret_name": "mlflow/partner-sign-in",
+    },
+    "github": GITHUB_ROLES,
+    "eks": EKS_ROLES,
+}
 BREAK_GLASS = "arn:aws:iam::111122223333:role/break-glass"
 CERTIFICATE = "arn:aws:acm:eu-central-1:111122223333:certificate/00000000-0000-0000-0000-000000000000"
 IMAGE = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/mlflow@sha256:" + "0" * 64
@@ -127,6 +170,12 @@ def given(build: Callable[..., Assembly]) -> Assembly:
             },
             "server": {"image_uri": IMAGE},
             "database": {"deletion_protection": False, "insights": "off", "monitoring_seconds": 0},
+            "identity": {
+                "edge_jwt_check": False,
+                "plan": "essentials",
+                "github_provider_arn": GITHUB_PROVIDER,
+                "github": [GITHUB_ROLES[0]],
+            },
         },
     )
 
@@ -140,5 +189,6 @@ def replicated(build: Callable[..., Assembly]) -> Assembly:
             "tags": {"cost-centre": "research"},
             "database": {"read_replica": True},
             "artifacts": {"prefix": "team/models", "break_glass_role_arn": BREAK_GLASS},
+            "identity": IDENTITY,
         },
     )

@@ -54,11 +54,13 @@ class Template:
     def allowed(self) -> Iterator[tuple[str, str, Any]]:
         """Every (logical id, action, resource) that any policy of the template allows."""
         for logical_id, resource in self.resources.items():
+            if not resource["Type"].startswith("AWS::IAM::"):
+                continue
             properties = resource.get("Properties", {})
             documents = [properties.get("PolicyDocument", {})]
             documents += [each["PolicyDocument"] for each in properties.get("Policies", [])]
             for statement in (each for document in documents for each in document.get("Statement", [])):
-                if statement["Effect"] == "Allow" and resource["Type"] != "AWS::S3::BucketPolicy":
+                if statement["Effect"] == "Allow":
                     for action in as_list(statement["Action"]):
                         for target in as_list(statement["Resource"]):
                             yield logical_id, action, target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacks.config_file import ConfigurationError, load_environment
-from tests.stacks.conftest import ROOT
+from tests.stacks.conftest import GITHUB_PROVIDER, ROOT
 
 DEV = (ROOT / "config" / "dev.toml").read_text()
 
@@ -33,6 +33,18 @@ def refuse(tmp_path: Path) -> Callable[[str], str]:
 def after(line: str, addition: str) -> str:
     assert line in DEV
     return DEV.replace(line, f"{line}\n{addition}", 1)
+
+
+def after_all(addition: str) -> str:
+    return f"{DEV}\n{addition}\n"
+
+
+def identity(table: str, settings: str) -> str:
+    return f"\n[identity.{table}]\n{settings}\n"
+
+
+def github(settings: str, *, repository: str = "example/models") -> str:
+    return f'\n[[identity.github]]\nrole = "viewer"\nrepository = "{repository}"\n{settings}\n'
 
 
 MISTAKES = {
@@ -140,10 +152,118 @@ MISTAKES = {
         'server.base_image = "c"',
         "remove one of the two",
     ),
-    "the whole internet": (
+    "the whole internet for an internal load balancer": (
         DEV.replace("10.0.0.0/8", "0.0.0.0/0"),
         'ingress.allowed_cidrs = "0.0.0.0/0"',
         "list the networks of your clients",
+    ),
+    "the whole internet past the edge": (
+        DEV.replace('["10.0.0.0/8"]', '["0.0.0.0/0"]\ninternet_facing = true')
+        + "[identity]\nedge_jwt_check = false\n",
+        "identity.edge_jwt_check = false: would let anyone in 0.0.0.0/0",
+        "leave it on",
+    ),
+    "a role of any account": (
+        DEV + identity("roles.viewer", 'iam_roles = ["arn:aws:iam::*:role/team"]'),
+        'identity.roles.viewer.iam_roles.0 = "arn:aws:iam::*:role/team": names no account',
+        "expected: ARNs of IAM roles, in full",
+    ),
+    "a role of no account": (
+        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam:::role/team"]'),
+        "names no account: 12 digits",
+        "expected: ARNs of IAM roles",
+    ),
+    "a user for a role": (
+        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:user/eve"]'),
+        "names no role",
+        "expected: ARNs of IAM roles",
+    ),
+    "every identity of an account": (
+        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:*"]'),
+        "`*` may stand only after `role/`",
+        "expected: ARNs of IAM roles",
+    ),
+    "a session for a role": (
+        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:sts::111122223333:assumed-role/a/b"]'),
+        "is not an IAM role's ARN",
+        "expected: ARNs of IAM roles",
+    ),
+    "a name for a role": (
+        DEV + identity("roles.admin", 'iam_roles = ["data-science"]'),
+        "is not an IAM role's ARN",
+        "expected: ARNs of IAM roles",
+    ),
+    "a role that does not exist": (
+        DEV + identity("roles.owner", "iam_roles = []"),
+        "identity.roles.owner",
+        "settings here are viewer, contributor, approver, admin",
+    ),
+    "a sign-in page that Cognito refuses": (
+        after_all('[identity]\ndomain_prefix = "my-aws-mlflow"'),
+        'identity.domain_prefix = "my-aws-mlflow": contains aws',
+        "choose another prefix",
+    ),
+    "an endless session": (
+        after_all("[identity]\nsession_hours = 169"),
+        "identity.session_hours = 169",
+        "expected: Hours that a person",
+    ),
+    "metadata in clear": (
+        DEV + identity("saml", 'name = "Company"\nmetadata_url = "http://idp.example.com/metadata"'),
+        'identity.saml.metadata_url = "http://idp.example.com/metadata"',
+        "expected: Where the provider publishes",
+    ),
+    "a client secret": (
+        DEV
+        + identity(
+            "oidc", 'name = "Company"\nissuer = "https://idp"\nclient_id = "x"\nclient_secret = "hush"'
+        ),
+        "identity.oidc.client_secret",
+        "did you mean client_secret_name?",
+    ),
+    "two providers of one name": (
+        DEV
+        + identity("saml", 'name = "Company"\nmetadata_url = "https://idp"')
+        + identity(
+            "oidc", 'name = "Company"\nissuer = "https://idp"\nclient_id = "x"\nclient_secret_name = "y"'
+        ),
+        'identity.oidc.name = "Company"',
+        "name them apart",
+    ),
+    "any workflow of a repository": (
+        DEV + github('name = "a"'),
+        "identity.github.0.branch: is missing, and so is environment",
+        "set exactly one of the two",
+    ),
+    "a workflow in two places": (
+        DEV + github('name = "a"\nbranch = "main"\nenvironment = "production"'),
+        'identity.github.0.branch = "main": stands beside environment',
+        "set exactly one",
+    ),
+    "a pattern for a branch": (
+        DEV + github('name = "a"\nbranch = "*"'),
+        'identity.github.0.branch = "*"',
+        "expected: Branch whose workflows",
+    ),
+    "a pattern for a repository": (
+        DEV + github('name = "a"\nbranch = "main"', repository="example/*"),
+        'identity.github.0.repository = "example/*"',
+        "expected: Repository as in its tokens",
+    ),
+    "one name for two roles": (
+        DEV + github('name = "a"\nbranch = "main"') + github('name = "a"\nbranch = "next"'),
+        'identity.github.name = "a": names more than one role',
+        "give every role a name",
+    ),
+    "a provider that nobody uses": (
+        after_all(f'[identity]\ngithub_provider_arn = "{GITHUB_PROVIDER}"'),
+        "has no effect: there is no [[identity.github]]",
+        "add a role",
+    ),
+    "a service account of no cluster": (
+        DEV + '[[identity.eks]]\nname = "a"\nrole = "viewer"\nnamespace = "n"\nservice_account = "s"\n',
+        "identity.eks.0.oidc_provider_arn: is missing, and so is cluster_arn",
+        "set oidc_provider_arn for IRSA",
     ),
     "half of the internet": (
         DEV.replace('"10.0.0.0/8"', '"10.0.0.0/8", "128.0.0.0/1"'),

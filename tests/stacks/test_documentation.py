@@ -7,14 +7,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stacks.config import EnvironmentConfig
+from stacks.config_file import section_of
 from tests.stacks.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
-
-
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-    return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def settings(
@@ -26,7 +22,10 @@ def settings(
         if section is None:
             yield ".".join(path), key, field
         else:
-            yield from settings(section, (*path, key))
+            # An array of tables has its name in two pairs of brackets, as in TOML.
+            repeated = "tuple" in str(field.annotation)
+            table = ".".join((*path, key))
+            yield from settings(section, (f"[{table}]",) if repeated else (*path, key))
 
 
 def row(key: str, field: FieldInfo) -> str:

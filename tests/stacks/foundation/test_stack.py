@@ -11,8 +11,9 @@ STATEFUL = {
     "AccessLogsBucketCD784A59",
     "LogKeyE83D0C1B",
     "NetworkVpc7FB7348F",
+    "PeoplePoolC64A4D1E",
 }
-KEPT = {"AWS::RDS::DBInstance", "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC"}
+KEPT = {"AWS::RDS::DBInstance", "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::Cognito::UserPool"}
 
 
 def test_logical_ids_of_stateful_resources_never_change(either: Assembly) -> None:

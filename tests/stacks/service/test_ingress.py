@@ -34,9 +34,11 @@ def test_only_configured_networks_enter(either: Assembly, given: Assembly) -> No
     assert networks(given) == ["198.51.100.0/24", "203.0.113.0/24"]
 
 
-def test_the_load_balancer_leaves_to_the_tasks_only(either: Assembly) -> None:
+def test_the_load_balancer_leaves_to_the_tasks_and_to_issuers_only(either: Assembly) -> None:
     group = either.service.one("AWS::EC2::SecurityGroup", id_starts="IngressSecurityGroup")
-    assert "SecurityGroupEgress" not in group
+    assert [
+        (each["IpProtocol"], each["FromPort"], each["ToPort"]) for each in group["SecurityGroupEgress"]
+    ] == [("tcp", 443, 443)]
     rule = either.service.one("AWS::EC2::SecurityGroupEgress", id_starts="Ingress")
     assert (rule["FromPort"], rule["ToPort"]) == (5000, 5000)
     assert rule["DestinationSecurityGroupId"]["Fn::GetAtt"][0].startswith("ServerTaskSecurityGroup")

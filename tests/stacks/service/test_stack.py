@@ -12,6 +12,15 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "DatabaseEndpoint",
         "ArtifactKeyArn",
         "LoadBalancerDnsName",
+        "SignInUrl",
+        "UserPoolId",
+        "UserPoolClientId",
+        "TokenIssuer",
+        "TokenAudience",
+        "ViewerPolicyArn",
+        "ContributorPolicyArn",
+        "ApproverPolicyArn",
+        "AdminPolicyArn",
     }
 
 

@@ -1,7 +1,9 @@
 """The server's task runs without privileges, and its role may do two things."""
 
+import json
 from typing import Any
 
+from stacks.identity_config import ROLES
 from tests.stacks.conftest import IMAGE, ROOT
 from tests.stacks.templates import Assembly, Properties, as_list
 
@@ -66,11 +68,18 @@ def test_the_environment_is_complete(dev: Assembly, prod: Assembly) -> None:
         "MLFLOW_AWS_WORKERS": "1",
         "MLFLOW_AWS_FAST_PATH": "on",
         "MLFLOW_AWS_PORT": "5000",
+        "MLFLOW_AWS_TOKEN_AUDIENCE": "https://mlflow.dev.example.com",
+        "MLFLOW_AWS_ROLES": json.dumps(
+            {role: {"iam_roles": [], "groups": [f"mlflow-{role}"]} for role in ROLES}, separators=(",", ":")
+        ),
     }
     assert {name for name, value in environment(dev).items() if not isinstance(value, str)} == {
         "AWS_REGION",
         "MLFLOW_AWS_DATABASE_HOST",
         "MLFLOW_AWS_ARTIFACT_ROOT",
+        "MLFLOW_AWS_TOKEN_ISSUER",
+        "MLFLOW_AWS_USER_POOL_ISSUER",
+        "MLFLOW_AWS_USER_POOL_CLIENT_ID",
     }
     assert environment(prod)["MLFLOW_AWS_WORKERS"] == "2"
 
