@@ -24,7 +24,7 @@ def check(artifact_root: str, *, must_write: bool) -> Access:
     """List at most one object below the root; begin an upload and give it up, if the role must write.
 
     Nothing is stored: an upload that is given up leaves no object. Amazon S3 User Guide, "Uploading and
-    copying objects using multipart upload": beginning one needs s3:PutObject and the key's kms:GenerateDataKey.
+    copying objects using multipart upload": beginning one needs s3:PutObject and kms:GenerateDataKey.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

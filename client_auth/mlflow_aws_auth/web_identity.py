@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import threading
 import time
+from functools import cache
 from typing import Any
 
 from mlflow_aws_auth.errors import AwsAuthError
@@ -27,14 +29,33 @@ _FEDERATION_OFF = "OutboundWebIdentityFederationDisabledException"
 _RENEW = "sign in again (aws sso login, or assume the role), then restart this kernel or process"
 _PLATFORM = "who runs the MLflow deployment (it enables federation when it is deployed in this account)"
 
-_making_session = threading.Lock()
+_loading = threading.Lock()
+
+
+def _after_fork() -> None:
+    # Who held it does not exist in the child.
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class _WithoutTokens(logging.Filter):
+    # botocore logs whole answers at DEBUG.
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "WebIdentityToken" not in record.getMessage()
+
+
+logging.getLogger("botocore.parsers").addFilter(_WithoutTokens())
 
 
 def default_session() -> Any:
     """boto3's default session: the identity with which MLflow itself goes to S3."""
     import boto3
 
-    with _making_session:
+    with _loading:
         if boto3.DEFAULT_SESSION is None:
             boto3.setup_default_session()
         return boto3.DEFAULT_SESSION
@@ -49,7 +70,8 @@ def credentials_of(session: Any) -> Any:
     from botocore.exceptions import BotoCoreError
 
     try:
-        found = session.get_credentials()
+        with _loading:  # two threads that load them at once would each get an object of their own
+            found = session.get_credentials()
     except BotoCoreError as error:
         raise AwsAuthError(
             f"AWS credentials cannot be loaded: {error}", next_action=_RENEW, who="you"
@@ -122,6 +144,7 @@ def _client(session: Any, credentials: Any, region: str) -> Any:
     # A session of its own: making clients of the shared one is not safe beside other threads, and a
     # configured "legacy" STS endpoint, which is global and does not know this operation, is overruled here.
     own = botocore.session.Session(profile=_profile_of(session))
+    own.register_component("data_loader", _api_models())
     own.set_config_variable("sts_regional_endpoints", "regional")
     return own.create_client(
         "sts",
@@ -135,6 +158,14 @@ def _client(session: Any, credentials: Any, region: str) -> Any:
             retries={"mode": "standard", "total_max_attempts": 3},
         ),
     )
+
+
+@cache
+def _api_models() -> Any:
+    # Reading them anew for every client would take longer than the call.
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _profile_of(session: Any) -> str | None:
@@ -164,7 +195,7 @@ def _require_role(arn: str) -> None:
         return
     raise AwsAuthError(
         f"you are {arn}: an IAM user, and MLflow on AWS knows roles only",
-        next_action="assume a role that the deployment maps (a profile with role_arn, or aws sts assume-role)",
+        next_action="assume a role that the deployment maps (a profile with role_arn, aws sts assume-role)",
         who="you; your AWS administrator if you have no role",
     )
 
