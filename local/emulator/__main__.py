@@ -20,6 +20,7 @@ from local.certificates import ServerCertificate
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import Image, Runtime
 from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
+from local.emulator.hosted_sign_in import HostedSignIn
 from local.emulator.settings import EmulatorSettings
 from local.emulator.web_identity import AccountIssuer, Federation
 from local.processes import Ledger
@@ -105,6 +106,11 @@ def issuer_of(settings: EmulatorSettings) -> AccountIssuer:
     return AccountIssuer(certificate, host=HOST, port=settings.issuer_port)
 
 
+def sign_in_url(settings: EmulatorSettings) -> str:
+    """Where user pools and their page are."""
+    return f"https://{HOST}:{settings.sign_in_port}"
+
+
 def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
     """Put our parts into MiniStack."""
     from local.emulator import adapters, identity_adapters
@@ -123,6 +129,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     identity_adapters.vend_web_identity_tokens(federation)
     identity_adapters.federate_outbound(federation)
     identity_adapters.keep_identifying_actions()
+    identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 
     ecs._docker = runtime
@@ -173,21 +180,30 @@ async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
     config.bind = [f"{LOOPBACK}:{settings.port}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
+    page = Config()
+    page.bind = [f"{LOOPBACK}:{settings.sign_in_port}"]
+    page.certfile, page.keyfile = settings.identity_certificate, settings.identity_key
+    page.alpn_protocols = ["http/1.1"]
+    page.graceful_timeout = 1
+    hosted = HostedSignIn(url=sign_in_url(settings), origins=list(settings.public_urls.values()))
     announcement = asyncio.create_task(_announce(settings))
-    await hypercorn(app, config, shutdown_trigger=stopped)
+    await asyncio.gather(
+        hypercorn(app, config, shutdown_trigger=stopped), hypercorn(hosted, page, shutdown_trigger=stop.wait)
+    )
     announcement.cancel()
 
 
 async def _announce(settings: EmulatorSettings) -> None:
     """Tell the platform, through the state directory, that the API answers and what it can make."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(LOOPBACK, settings.port)
-        except OSError:
-            await asyncio.sleep(0.05)
-            continue
-        writer.close()
-        break
+    for port in (settings.port, settings.sign_in_port):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(LOOPBACK, port)
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            break
     file = Path(settings.state) / "ready.json"
     temporary = file.with_suffix(".new")
     temporary.write_text(json.dumps({"pid": os.getpid(), "types": resource_types()}))

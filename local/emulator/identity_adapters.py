@@ -178,3 +178,63 @@ def _entries(values: Mapping[str, Any]) -> str:
         f"<entry><key>{escape(key)}</key><value>{escape(str(value))}</value></entry>"
         for key, value in values.items()
     )
+
+
+def give_user_pools_a_host(url: str, *, public_urls: Mapping[str, str]) -> None:
+    """A user pool's tokens name an issuer in AWS; here they name `url`, and so does `ProviderURL`.
+
+    MiniStack has no such attribute, and forgets a user's groups when a token is renewed. An app client sends
+    people back to where the application is on this machine: `public_urls` leads from a URL of the template
+    to that.
+    """
+    from ministack.services import cognito
+    from ministack.services.cloudformation import provisioners
+
+    from local.emulator.hosted_sign_in import page
+
+    sign, make = cognito._signed_jwt, cognito._fake_token
+    attributes = provisioners._cognito_user_pool_attributes
+
+    def signed(claims: dict[str, Any], pool_id: str = "", use: str = "") -> str:
+        own = {"iss": f"{url}/{pool_id}"} if pool_id else {}
+        return str(sign({**claims, **own}, pool_id, use))
+
+    def made(sub: str, pool_id: str, client_id: str, token_type: str, *rest: Any, **more: Any) -> str:
+        if more.get("username") and more.get("groups") is None:
+            users = (cognito._get_pool_unscoped(pool_id) or {}).get("_users", {})
+            more["groups"] = users.get(more["username"], {}).get("_groups", [])
+        return str(make(sub, pool_id, client_id, token_type, *rest, **more))
+
+    def described(pool_id: str) -> dict[str, Any]:
+        return {**attributes(pool_id), "ProviderURL": f"{url}/{pool_id}"}
+
+    cognito._signed_jwt = signed
+    cognito._fake_token = made
+    cognito._page_shell = page
+    provisioners._cognito_user_pool_attributes = described
+    handler = provisioners._RESOURCE_HANDLERS["AWS::Cognito::UserPoolClient"]
+    create, update = handler["create"], handler["update"]
+
+    def here(props: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: [_at(each, public_urls) for each in value]
+            if key in ("CallbackURLs", "LogoutURLs")
+            else value
+            for key, value in props.items()
+        }
+
+    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        return create(logical_id, here(props), stack_name)
+
+    def updated(physical_id: str, old: dict[str, Any], new: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        return update(physical_id, here(old), here(new), *rest, **more)
+
+    handler["create"] = created
+    handler["update"] = updated
+
+
+def _at(url: str, public_urls: Mapping[str, str]) -> str:
+    for deployed, here in public_urls.items():
+        if url == deployed or url.startswith(f"{deployed}/"):
+            return here + url[len(deployed) :]
+    return url
