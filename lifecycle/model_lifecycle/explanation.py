@@ -21,6 +21,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".svg")
 _MOST_IMAGES, _LARGEST_IMAGE = 12, 2 * 1024 * 1024
 _CODE = {
     "commit": "mlflow.source.git.commit",
+    "revision": "code.revision",
     "branch": "mlflow.source.git.branch",
     "repository": "mlflow.source.git.repoURL",
     "entry point": "mlflow.source.name",

@@ -79,9 +79,9 @@ def as_html(explanation: Explanation) -> str:
             _section("Files", _files(e)),
             _section("Environment", "".join(_file(name, text) for name, text in e.environment.items())),
             _section("Where", _pairs(_where(e))),
-            f"<footer>Made {escape(_when(e.generated))} from {escape(e.server)}. The names in “Who” and in “Its "
-            "whole life” were verified and written by the server; the decisions are what the promoting command "
-            "recorded.</footer>",
+            f"<footer>Made {escape(_when(e.generated))} from {escape(e.server)}. The names in “Who” and in "
+            "“Its whole life” were verified and written by the server; the decisions are what the promoting "
+            "command recorded.</footer>",
         )
     )
     return (
