@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from examples.credit_risk import evidence
 from examples.credit_risk.data import TARGET, CreditData, features
 from examples.credit_risk.search import FOLDS, Candidate
+from examples.credit_risk.strategies import Parameters
 from examples.credit_risk.trusted_types import TRUSTED_TYPES
 
 _REQUIREMENTS = ("mlflow", "scikit-learn", "skops", "pandas")
@@ -46,15 +47,24 @@ def server(uri: str | None) -> Iterator[str]:
         mlflow.set_tracking_uri(before)
 
 
-def log_candidate(candidate: Candidate) -> str:
-    """One child of the active run, for one combination; returns its id."""
-    name = ", ".join(f"{key}={value}" for key, value in candidate.parameters.items())
-    with mlflow.start_run(run_name=name, nested=True) as child:
-        mlflow.log_params(candidate.parameters)
-        mlflow.log_metrics(candidate.metrics)
-        for fold, roc_auc in enumerate(candidate.fold_roc_auc, start=1):
-            mlflow.log_metric("fold_roc_auc", roc_auc, step=fold)
-        return str(child.info.run_id)
+@contextmanager
+def child_run(parameters: Parameters) -> Iterator[str]:
+    """A child of the active run for one combination, active in the block; yields its id."""
+    with mlflow.start_run(run_name=shown(parameters), nested=True) as child:
+        mlflow.log_params(parameters)
+        yield str(child.info.run_id)
+
+
+def log_candidate(candidate: Candidate) -> None:
+    """What cross-validation says of the active run's combination."""
+    mlflow.log_metrics(candidate.metrics)
+    for fold, roc_auc in enumerate(candidate.fold_roc_auc, start=1):
+        mlflow.log_metric("fold_roc_auc", roc_auc, step=fold)
+
+
+def shown(parameters: Mapping[str, object]) -> str:
+    """Parameters as people read them."""
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
 
 
 def log_data(data: CreditData) -> None:

@@ -77,11 +77,13 @@ def train(
             tracking.log_data(rows)
             candidates, children = [], []
             for number, parameters in enumerate(combinations, start=1):
-                candidate = evaluate(plan, parameters, rows.fitting, seed=seed)
+                with tracking.child_run(parameters) as child:
+                    candidate = evaluate(plan, parameters, rows.fitting, seed=seed)
+                    tracking.log_candidate(candidate)
                 candidates.append(candidate)
-                children.append(tracking.log_candidate(candidate))
+                children.append(child)
                 progress(
-                    f"{strategy} {number}/{len(combinations)}: {_shown(candidate.parameters)} → "
+                    f"{strategy} {number}/{len(combinations)}: {tracking.shown(parameters)} → "
                     f"cross-validated ROC AUC {candidate.metrics['cv_roc_auc']:.4f}"
                 )
             chosen = choose(candidates)
@@ -172,10 +174,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _shown(parameters: dict[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in parameters.items())
-
-
 def _as_json(result: TrainingResult) -> str:
     return json.dumps(asdict(result), indent=2) + "\n"
 
@@ -184,7 +182,7 @@ def _as_text(result: TrainingResult) -> str:
     lines = {
         "experiment": result.experiment,
         "run": f"{result.run_id} with {len(result.children)} children",
-        "chosen": _shown(result.parameters),
+        "chosen": tracking.shown(result.parameters),
         "unseen rows": f"ROC AUC {result.metrics['test_roc_auc']:.4f}, "
         f"accuracy {result.metrics['test_accuracy']:.4f}",
         "model": result.model_uri,
