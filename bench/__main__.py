@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvloop
 
@@ -27,8 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command and return the exit code: 0 done, 1 a server failed, 2 wrong usage, 130 interrupted."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    # Being terminated stops what was started, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         plan = _checked(options)
         if options.command in {"readme", "report"}:
@@ -52,6 +52,17 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         to_stderr("bench: interrupted; everything it started is stopped, and no results were written")
         return 130
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    """Being terminated stops what was started, as Ctrl-C does.
+
+    While an event loop runs, that is cancelling its task: an exception raised just anywhere could end in a
+    callback, and be lost there.
+    """
+    now = signal.getsignal(signal.SIGINT)
+    # Not callable where SIGINT is ignored, as in a shell's background.
+    (now if callable(now) else signal.default_int_handler)(number, frame)
 
 
 def _run(plan: Plan, results: Path) -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_no_token_means_no_header() -> None:
     assert way_to("http://127.0.0.1:1", {}).headers == {}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes started now can be interrupted, also when these tests run in a shell's background, where
+    SIGINT is ignored and every child inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_load_still_deletes_its_experiment(
     tiny: TinyServer, tmp_path: Path, number: signal.Signals
@@ -71,7 +82,7 @@ def test_an_interrupted_load_still_deletes_its_experiment(
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in said
     assert len(tiny.deleted) == 1
