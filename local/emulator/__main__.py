@@ -113,7 +113,7 @@ def sign_in_url(settings: EmulatorSettings) -> str:
 
 def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
     """Put our parts into MiniStack."""
-    from local.emulator import adapters, identity_adapters
+    from local.emulator import adapters, identity_adapters, storage_adapters
     from local.emulator.task_credentials import TaskCredentials, issue_session
 
     adapters.refuse_anonymous_s3()
@@ -129,6 +129,8 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     identity_adapters.vend_web_identity_tokens(federation)
     identity_adapters.federate_outbound(federation)
     identity_adapters.keep_identifying_actions()
+    storage_adapters.know_every_encryption_header()
+    storage_adapters.ask_for_the_key_through_s3()
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 

@@ -1,0 +1,79 @@
+"""Where MiniStack judges S3 requests by less than AWS does: one function each.
+
+Like `adapters`, they change functions of modules in this one process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# What S3 asks of KMS for its caller, by the action that the caller asked of S3.
+_KEY_ACTIONS: Mapping[str, str] = {
+    "s3:GetObject": "kms:Decrypt",
+    "s3:GetObjectVersion": "kms:Decrypt",
+    "s3:PutObject": "kms:GenerateDataKey",
+}
+_KEY = re.compile(r"<KMSMasterKeyID>([^<]+)</KMSMasterKeyID>")
+_WRITE_HEADERS = (
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+)
+
+
+def know_every_encryption_header() -> None:
+    """Two headers by which an upload chooses its encryption are no condition keys in MiniStack."""
+    from ministack.core import iam_actions
+
+    context_of = iam_actions.s3_service_context
+
+    def with_encryption(
+        iam_action: str, query: Any, path: str = "", headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        context: dict[str, Any] = dict(context_of(iam_action, query, path, headers))
+        if iam_action == "s3:PutObject" and "uploadId" not in (query or {}):
+            stated = headers or {}
+            context.update({f"s3:{name}": stated[name] for name in _WRITE_HEADERS if name in stated})
+        return context
+
+    iam_actions.s3_service_context = with_encryption
+
+
+def ask_for_the_key_through_s3() -> None:
+    """In MiniStack, S3 asks nobody for the key of a bucket encrypted with KMS.
+
+    In AWS the caller needs the key's permission too, and S3 asks on their behalf: `kms:ViaService` says so. A
+    call of KMS itself has no such key, which is why a policy that demands it refuses those.
+    """
+    from ministack.core import iam_evaluator
+
+    enforce = iam_evaluator.enforce
+
+    def with_key(
+        access_key_id: str,
+        iam_action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        service_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        denied = enforce(access_key_id, iam_action, service, region, resource_arn, service_context)
+        if denied is not None or service != "s3" or iam_action not in _KEY_ACTIONS or not access_key_id:
+            return denied
+        key_arn = _key_of(resource_arn)
+        if key_arn is None:
+            return None
+        through = {"kms:ViaService": f"s3.{region}.amazonaws.com"}
+        return enforce(access_key_id, _KEY_ACTIONS[iam_action], "kms", region, key_arn, through)
+
+    iam_evaluator.enforce = with_key
+
+
+def _key_of(object_arn: str) -> str | None:
+    """The key that the object's bucket is encrypted with; None if it is S3's own or another notation."""
+    from ministack.services import s3
+
+    bucket = object_arn.rsplit(":", 1)[-1].split("/", 1)[0]
+    found = _KEY.search(str(s3._bucket_encryption.get(bucket) or ""))
+    return found[1] if found and found[1].startswith("arn:") else None

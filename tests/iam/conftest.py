@@ -1,0 +1,136 @@
+"""The synthesized policies in an emulated account that enforces them, each attached to a role.
+
+The template is the one that `cdk deploy` sends, with what has no part in these policies left out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+
+from local.deployment import Aws
+from stacks.config import EnvironmentConfig
+from stacks.foundation.stack import MlflowFoundation
+from stacks.identity_config import ROLES
+from tests.local.conftest import ACCOUNT, REGION, Account, account  # noqa: F401 - a fixture
+from tests.stacks.conftest import ROOT, merged, read_config
+
+DOMAIN = "mlflow.example.org"
+AUDIENCE = f"https://{DOMAIN}"
+PREFIX = "team"
+# A role of the same account to which nobody attached anything.
+STRANGER = "stranger"
+# The buckets with their policies, the key, and what Clients makes; no database, no network, no function.
+KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "Clients", "People")
+TEMPLATE_TYPES = ("AWS::S3::", "AWS::KMS::", "AWS::IAM::ManagedPolicy", "AWS::Cognito::UserPool")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What was deployed, seen by the account's root and by a session of each role."""
+
+    root: Aws
+    roles: Mapping[str, Aws]
+    bucket: str
+    key_arn: str
+    user_pool_id: str
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    directory = tmp_path_factory.mktemp("iam")
+    changes = {
+        "ingress": {"domain": DOMAIN, "hosted_zone_name": "example.org"},
+        "artifacts": {"prefix": PREFIX},
+    }
+    flags = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = cdk.App(outdir=str(directory), context=flags)
+    environment = EnvironmentConfig.model_validate(merged(read_config("dev"), changes))
+    stack = MlflowFoundation(app, "Foundation", environment=environment)
+    app.synth()
+    return cut(json.loads((directory / f"{stack.stack_name}.template.json").read_text()))
+
+
+def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the template that decides who may do what with artifacts and tokens."""
+    resources = {
+        logical_id: {key: value for key, value in resource.items() if key != "DependsOn"}
+        for logical_id, resource in whole["Resources"].items()
+        if logical_id.startswith(KEPT) and resource["Type"].startswith(TEMPLATE_TYPES)
+    }
+    named = {"Pool": "People", "Bucket": "ArtifactsBucket", "Key": "ArtifactsKey"}
+    kinds = {"Pool": "AWS::Cognito::UserPool", "Bucket": "AWS::S3::Bucket", "Key": "AWS::KMS::Key"}
+    outputs = {
+        name: {"Value": {"Ref": _only(resources, start, kinds[name])}} for name, start in named.items()
+    }
+    for role in ROLES:
+        policy = _only(resources, f"Clients{role.capitalize()}Policy", "AWS::IAM::ManagedPolicy")
+        outputs[role.capitalize()] = {"Value": {"Ref": policy}}
+    key = _only(resources, "ArtifactsKey", "AWS::KMS::Key")
+    outputs["Key"] = {"Value": {"Fn::GetAtt": [key, "Arn"]}}
+    return {"Resources": resources, "Outputs": outputs}
+
+
+def _only(resources: Mapping[str, Any], start: str, kind: str) -> str:
+    (found,) = (each for each, it in resources.items() if each.startswith(start) and it["Type"] == kind)
+    return found
+
+
+def session_of(account: Account, name: str, *, policy_arn: str | None) -> Aws:  # noqa: F811
+    """Make a role to which this policy alone is attached; return the account as its session sees it."""
+    iam = account.aws.client("iam")
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+    role = iam.create_role(RoleName=f"test-{name}", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    if policy_arn is not None:
+        iam.attach_role_policy(RoleName=role["RoleName"], PolicyArn=policy_arn)
+    issued = account.aws.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="test")["Credentials"]
+    return Aws(
+        endpoint=account.aws.endpoint,
+        region=REGION,
+        account_id=ACCOUNT,
+        access_key=issued["AccessKeyId"],
+        secret_key=issued["SecretAccessKey"],
+        session_token=issued["SessionToken"],
+    )
+
+
+@pytest.fixture(scope="session")
+def deployed(account: Account, template: dict[str, Any]) -> Iterator[Deployed]:  # noqa: F811
+    cloudformation, iam = account.aws.client("cloudformation"), account.aws.client("iam")
+    cloudformation.create_stack(
+        StackName="iam", TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"]
+    )
+    while True:
+        stack = cloudformation.describe_stacks(StackName="iam")["Stacks"][0]
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            break
+        time.sleep(0.05)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", stack
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    iam.enable_outbound_web_identity_federation()
+    yield Deployed(
+        root=account.aws,
+        roles={
+            **{role: session_of(account, role, policy_arn=outputs[role.capitalize()]) for role in ROLES},
+            STRANGER: session_of(account, STRANGER, policy_arn=None),
+        },
+        bucket=outputs["Bucket"],
+        key_arn=outputs["Key"],
+        user_pool_id=outputs["Pool"],
+    )
+    iam.disable_outbound_web_identity_federation()
