@@ -13,8 +13,10 @@ import pytest
 from client_smoke.environment import bound_waits, use_bounded_aws_session
 from client_smoke.smoke import Smoke
 from client_smoke.target import Target
+from client_smoke.tokens import Tokens
 from local.certificates import CertificateAuthority, ServerCertificate
-from tests.client_smoke.deployment import Front, aws_api, environment, mlflow_server, server_context
+from local.token_issuer import SigningKey
+from tests.client_smoke.deployment import Front, aws_api, environment, mlflow_server, server_context, token
 
 TIMEOUT = 20.0
 
@@ -26,10 +28,17 @@ class Deployment:
     target: Target
     aws_endpoint: str
     ca: CertificateAuthority
+    key: SigningKey
 
     @property
     def environ(self) -> dict[str, str]:
-        return environment(self.aws_endpoint, self.ca.bundle)
+        """A contributor's environment."""
+        return environment(self.aws_endpoint, self.ca.bundle) | {
+            "MLFLOW_TRACKING_TOKEN": self.token("contributor")
+        }
+
+    def token(self, role: str, *, seconds: int = 3600) -> str:
+        return token(self.key, role, seconds=seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +62,14 @@ def deployment(
     tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority, certificate: ServerCertificate
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("deployment")
+    key = SigningKey.generate()
     context = server_context(certificate.certificate, certificate.key, oldest=ssl.TLSVersion.TLSv1_3)
     with (
         aws_api(folder) as aws_endpoint,
-        mlflow_server(folder, aws_endpoint) as port,
+        mlflow_server(folder, aws_endpoint, key) as port,
         Front(port, context) as front,
     ):
-        yield Deployment(Target("localhost", front.port), aws_endpoint, authority)
+        yield Deployment(Target("localhost", front.port), aws_endpoint, authority, key)
 
 
 @pytest.fixture
@@ -83,12 +93,13 @@ def client_environment(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def smoke(deployment: Deployment, client_environment: None, tmp_path: Path) -> Smoke:
-    """A fresh run against the deployment, in this process."""
+    """A fresh run of a contributor against the deployment, in this process."""
     return Smoke(
         target=deployment.target,
         ca_file=str(deployment.ca.bundle),
         timeout=TIMEOUT,
         scratch=tmp_path,
+        tokens=Tokens(viewer=deployment.token("viewer"), approver=deployment.token("approver")),
         versions={"mlflow": "3.17.2", "scikit-learn": "1.9.1", "skops": "0.14.0"},
     )
 
@@ -97,12 +108,13 @@ def smoke(deployment: Deployment, client_environment: None, tmp_path: Path) -> S
 def offline(tmp_path: Path, authority: CertificateAuthority) -> Callable[..., Smoke]:
     """A run whose clients are the given fakes; nothing answers at its address."""
 
-    def make(*, port: int = 1, timeout: float = 5.0, **fakes: object) -> Smoke:
+    def make(*, port: int = 1, timeout: float = 5.0, tokens: Tokens | None = None, **fakes: object) -> Smoke:
         run = Smoke(
             target=Target("localhost", port),
             ca_file=str(authority.bundle),
             timeout=timeout,
             scratch=tmp_path,
+            tokens=tokens or Tokens(),
             versions={"mlflow": "3.17.2", "skops": "0.14.0"},
         )
         run.__dict__.update(fakes)

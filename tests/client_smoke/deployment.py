@@ -1,4 +1,6 @@
-"""A small stand-in for the deployment, of real parts: stock MLflow, an S3 and KMS API, a TLS 1.3 front."""
+"""A small stand-in for the deployment, of real parts: stock MLflow behind the server's own gate and
+provenance, an S3 and KMS API, a TLS 1.3 front.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ from typing import Any
 
 import boto3
 
+from local.token_issuer import SigningKey
+from tests.client_smoke.guarded import AUDIENCE, ISSUER, KEYS_FILE, role_arn
+
 REGION = "eu-central-1"
 BUCKET = "smoke-test-artifacts"
 _ROOT = Path(__file__).parents[2]
+_APPLICATION = "tests.client_smoke.guarded:create_app"
 _EMULATOR = _ROOT / ".local/venvs/emulator/bin/python"
 # Nothing here may ever find a real account: no profile, no metadata service, and keys that exist nowhere.
 _AWS = {
@@ -47,6 +53,12 @@ def environment(aws_endpoint: str, ca_file: Path | None = None) -> dict[str, str
     if ca_file is not None:
         environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = str(ca_file)
     return environ
+
+
+def token(key: SigningKey, role: str, *, seconds: int = 3600) -> str:
+    """What STS would give the stand-in's IAM role of this name."""
+    now = int(time.time())
+    return key.sign({"iss": ISSUER, "aud": AUDIENCE, "sub": role_arn(role), "iat": now, "exp": now + seconds})
 
 
 def free_port() -> int:
@@ -101,14 +113,17 @@ def _keys() -> dict[str, str]:
 
 
 @contextmanager
-def mlflow_server(folder: Path, aws_endpoint: str) -> Iterator[int]:
-    """Stock MLflow on SQLite that leaves artifacts to its clients; yields its port.
+def mlflow_server(folder: Path, aws_endpoint: str, key: SigningKey) -> Iterator[int]:
+    """MLflow on SQLite that leaves artifacts to its clients and believes tokens of `key`; yields its port.
 
-    The application and settings of `mlflow server --no-serve-artifacts`, without the command line that would
-    import MLflow twice.
+    The application, behind the gate, and settings of `mlflow server --no-serve-artifacts`, without the
+    command line that would import MLflow twice.
     """
     port = free_port()
+    keys = folder / "jwks.json"
+    keys.write_text(json.dumps({"keys": [key.public_jwk]}))
     environ = environment(aws_endpoint) | {
+        KEYS_FILE: str(keys),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
@@ -116,7 +131,7 @@ def mlflow_server(folder: Path, aws_endpoint: str) -> Iterator[int]:
         "_MLFLOW_SERVER_ARTIFACT_ROOT": f"s3://{BUCKET}/runs",
         "_MLFLOW_SGI_NAME": "uvicorn",
     }
-    command = [sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", "--factory", _APPLICATION, "--port", str(port)]
     with _process(command, environ, folder / "mlflow.log", ready=f"http://127.0.0.1:{port}/health"):
         yield port
 

@@ -100,7 +100,7 @@ def test_object_that_is_not_as_promised_is_noticed(
 
 
 def test_server_that_leaves_artifacts_alone_keeps_the_promise(logged: Smoke) -> None:
-    assert "proxy refused (GET 503, PUT 503, GET 503)" in server_never_carries_artifacts(logged)
+    assert "proxy refused (GET 403, PUT 403, GET 403)" in server_never_carries_artifacts(logged)
 
 
 def test_upload_that_went_through_the_server_is_noticed(offline: Offline) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -9,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from client_smoke.cleanup import nothing_stays_behind
 from client_smoke.smoke import Smoke
+from client_smoke.tokens import Tokens
 from client_smoke.tracking import experiment_has_an_s3_root, run_is_logged
 from client_smoke.verdict import PromiseBroken
 
@@ -90,8 +92,8 @@ def test_objects_that_the_role_may_not_delete_are_named_with_who_will(client: Mo
 
 
 def test_role_that_may_not_even_list_is_no_failure_either(client: Mock, offline: Offline) -> None:
-    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListObjectsV2")
-    store = Mock(get_paginator=Mock(side_effect=denied))
+    refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListObjectsV2")
+    store = Mock(get_paginator=Mock(side_effect=refused))
     smoke = offline(mlflow=client, s3=store)
     assert "artifacts left (AccessDenied)" in nothing_stays_behind(smoke)
     client.delete_experiment.assert_called_once_with("7")
@@ -103,13 +105,46 @@ def test_objects_that_survive_their_deletion_break_the_promise(client: Mock, off
 
 
 def test_model_that_cannot_be_deleted_does_not_keep_the_experiment(client: Mock, offline: Offline) -> None:
-    from mlflow.exceptions import RestException
-
-    denied = RestException({"error_code": "PERMISSION_DENIED", "message": "approvers only"})
-    client.delete_registered_model.side_effect = denied
-    with pytest.raises(PromiseBroken, match="approvers only"):
+    client.delete_registered_model.side_effect = OSError("gone")
+    with pytest.raises(PromiseBroken, match="gone"):
         nothing_stays_behind(offline(mlflow=client, s3=s3([], [])))
     client.delete_experiment.assert_called_once_with("7")
+
+
+def denied() -> Exception:
+    from mlflow.exceptions import RestException
+
+    error: Exception = RestException({"error_code": "PERMISSION_DENIED", "message": "approvers only"})
+    return error
+
+
+def test_what_a_contributor_may_not_delete_is_named_with_who_may(client: Mock, offline: Offline) -> None:
+    client.delete_registered_model.side_effect = denied()
+    client.delete_experiment.side_effect = denied()
+    smoke = offline(mlflow=client, s3=s3([], []))
+    observed = nothing_stays_behind(smoke)
+    assert "registered model left" in observed
+    assert "experiment 7 left" in observed
+    assert [entry.endswith("; an approver or admin may delete it") for entry in smoke.remains[-2:]] == [
+        True
+    ] * 2
+
+
+def test_approver_deletes_what_the_caller_may_not(
+    client: Mock, offline: Offline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "own")
+
+    def delete(_name: str) -> None:
+        if os.environ["MLFLOW_TRACKING_TOKEN"] != "an approver's":
+            raise denied()
+
+    client.delete_registered_model.side_effect = delete
+    client.delete_experiment.side_effect = delete
+    smoke = offline(mlflow=client, s3=s3([], []), tokens=Tokens(approver="an approver's"))
+    assert "registered model removed" in nothing_stays_behind(smoke)
+    assert client.delete_experiment.call_count == 2
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == "own"
 
 
 def test_experiment_that_stays_active_breaks_the_promise(client: Mock, offline: Offline) -> None:

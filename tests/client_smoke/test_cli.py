@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,12 @@ from tests.client_smoke.deployment import BUCKET, environment, free_port, run_sm
 _NOWHERE = "http://127.0.0.1:1"
 
 
+def token_file(path: Path, token: str) -> str:
+    path.touch(mode=0o600)
+    path.write_text(token + "\n")
+    return str(path)
+
+
 def test_deployment_that_keeps_its_promises(
     deployment: Deployment,
     client_environment: None,
@@ -24,15 +31,24 @@ def test_deployment_that_keeps_its_promises(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report, junit = tmp_path / "smoke.json", tmp_path / "smoke.xml"
-    code = main(["--tracking-uri", deployment.target.url, "--json", str(report), "--junit", str(junit)])
+    tokens = [
+        part
+        for role in ("viewer", "approver")
+        for part in (f"--{role}-token-file", token_file(tmp_path / role, deployment.token(role)))
+    ]
+    reports = ["--json", str(report), "--junit", str(junit)]
+    code = main(["--tracking-uri", deployment.target.url, "--require-all", *reports, *tokens])
     output = capsys.readouterr().out
     assert code == 0, output
     steps = steps_by_name(report)
     assert list(steps) == [step.name for step in (*STEPS, CLEANUP)]
     assert {step["status"] for step in steps.values()} == {"passed"}
-    assert f"{deployment.target.url} keeps its promises (19 of 19" in output
+    assert f"{deployment.target.url} keeps its promises ({len(steps)} of {len(steps)} in" in output
     assert 'failures="0" errors="0" skipped="0"' in junit.read_text()
     assert leftovers(deployment, json.loads(report.read_text())["identifier"]) == []
+    sent = [os.environ["MLFLOW_TRACKING_TOKEN"], (tmp_path / "viewer").read_text().strip()]
+    for token in (*sent, (tmp_path / "approver").read_text().strip()):
+        assert token not in output + report.read_text() + junit.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -55,7 +71,8 @@ def test_interrupted_run_removes_what_it_made(
 
     monkeypatch.setattr(mlflow.sklearn, "log_model", log_and_be_interrupted)
     report = tmp_path / "smoke.json"
-    assert main(["--tracking-uri", deployment.target.url, "--json", str(report)]) == 2
+    approver = ["--approver-token-file", token_file(tmp_path / "approver", deployment.token("approver"))]
+    assert main(["--tracking-uri", deployment.target.url, "--json", str(report), *approver]) == 2
     steps = steps_by_name(report)
     assert steps["model_is_registered_as_taught"]["status"] == "interrupted"
     assert steps["version_predicts_the_same"]["status"] == "skipped"
@@ -69,11 +86,14 @@ def leftovers(deployment: Deployment, identifier: str) -> list[Any]:
     """What a run left behind, as seen by other clients."""
     import requests
 
+    identity = {"Authorization": f"Bearer {deployment.token('viewer')}"}
+
     def post(path: str, **body: object) -> dict[str, Any]:
         answer = requests.post(
             f"{deployment.target.url}/api/2.0/mlflow/{path}",
             json=body,
             timeout=20,
+            headers=identity,
             verify=str(deployment.ca.bundle),
         )
         found: dict[str, Any] = answer.json()
@@ -86,6 +106,7 @@ def leftovers(deployment: Deployment, identifier: str) -> list[Any]:
         f"{deployment.target.url}/api/2.0/mlflow/registered-models/search",
         params={"filter": name},
         timeout=20,
+        headers=identity,
         verify=str(deployment.ca.bundle),
     ).json()
     prefix = deleted[0]["artifact_location"].removeprefix(f"s3://{BUCKET}/") + "/"

@@ -83,3 +83,14 @@ def test_closing_words_name_promise_sight_and_next_action() -> None:
         "remains: an experiment",
         "https://mlflow.example.com breaks a promise (1 of 2 in 2.0 s)",
     ]
+
+
+def test_closing_words_name_what_was_skipped_and_what_to_pass() -> None:
+    skipped = Result("c", "it could hold", Status.SKIPPED, 0.0, observed="no token", next_action="pass one")
+    words = closing_words(
+        [PASSED, skipped], url="https://mlflow.example.com", seconds=2.0, remains=[], code=0
+    )
+    assert words.splitlines() == [
+        "skipped: it could hold (no token; pass one)",
+        "https://mlflow.example.com keeps the promises that were tried (1 of 2, 1 skipped in 2.0 s)",
+    ]

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from client_smoke.identity import Caller
 from client_smoke.models import (
     FirstVersion,
     SecondVersion,
@@ -37,6 +38,7 @@ def registered(offline: Offline) -> Smoke:
     smoke.remember(FirstVersion(version="1", model_uuid="first"))
     smoke.remember(SecondVersion(version="2", model_uuid="second"))
     smoke.remember(LoggedRun("r", "s3://b/1/r/artifacts", "", 1, Traffic()))
+    smoke.remember(Caller(principal="somebody", role="approver"))
     return smoke
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client_smoke.report import Report, check_writable, write
-from client_smoke.verdict import CannotRun, Result, Status
+from client_smoke.verdict import CannotRun, Result, Status, exit_code
 
 
 def report(*results: Result) -> Report:
@@ -20,6 +20,7 @@ def report(*results: Result) -> Report:
         versions={"mlflow": "3.17.2"},
         results=results,
         remains=["an experiment"],
+        code=exit_code(list(results)),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from client_smoke.runner import run
 from client_smoke.smoke import Smoke, Step
-from client_smoke.verdict import CannotRun, PromiseBroken, Result, Status, exit_code
+from client_smoke.verdict import CannotRun, NotTried, PromiseBroken, Result, Status, exit_code
 
 Offline = Callable[..., Smoke]
 
@@ -42,6 +42,10 @@ def depends_further(smoke: Smoke) -> str:
 
 def cannot(smoke: Smoke) -> str:
     raise CannotRun("no way", next_action="open it")
+
+
+def lacks(smoke: Smoke) -> str:
+    raise NotTried("no token", next_action="pass one")
 
 
 def is_interrupted(smoke: Smoke) -> str:
@@ -192,3 +196,23 @@ def test_unexpected_error_is_put_into_words_and_handed_to_debug(offline: Offline
 )
 def test_exit_code_follows_the_worst_result(statuses: list[Status], code: int) -> None:
     assert exit_code([Result("n", "p", status, 0.0) for status in statuses]) == code
+
+
+def test_promise_that_cannot_be_tried_is_skipped_with_what_to_pass(offline: Offline) -> None:
+    results = try_steps(offline(), Step(holds, "one"), Step(lacks, "two"), Step(depends, "3", needs=(lacks,)))
+    assert results["lacks"].status is Status.SKIPPED
+    assert (results["lacks"].observed, results["lacks"].next_action) == ("no token", "pass one")
+    assert results["depends"].observed == "needs: two"
+    assert exit_code(list(results.values())) == 0
+
+
+def test_all_can_be_required(offline: Offline) -> None:
+    results = list(try_steps(offline(), Step(holds, "one"), Step(lacks, "two")).values())
+    assert exit_code(results, require_all=True) == 2
+    kept = list(try_steps(offline(), Step(holds, "one")).values())
+    assert exit_code(kept, require_all=True) == 0
+
+
+def test_broken_promise_outweighs_a_skipped_one(offline: Offline) -> None:
+    results = list(try_steps(offline(), Step(breaks, "one"), Step(lacks, "two")).values())
+    assert exit_code(results, require_all=True) == 1

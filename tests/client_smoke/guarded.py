@@ -1,0 +1,52 @@
+"""Stock MLflow behind the server's own gate and provenance: what uvicorn runs in the stand-in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap
+from mlflow_aws_server.identity.keys import read_keys
+from mlflow_aws_server.provenance import Provenance
+
+ISSUER = "https://issuer.test"
+AUDIENCE = "https://mlflow.test"
+KEYS_FILE = "SMOKE_TEST_KEYS_FILE"
+ROLES = ("viewer", "contributor", "approver", "admin")
+
+
+def role_arn(role: str) -> str:
+    """The IAM role of this name in the stand-in."""
+    return f"arn:aws:iam::123456789012:role/mlflow-{role}"
+
+
+def create_app() -> Any:
+    """The application; the keys that sign tokens are in the file of the environment."""
+    from mlflow.server.fastapi_app import app
+
+    keys = read_keys(Path(os.environ[KEYS_FILE]).read_bytes())
+    roles = ", ".join(f'"{role}": {{"iam_roles": ["{role_arn(role)}"]}}' for role in ROLES)
+    settings = IdentitySettings(
+        token_issuer=ISSUER,
+        token_audience=AUDIENCE,
+        public_url=AUDIENCE,
+        roles=RoleMap.parse(f"{{{roles}}}"),
+    )
+    # There is no PostgreSQL here to lock models in, and one worker and one client need none.
+    provenance = Provenance(app, settings=None, open_connection=_no_database)  # type: ignore[arg-type]
+    return Gate(provenance, settings, fetch=lambda _issuer: keys)
+
+
+async def _no_database() -> Any:
+    return _Unlocked()
+
+
+class _Unlocked:
+    async def execute(self, *_: object) -> None: ...
+
+    async def fetchval(self, *_: object) -> None: ...
+
+    async def close(self, **_: object) -> None: ...
+
+    def terminate(self) -> None: ...

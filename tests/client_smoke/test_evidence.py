@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from client_smoke.evidence import author_cannot_be_forged, run_records_its_author, version_records_its_author
+from client_smoke.identity import Caller
+from client_smoke.models import FirstVersion
+from client_smoke.smoke import Smoke
+from client_smoke.tracking import Experiment, LoggedRun
+from client_smoke.verdict import PromiseBroken
+from client_smoke.wire import Traffic
+
+Offline = Callable[..., Smoke]
+ME = {"mlflow_aws.principal": "me"}
+
+
+@pytest.fixture
+def recorded(offline: Offline) -> Callable[..., Smoke]:
+    """A run at a server that recorded these authors and answers the reserved tag like this."""
+
+    def make(
+        *, run: dict[str, str] = ME, version: dict[str, str] = ME, accepts: str = "", created: int = 200
+    ) -> Smoke:
+        def respond(_token: object, _method: str, path: str, **_: object) -> Any:
+            if path.endswith("runs/create"):
+                body = {"run": {"info": {"run_id": "r2"}}}
+                return SimpleNamespace(status_code=created, text=json.dumps(body), reason="")
+            allowed = accepts and path.endswith(accepts)
+            return SimpleNamespace(status_code=200 if allowed else 403, text="{}", reason="")
+
+        client = Mock()
+        client.get_run.return_value.data.tags = run
+        client.get_model_version.return_value.tags = version
+        smoke = offline(mlflow=client, request_as=respond, own_token=lambda: "own")
+        smoke.remember(Caller("me", "contributor"))
+        smoke.remember(Experiment("7", "bucket", "runs/7"))
+        smoke.remember(LoggedRun("r", "s3://b/1/r/artifacts", "", 1, Traffic()))
+        smoke.remember(FirstVersion(version="1", model_uuid="first"))
+        return smoke
+
+    return make
+
+
+def test_recorded_caller_keeps_the_promises(recorded: Callable[..., Smoke]) -> None:
+    smoke = recorded()
+    assert run_records_its_author(smoke) == "mlflow_aws.principal = me"
+    assert version_records_its_author(smoke) == "mlflow_aws.principal = me"
+    assert author_cannot_be_forged(smoke) == "5 attempts refused with 403; author is still me"
+
+
+@pytest.mark.parametrize(
+    ("tags", "named"), [({}, "nobody"), ({"mlflow_aws.principal": "somebody"}, "somebody")]
+)
+def test_other_author_or_none_breaks_the_promise(
+    recorded: Callable[..., Smoke], tags: dict[str, str], named: str
+) -> None:
+    with pytest.raises(PromiseBroken, match=f"run r names {named} as its author, and the caller is me"):
+        run_records_its_author(recorded(run=tags))
+    with pytest.raises(PromiseBroken, match=f"version 1 of .* names {named} as its author"):
+        version_records_its_author(recorded(version=tags))
+
+
+@pytest.mark.parametrize(
+    "accepts",
+    [
+        "runs/set-tag",
+        "runs/delete-tag",
+        "runs/log-batch",
+        "model-versions/set-tag",
+        "model-versions/delete-tag",
+    ],
+)
+def test_one_way_to_write_the_author_breaks_the_promise(recorded: Callable[..., Smoke], accepts: str) -> None:
+    with pytest.raises(PromiseBroken, match=f"{accepts} with the tag mlflow_aws.principal answered 200"):
+        author_cannot_be_forged(recorded(accepts=accepts))
+
+
+def test_run_that_starts_with_a_forged_author_may_be_refused(recorded: Callable[..., Smoke]) -> None:
+    author_cannot_be_forged(recorded(created=403))
+
+
+def test_other_answer_to_a_forged_author_breaks_the_promise(recorded: Callable[..., Smoke]) -> None:
+    with pytest.raises(PromiseBroken, match="a run with a forged author answered 500"):
+        author_cannot_be_forged(recorded(created=500))
