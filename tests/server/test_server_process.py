@@ -22,7 +22,7 @@ import pytest
 
 from local.postgres import free_port
 from tests.conftest import RdsLike
-from tests.server.conftest import Deployment, Identity, deployment, request, wait_until_ready
+from tests.server.conftest import Deployment, Identity, Process, deployment, request, wait_until_ready
 
 _API = "/api/2.0/mlflow"
 _BATCH = 25
@@ -30,7 +30,7 @@ _BATCH = 25
 
 @dataclass(frozen=True)
 class Server:
-    process: subprocess.Popen[str]
+    process: Process
     port: int
     deployment: Deployment
 
@@ -134,6 +134,57 @@ def test_registry_answers(server: Server) -> None:
 def test_new_runs_keep_their_artifacts_in_the_bucket(server: Server) -> None:
     run = server.call("runs/create", {"experiment_id": "0", "start_time": 1})["run"]
     assert run["info"]["artifact_uri"].startswith("s3://example-artifacts/runs/0/")  # type: ignore[index]
+
+
+def test_nobody_gets_in_without_an_identity(server: Server) -> None:
+    assert request(server.port, "GET", "/health", role=None)[0] == 200
+    for method, path in (("GET", "/"), ("GET", "/version"), ("POST", "/graphql"), ("POST", "/v1/traces")):
+        assert request(server.port, method, path, role=None)[0] == 401
+    status, answer = request(server.port, "POST", f"{_API}/runs/create", {}, role="viewer")
+    assert (status, json.loads(answer)["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+def test_person_gets_in_with_what_the_balancer_forwards(server: Server, identity: Identity) -> None:
+    forwarded = {"x-amzn-oidc-accesstoken": identity.user_token("viewer")}
+    status, answer = request(
+        server.port, "GET", "/ajax-api/2.0/mlflow-aws/whoami", role=None, headers=forwarded
+    )
+    assert status == 200
+    assert json.loads(answer)["principal"] == "cognito:someone"
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        (None, "UNAUTHENTICATED: This MLflow server needs to know who you are. Programs: pip install"),
+        ("viewer", r"PERMISSION_DENIED: POST /api/2\.0/mlflow/experiments/create needs the role contributor"),
+    ],
+)
+def test_stock_client_prints_why_it_is_refused(
+    server: Server, identity: Identity, monkeypatch: pytest.MonkeyPatch, role: str | None, said: str
+) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    if role is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", identity.token(role))
+    client = mlflow.MlflowClient(f"http://127.0.0.1:{server.port}")
+    with pytest.raises(MlflowException, match=said):
+        client.create_experiment("refused")
+
+
+def test_audit_log_is_lines_of_json_on_standard_output(server: Server) -> None:
+    run = started_run(server)
+    server.call("runs/set-tag", {"run_id": run, "key": "k", "value": "not for the log"})
+    lines = [line for line in server.process.output().splitlines() if line.startswith('{"audit"')]
+    (tagged,) = [
+        line
+        for line in map(json.loads, lines)
+        if line["route"] == f"{_API}/runs/set-tag" and line["object"] == {"run_id": run}
+    ]
+    assert (tagged["principal"], tagged["status"]) == ("arn:aws:iam::123456789012:role/mlflow-admin", 200)
+    assert "not for the log" not in server.process.output()
+    assert "eyJ" not in server.process.output()
 
 
 class _Bucket(http.server.BaseHTTPRequestHandler):

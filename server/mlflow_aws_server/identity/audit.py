@@ -28,7 +28,7 @@ _NAMES = (
     "experiment_id", "run_id", "run_uuid", "model_id", "name", "new_name", "version", "alias", "stage",
     "dataset_id", "trace_id", "request_id", "issue_id", "queue_id", "schema_id",
 )  # fmt: skip
-_LONGEST_NAME = 256
+_LONGEST_NAME = 200
 _LONGEST_PATH = 256
 # No name of a route is as long; a token that somebody put into a path is.
 _LONGEST_SEGMENT = 64

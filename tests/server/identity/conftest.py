@@ -1,0 +1,177 @@
+"""A gate whose issuers are in this process, in front of an application that says what reached it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap, UserPool
+from mlflow_aws_server.identity.keys import Keys
+
+from local.certificates import ServerCertificate
+from local.token_issuer import TokenIssuer
+
+AUDIENCE = "https://mlflow.example.com"
+CLIENT_ID = "1example23456789"
+ACCOUNT = "123456789012"
+_NOWHERE = ServerCertificate(Path("/nowhere"), Path("/nowhere"))
+
+
+def arn(role: str) -> str:
+    return f"arn:aws:iam::{ACCOUNT}:role/mlflow-{role}"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        made: dict[str, Any] = json.loads(self.body)
+        return made
+
+
+@dataclass
+class Behind:
+    """Stands for MLflow: answers 200 and remembers the scopes and bodies that reached it."""
+
+    reached: list[dict[str, Any]] = field(default_factory=list)
+    answer: bytes = b"{}"
+    status: int = 200
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.reached.append(scope)
+        if scope["type"] != "http":
+            return
+        more = True
+        while more:
+            more = (await receive()).get("more_body", False)
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        await send({"type": "http.response.body", "body": self.answer})
+
+
+@dataclass
+class World:
+    """A gate, what is behind it, its two issuers, and how often their keys were fetched."""
+
+    sts: TokenIssuer
+    user_pool: TokenIssuer
+    now: float | None = None
+    behind: Behind = field(default_factory=Behind)
+    fetched: int = 0
+
+    def __post_init__(self) -> None:
+        import time
+
+        self.settings = IdentitySettings(
+            token_issuer=self.sts.url,
+            token_audience=AUDIENCE,
+            public_url=AUDIENCE,
+            roles=RoleMap.parse(
+                json.dumps(
+                    {
+                        role: {"iam_roles": [arn(role)], "groups": [f"mlflow-{role}"]}
+                        for role in ("viewer", "contributor", "approver", "admin")
+                    }
+                )
+            ),
+            user_pool=UserPool(issuer=self.user_pool.url, client_id=CLIENT_ID),
+        )
+        self.gate = Gate(self.behind, self.settings, fetch=self._fetch, clock=lambda: self.now or time.time())
+
+    def _fetch(self, url: str) -> Keys:
+        self.fetched += 1
+        issuer = self.sts if url == self.sts.url else self.user_pool
+        if not issuer.available:
+            raise ConnectionRefusedError("nobody listens")
+        return {key.key_id: key.private.public_key() for key in issuer.keys}
+
+    def token(self, role: str = "contributor", **changes: Any) -> str:
+        return self.sts.token(**{"subject": arn(role), "audience": AUDIENCE, **changes})
+
+    def user_token(self, role: str = "contributor", **changes: Any) -> str:
+        given = {"username": "someone", "client_id": CLIENT_ID, "groups": [f"mlflow-{role}"]}
+        return self.user_pool.user_token(**{**given, **changes})
+
+    async def call(
+        self,
+        method: str = "GET",
+        path: str = "/api/2.0/mlflow/runs/get",
+        *,
+        token: str | None = None,
+        person: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        query: bytes = b"",
+    ) -> Answer:
+        """One request, `path` as it would stand in the request line."""
+        sent = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        if token is not None:
+            sent.append((b"authorization", b"Bearer " + token.encode("latin-1")))
+        if person is not None:
+            sent.append((b"x-amzn-oidc-accesstoken", person.encode("latin-1")))
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "path": unquote(path),
+            "raw_path": path.encode("latin-1"),
+            "query_string": query,
+            "root_path": "",
+            "headers": sent,
+        }
+        messages: list[Mapping[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        await self.gate(scope, receive, send)
+        start = messages[0]
+        headers_of_answer = {k.decode(): v.decode() for k, v in start["headers"]}
+        return Answer(start["status"], headers_of_answer, b"".join(m.get("body", b"") for m in messages[1:]))
+
+
+@pytest.fixture(scope="session")
+def two_issuers() -> tuple[TokenIssuer, TokenIssuer]:
+    return (
+        TokenIssuer(_NOWHERE, host="sts.example.com", port=443),
+        TokenIssuer(_NOWHERE, host="cognito.example.com", port=443),
+    )
+
+
+@pytest.fixture
+def world(two_issuers: tuple[TokenIssuer, TokenIssuer]) -> World:
+    """A fresh gate; its issuers start with the keys they had and are available."""
+    sts, pool = two_issuers
+    return World(
+        TokenIssuer(_NOWHERE, host=sts.host, port=sts.port, keys=list(sts.keys)),
+        TokenIssuer(_NOWHERE, host=pool.host, port=pool.port, keys=list(pool.keys)),
+    )
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """The audit lines of this test."""
+    seen: list[dict[str, Any]] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(json.loads(record.getMessage()))
+
+    logger, handler = logging.getLogger("mlflow_aws_server.audit"), Collect()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield seen
+    logger.removeHandler(handler)
+    logger.setLevel(before)

@@ -1,0 +1,186 @@
+"""The audit log: one line for each request that changes something or is refused, and never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT
+
+from tests.server.identity.conftest import World, arn
+
+_API = "/api/2.0/mlflow"
+
+
+async def test_change_leaves_one_line_that_says_who_did_what(
+    world: World, lines: list[dict[str, Any]]
+) -> None:
+    await world.call(
+        "POST",
+        f"{_API}/model-versions/transition-stage",
+        token=world.token("approver"),
+        headers=[("X-Amzn-Trace-Id", "Root=1-67891233-abcdef012345678912345678")],
+        body=b'{"name": "credit", "version": "3", "stage": "Production", "archive_existing_versions": true}',
+    )
+    (line,) = lines
+    assert line.pop("ms") >= 0
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "audit": "changed",
+        "principal": arn("approver"),
+        "lane": "iam",
+        "role": "approver",
+        "method": "POST",
+        "route": f"{_API}/model-versions/transition-stage",
+        "object": {"name": "credit", "version": "3", "stage": "Production"},
+        "status": 200,
+        "request_id": "Root=1-67891233-abcdef012345678912345678",
+    }
+
+
+async def test_person_is_named_by_her_user_name(world: World, lines: list[dict[str, Any]]) -> None:
+    await world.call("POST", "/ajax-api/2.0/mlflow/runs/create", person=world.user_token())
+    assert (lines[0]["principal"], lines[0]["lane"]) == ("cognito:someone", "cognito")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/runs/get"), ("POST", "/runs/search"), ("POST", "/experiments/search"), ("HEAD", "/runs/get")],
+)
+async def test_reading_leaves_no_line(
+    world: World, lines: list[dict[str, Any]], method: str, path: str
+) -> None:
+    assert (await world.call(method, _API + path, token=world.token())).status == 200
+    assert not lines
+
+
+async def test_refusal_leaves_one_line_with_its_reason(world: World, lines: list[dict[str, Any]]) -> None:
+    await world.call("POST", f"{_API}/registered-models/alias", token=world.token("viewer"))
+    (line,) = lines
+    assert (line["audit"], line["status"], line["reason"]) == ("refused", 403, "role")
+    assert (line["principal"], line["role"]) == (arn("viewer"), "viewer")
+    assert line["route"] == f"{_API}/registered-models/alias"
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "made"),
+    [
+        ("/runs/create", {"run": {"info": {"run_id": "r1", "experiment_id": "7"}}},
+         {"run_id": "r1", "experiment_id": "7"}),
+        ("/experiments/create", {"experiment_id": "7"}, {"experiment_id": "7"}),
+        ("/model-versions/create", {"model_version": {"name": "credit", "version": "4", "run_id": "r1"}},
+         {"name": "credit", "version": "4", "run_id": "r1"}),
+        ("/logged-models", {"model": {"info": {"model_id": "m-1", "experiment_id": "7"}}},
+         {"model_id": "m-1", "experiment_id": "7"}),
+    ],
+)  # fmt: skip
+async def test_what_was_made_is_named_by_the_answer(
+    world: World, lines: list[dict[str, Any]], path: str, answer: dict[str, Any], made: dict[str, str]
+) -> None:
+    world.behind.answer = json.dumps(answer).encode()
+    await world.call("POST", _API + path, token=world.token(), body=b'{"unrelated": 1}')
+    assert lines[0]["object"] == made
+
+
+async def test_object_may_be_named_in_the_path_or_the_query(
+    world: World, lines: list[dict[str, Any]]
+) -> None:
+    await world.call("DELETE", f"{_API}/logged-models/m-1", token=world.token())
+    await world.call(
+        "DELETE",
+        f"{_API}/registered-models/alias",
+        token=world.token("approver"),
+        query=b"name=credit&alias=champion",
+    )
+    assert [line["object"] for line in lines] == [{"id": "m-1"}, {"name": "credit", "alias": "champion"}]
+
+
+async def test_only_names_at_the_top_of_a_body_are_told(world: World, lines: list[dict[str, Any]]) -> None:
+    body = {
+        "tags": [{"key": "k", "run_id": "nested"}],
+        "run_id": "r1",
+        "params": [{"key": "password", "value": "s3"}],
+    }
+    await world.call("POST", f"{_API}/runs/log-batch", token=world.token(), body=json.dumps(body).encode())
+    assert lines[0]["object"] == {"run_id": "r1"}
+    assert "s3" not in json.dumps(lines[0])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[1]", b"\xff", b'"run_id"', b'{"run_id": {"a": 1}, "name": null}']
+)
+async def test_body_that_says_nothing_leaves_a_line_all_the_same(
+    world: World, lines: list[dict[str, Any]], body: bytes
+) -> None:
+    assert (await world.call("POST", f"{_API}/runs/set-tag", token=world.token(), body=body)).status == 200
+    assert lines[0]["object"] == {}
+
+
+async def test_large_body_is_not_kept(world: World, lines: list[dict[str, Any]]) -> None:
+    body = json.dumps({"run_id": "r1", "filling": "x" * LARGEST_BODY}).encode()
+    assert (await world.call("POST", f"{_API}/runs/log-batch", token=world.token(), body=body)).status == 200
+    assert lines[0]["object"] == {}
+
+
+async def test_whoever_knows_better_may_name_the_object(world: World, lines: list[dict[str, Any]]) -> None:
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        scope[OBJECT]["run_id"] = "r9"
+        await world.behind(scope, receive, send)
+
+    world.gate._app = behind
+    await world.call("POST", f"{_API}/runs/log-batch", token=world.token(), body=b'{"run_id": "r1"}')
+    assert lines[0]["object"] == {"run_id": "r9"}
+
+
+async def test_long_names_are_cut(world: World, lines: list[dict[str, Any]]) -> None:
+    body = json.dumps({"name": "n" * 10_000}).encode()
+    await world.call("POST", f"{_API}/registered-models/create", token=world.token(), body=body)
+    assert len(json.dumps(lines[0])) < 4096, "longer lines of several workers could mix in a pipe"
+
+
+async def test_no_token_is_written_wherever_it_is_sent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = world.token()
+    with caplog.at_level(logging.DEBUG):
+        await world.call(path=f"/{token}", headers=[("Authorization", f"bearer {token}")])
+        await world.call(
+            "POST", f"/api/{token}", token=token, query=f"token={token}".encode(), body=token.encode()
+        )
+        await world.call(
+            "POST", f"{_API}/runs/set-tag", token=token, headers=[("X-Amzn-Trace-Id", token + "\n")]
+        )
+    assert len(caplog.records) >= 3
+    assert not [part for part in token.split(".") if part[:60] in caplog.text]
+
+
+async def test_line_that_cannot_be_written_costs_nobody_an_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(logging.getLogger("mlflow_aws_server.audit"), "info", fail)
+    assert (await world.call("POST", f"{_API}/runs/create", token=world.token())).status == 200
+    assert (await world.call("POST", f"{_API}/runs/create")).status == 401
+
+
+async def test_failure_behind_the_gate_is_recorded_and_passed_on(
+    world: World, lines: list[dict[str, Any]]
+) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("behind")
+
+    world.gate._app = fails
+    with pytest.raises(RuntimeError, match="behind"):
+        await world.call("POST", f"{_API}/runs/create", token=world.token())
+    assert lines[0]["status"] == 500
+
+
+async def test_hostile_path_is_recorded_on_one_line_of_ascii(
+    world: World, lines: list[dict[str, Any]]
+) -> None:
+    await world.call(path="/caf%C3%A9%E2%80%A8x", token=world.token())
+    assert lines[0]["path"].isascii()

@@ -1,0 +1,409 @@
+"""What the gate lets through, what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from mlflow_aws_server.identity import PRINCIPAL, Lane, Principal, Role
+
+from local.token_issuer import SigningKey
+from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, World, arn
+
+_READ = "/api/2.0/mlflow/runs/get"
+_PROMOTE = "/api/2.0/mlflow/model-versions/transition-stage"
+
+
+def _part(content: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
+
+
+def _claims(world: World, **changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    made = {"iss": world.sts.url, "aud": AUDIENCE, "sub": arn("admin"), "iat": now, "exp": now + 300}
+    return {**made, **changes}
+
+
+def _unsigned(world: World) -> str:
+    return f"{_part({'alg': 'none', 'kid': world.sts.key.key_id})}.{_part(_claims(world))}."
+
+
+def _signed_with_the_public_key(world: World) -> str:
+    import hashlib
+    import hmac
+
+    head = _part({"alg": "HS256", "kid": world.sts.key.key_id, "typ": "JWT"})
+    signed = f"{head}.{_part(_claims(world))}"
+    digest = hmac.new(world.sts.key.public_pem, signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def _elliptic(world: World) -> str:
+    key = ec.generate_private_key(ec.SECP384R1())
+    return jwt.encode(_claims(world), key, algorithm="ES384", headers={"kid": world.sts.key.key_id})
+
+
+def _with_another_key(world: World) -> str:
+    return SigningKey(world.user_pool.key.private, world.sts.key.key_id).sign(_claims(world))
+
+
+def _changed_afterwards(world: World) -> str:
+    head, _, signature = world.token("viewer").split(".")
+    return f"{head}.{_part(_claims(world))}.{signature}"
+
+
+_TOKENS: dict[str, tuple[Callable[[World], str], str]] = {
+    "no signature": (_unsigned, "malformed"),
+    "an HMAC with the public key": (_signed_with_the_public_key, "algorithm"),
+    "an elliptic curve": (_elliptic, "algorithm"),
+    "another key under a known id": (_with_another_key, "signature"),
+    "claims changed afterwards": (_changed_afterwards, "signature"),
+    "algorithm in lower case": (
+        lambda w: ".".join([_part({"alg": "rs256", "kid": w.sts.key.key_id}), *w.token().split(".")[1:]]),
+        "algorithm",
+    ),
+    "unknown key id": (lambda w: w.token(headers={"kid": "unknown"}), "unknown-key"),
+    "key id that is a path": (lambda w: w.token(headers={"kid": "../../dev/null"}), "key-id"),
+    "key id that is a URL": (lambda w: w.token(headers={"kid": "https://evil.example/k"}), "key-id"),
+    "key id that is too long": (lambda w: w.token(headers={"kid": "k" * 129}), "key-id"),
+    "jku": (lambda w: w.token(headers={"jku": "https://evil.example/jwks.json"}), "header"),
+    "x5u": (lambda w: w.token(headers={"x5u": "https://evil.example/chain.pem"}), "header"),
+    "x5c": (lambda w: w.token(headers={"x5c": ["MIIB"]}), "header"),
+    "jwk": (lambda w: w.token(headers={"jwk": w.sts.key.public_jwk}), "header"),
+    "crit": (lambda w: w.token(headers={"crit": ["exp"]}), "header"),
+    "foreign issuer": (lambda w: w.token(claims={"iss": "https://evil.example"}), "issuer"),
+    "issuer with a slash more": (lambda w: w.token(claims={"iss": w.sts.url + "/"}), "issuer"),
+    "no issuer": (lambda w: w.token(claims={"iss": None}), "claims"),
+    "no audience": (lambda w: w.token(claims={"aud": None}), "audience"),
+    "another audience": (lambda w: w.token(audience="https://other.example.com"), "audience"),
+    "audience that begins alike": (lambda w: w.token(audience=AUDIENCE + ".evil.example"), "audience"),
+    "list of audiences": (lambda w: w.token(audience=[AUDIENCE]), "audience"),
+    "expired": (lambda w: w.token(seconds=-31), "expired"),
+    "no expiry": (lambda w: w.token(claims={"exp": None}), "claims"),
+    "expiry that is no number": (lambda w: w.token(claims={"exp": "soon"}), "malformed"),
+    "infinite expiry": (lambda w: w.token(claims={"exp": float("inf")}), "malformed"),
+    "not yet valid": (lambda w: w.token(claims={"nbf": int(time.time()) + 60}), "not-yet-valid"),
+    "issued in the future": (lambda w: w.token(claims={"iat": int(time.time()) + 60}), "not-yet-valid"),
+    "no subject": (lambda w: w.token(claims={"sub": None}), "claims"),
+    "assumed role": (
+        lambda w: w.token(subject=f"arn:aws:sts::{ACCOUNT}:assumed-role/mlflow-admin/session"),
+        "subject",
+    ),
+    "user": (lambda w: w.token(subject=f"arn:aws:iam::{ACCOUNT}:user/mlflow-admin"), "subject"),
+    "person's token": (lambda w: w.user_token("admin"), "unknown-key"),
+    "truncated": (lambda w: w.token()[:-41], "malformed"),
+    "truncated by whole bytes": (lambda w: w.token()[:-42], "signature"),
+    "two parts": (lambda w: ".".join(w.token().split(".")[:2]), "malformed"),
+    "four parts": (lambda w: w.token() + ".e30", "malformed"),
+    "padding": (lambda w: w.token() + "==", "malformed"),
+    "empty": (lambda w: "", "malformed"),
+    "a space": (lambda w: " " + w.token(), "malformed"),
+    "not ASCII": (lambda w: w.token() + "\xe9", "malformed"),
+    "oversized": (lambda w: w.token(claims={"filling": "x" * 16_384}), "oversized"),
+    "header that is a list": (lambda w: f"W10.{_part(_claims(w))}.c2ln", "malformed"),
+    "header nested deeply": (
+        lambda w: base64.urlsafe_b64encode(b"[" * 6000).decode().rstrip("=") + ".e30.c2ln",
+        "malformed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _TOKENS)
+async def test_program_s_token_is_refused(world: World, name: str, lines: list[dict[str, Any]]) -> None:
+    make, reason = _TOKENS[name]
+    token = make(world)
+    answer = await world.call(path=_READ, token=token)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json["error_code"] == "UNAUTHENTICATED"
+    assert not world.behind.reached
+    (line,) = lines
+    assert (line["audit"], line["reason"], line["principal"]) == ("refused", reason, None)
+    # Neither the caller nor the log is told any part of it.
+    told = answer.body.decode() + json.dumps(line)
+    assert not [part for part in token.split(".") if len(part) > 8 and part in told]
+
+
+_PEOPLE: dict[str, tuple[Callable[[World], str], str]] = {
+    "id token": (
+        lambda w: w.user_token(claims={"token_use": "id", "aud": CLIENT_ID, "client_id": None}),
+        "token-use",
+    ),
+    "id token that names the client": (lambda w: w.user_token(claims={"token_use": "id"}), "token-use"),
+    "another application's": (lambda w: w.user_token(client_id="another"), "client-id"),
+    "no client": (lambda w: w.user_token(claims={"client_id": None}), "client-id"),
+    "another user pool's": (
+        lambda w: w.user_token(claims={"iss": w.user_pool.url + "2"}),
+        "issuer",
+    ),
+    "expired": (lambda w: w.user_token(seconds=-31), "expired"),
+    "no name": (lambda w: w.user_token(claims={"username": None}), "username"),
+    "name with a line break": (lambda w: w.user_token(username="a\nb"), "username"),
+    "groups that are a text": (
+        lambda w: w.user_token(claims={"cognito:groups": "mlflow-admin"}),
+        "claims",
+    ),
+    "program's token": (lambda w: w.token("admin"), "unknown-key"),
+    "not signed": (lambda w: _unsigned(w), "malformed"),
+}
+
+
+@pytest.mark.parametrize("name", _PEOPLE)
+async def test_person_s_token_is_refused(world: World, name: str, lines: list[dict[str, Any]]) -> None:
+    make, reason = _PEOPLE[name]
+    answer = await world.call(path=_READ, person=make(world))
+    assert (answer.status, lines[0]["reason"]) == (401, reason)
+    assert not world.behind.reached
+
+
+async def test_program_passes_and_its_credentials_end_here(world: World) -> None:
+    answer = await world.call(
+        path=_READ,
+        token=world.token("viewer"),
+        headers=[("Cookie", "AWSELBAuthSessionCookie-0=x"), ("X-A", "b")],
+    )
+    assert answer.status == 200
+    (scope,) = world.behind.reached
+    assert scope[PRINCIPAL] == Principal(name=arn("viewer"), role=Role.VIEWER, lane=Lane.IAM)
+    assert scope["headers"] == [(b"x-a", b"b")]
+
+
+async def test_person_passes_and_her_credentials_end_here(world: World) -> None:
+    forwarded = [("x-amzn-oidc-identity", "sub"), ("x-amzn-oidc-data", "a.b.c")]
+    answer = await world.call(path=_READ, person=world.user_token("approver"), headers=forwarded)
+    assert answer.status == 200
+    (scope,) = world.behind.reached
+    assert scope[PRINCIPAL] == Principal(name="cognito:someone", role=Role.APPROVER, lane=Lane.COGNITO)
+    assert scope["headers"] == []
+
+
+async def test_highest_of_a_person_s_groups_counts(world: World) -> None:
+    token = world.user_token(groups=["other", "mlflow-viewer", "mlflow-admin"])
+    assert (await world.call(path="/api/2.0/mlflow/webhooks", person=token)).status == 200
+
+
+async def test_clocks_may_differ_by_half_a_minute(world: World) -> None:
+    now = int(time.time())
+    assert (await world.call(path=_READ, token=world.token(seconds=-25))).status == 200
+    assert (
+        await world.call(path=_READ, token=world.token(claims={"nbf": now + 25, "iat": now + 25}))
+    ).status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "with_token"),
+    [
+        ("nothing", [], False),
+        ("two tokens", [("Authorization", "Bearer a.b.c")], True),
+        ("lower-case scheme", [("Authorization", "bearer {token}")], False),
+        ("mixed-case scheme", [("Authorization", "bEARER {token}")], False),
+        ("tab", [("Authorization", "Bearer\t{token}")], False),
+        ("two spaces", [("Authorization", "Bearer  {token}")], False),
+        ("list", [("Authorization", "Bearer {token}, Bearer {token}")], False),
+        ("basic", [("Authorization", "Basic YWRtaW46cGFzc3dvcmQ=")], False),
+        ("bare token", [("Authorization", "{token}")], False),
+        ("both lanes", [("x-amzn-oidc-accesstoken", "{person}")], True),
+        ("identity beside a bearer", [("x-amzn-oidc-identity", "admin")], True),
+        (
+            "lower-case scheme on a session",
+            [("authorization", "bearer x"), ("x-amzn-oidc-accesstoken", "{person}")],
+            False,
+        ),
+        ("forged identity", [("x-amzn-oidc-identity", "admin"), ("x-amzn-oidc-data", "a.b.c")], False),
+        ("two access tokens", [("x-amzn-oidc-accesstoken", "{person}")] * 2, False),
+        (
+            "two identities",
+            [("x-amzn-oidc-accesstoken", "{person}"), *[("x-amzn-oidc-identity", "x")] * 2],
+            False,
+        ),
+    ],
+)
+async def test_headers_that_name_no_single_identity_are_refused(
+    world: World, name: str, headers: list[tuple[str, str]], with_token: bool
+) -> None:
+    token, person = world.token("admin"), world.user_token("admin")
+    sent = [(key, value.format(token=token, person=person)) for key, value in headers]
+    answer = await world.call(path=_READ, token=token if with_token else None, headers=sent)
+    assert answer.status == 401
+    assert not world.behind.reached
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+async def test_method_cannot_be_overridden(world: World, name: str) -> None:
+    answer = await world.call(path=_READ, token=world.token("admin"), headers=[(name, "DELETE")])
+    assert answer.status == 400
+    assert not world.behind.reached
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Host", "localhost")],
+        [("X-Forwarded-For", "127.0.0.1")],
+        [("X-Forwarded-Host", "localhost"), ("X-Forwarded-Prefix", "/health")],
+        [("X-Original-URL", "/health"), ("X-Rewrite-URL", "/health")],
+        [("Forwarded", "for=127.0.0.1;host=localhost")],
+    ],
+)
+async def test_no_header_makes_a_request_another_one(world: World, headers: list[tuple[str, str]]) -> None:
+    assert (await world.call("POST", _PROMOTE, headers=headers)).status == 401
+    answer = await world.call("POST", _PROMOTE, token=world.token("viewer"), headers=headers)
+    assert answer.status == 403
+    assert not world.behind.reached
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_health_alone_is_open(world: World, method: str) -> None:
+    assert (await world.call(method, "/health")).status == 200
+    assert PRINCIPAL not in world.behind.reached[0]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_head_and_options_need_the_role_too(world: World, method: str) -> None:
+    assert (await world.call(method, _READ)).status == 401
+    assert (await world.call(method, "/api/2.0/mlflow/webhooks", token=world.token("viewer"))).status == 403
+    assert not world.behind.reached
+
+
+async def test_role_too_low_is_told_which_is_needed(world: World) -> None:
+    answer = await world.call("POST", _PROMOTE, token=world.token("contributor"))
+    assert answer.status == 403
+    assert answer.json["error_code"] == "PERMISSION_DENIED"
+    assert "needs the role approver" in answer.json["message"]
+    assert f"{arn('contributor')} is contributor" in answer.json["message"]
+
+
+async def test_unknown_route_is_denied_to_the_administrator_too(world: World) -> None:
+    answer = await world.call("POST", "/api/2.0/mlflow/anything/new", token=world.token("admin"))
+    assert (answer.status, answer.json["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
+    assert not world.behind.reached
+
+
+async def test_what_is_not_offered_says_so(world: World) -> None:
+    answer = await world.call("POST", "/gateway/openai/v1/embeddings", token=world.token("admin"))
+    assert answer.status == 403
+    assert "no gateway" in answer.json["message"]
+    assert not world.behind.reached
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        f"arn:aws:iam::{ACCOUNT}:role/mlflow-adminx",
+        f"arn:aws:iam::{ACCOUNT}:role/mlflow-admi",
+        f"arn:aws:iam::{ACCOUNT}:role/team/mlflow-admin",
+        "arn:aws:iam::999999999999:role/mlflow-admin",
+        "arn:aws-cn:iam::123456789012:role/mlflow-admin",
+    ],
+)
+async def test_caller_without_a_role_is_told_who_can_help(
+    world: World, subject: str, lines: list[dict[str, Any]]
+) -> None:
+    answer = await world.call(path=_READ, token=world.token(subject=subject))
+    assert (answer.status, answer.json["error_code"]) == (403, "PERMISSION_DENIED")
+    assert subject in answer.json["message"]
+    assert lines[0]["principal"] == subject
+    assert not world.behind.reached
+
+
+async def test_person_in_no_group_of_ours_is_told_who_can_help(world: World) -> None:
+    answer = await world.call(path=_READ, person=world.user_token(groups=[]))
+    assert answer.status == 403
+    assert "cognito:someone has no role" in answer.json["message"]
+
+
+@pytest.mark.parametrize("prefix", ["/api", "/ajax-api"])
+async def test_whoami_is_answered_by_the_gate(world: World, prefix: str) -> None:
+    answer = await world.call(path=f"{prefix}/2.0/mlflow-aws/whoami", token=world.token("contributor"))
+    assert answer.json == {
+        "principal": arn("contributor"),
+        "role": "contributor",
+        "lane": "iam",
+        "ui_url": AUDIENCE,
+    }
+    assert not world.behind.reached
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [(AUDIENCE, 200), ("https://evil.example", 403), ("http://localhost:3000", 403), ("null", 403)],
+)
+async def test_person_s_session_changes_nothing_for_another_site(
+    world: World, origin: str, status: int
+) -> None:
+    answer = await world.call(
+        "POST",
+        "/ajax-api/2.0/mlflow/runs/create",
+        person=world.user_token(),
+        headers=[("Origin", origin)],
+    )
+    assert answer.status == status
+
+
+async def test_browser_gets_a_page_and_a_program_gets_json(world: World) -> None:
+    html = [("Accept", "text/html,*/*")]
+    page = await world.call(
+        path="/", person=world.user_token(groups=["a<b>"], username="<script>"), headers=html
+    )
+    assert (page.status, page.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert b"cognito:&lt;script&gt; has no role" in page.body
+    assert (await world.call(path=_READ, headers=html)).json["error_code"] == "UNAUTHENTICATED"
+
+
+async def test_web_socket_is_refused(world: World, lines: list[dict[str, Any]]) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    token = world.token("admin").encode()
+    scope = {"type": "websocket", "path": _READ, "headers": [(b"authorization", b"Bearer " + token)]}
+    await world.gate(scope, asyncio.Queue[Any]().get, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+    assert not world.behind.reached
+    assert lines[0]["method"] == "WEBSOCKET"
+
+
+async def test_verified_token_is_not_verified_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = world.token()
+    assert (await world.call(path=_READ, token=token)).status == 200
+    monkeypatch.setattr(jwt, "decode", None)
+    assert (await world.call(path=_READ, token=token)).status == 200
+
+
+async def test_remembered_token_expires_all_the_same(world: World) -> None:
+    token = world.token(seconds=60)
+    assert (await world.call(path=_READ, token=token)).status == 200
+    world.now = time.time() + 61
+    monitored = world.token(seconds=60, claims={"exp": int(time.time()) - 31})
+    assert (await world.call(path=_READ, token=monitored)).status == 401
+
+
+async def test_remembered_tokens_are_forgotten_when_keys_change(world: World) -> None:
+    token = world.token()
+    assert (await world.call(path=_READ, token=token)).status == 200
+    world.sts.rotate()
+    world.sts.forget_old()
+    store = world.gate._stores[0]
+    store._tried_at = float("-inf")
+    assert (await world.call(path=_READ, token=world.token())).status == 200
+    assert (await world.call(path=_READ, token=token)).status == 401
+
+
+async def test_issuer_out_of_reach_at_the_start_makes_clients_try_again(world: World) -> None:
+    world.sts.available = False
+    answer = await world.call(path=_READ, token=world.token())
+    assert (answer.status, answer.json["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_people_can_work_while_the_programs_issuer_is_out_of_reach(world: World) -> None:
+    world.sts.available = False
+    assert (await world.call(path=_READ, person=world.user_token())).status == 200
