@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from local import demo_roles
 from local.deployment import DeploymentError
 from local.environment import clean
 from local.platform import STEPS, Platform, PlatformError, client_environment, not_emulated
@@ -37,11 +38,12 @@ class _StoppedError(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    command: Callable[[State], int] = arguments.command
+    command: Callable[..., int] = arguments.command
+    options = {"role": arguments.role} if command is env else {}
     os.umask(0o077)
     state = State(arguments.state.resolve())
     try:
-        return command(state)
+        return command(state, **options)
     except AlreadyRunningError:
         return _say_it_runs(state)
     except _FAILURES as error:
@@ -136,10 +138,10 @@ def down(state: State) -> int:
     return 0
 
 
-def env(state: State) -> int:
-    """Print export lines for a POSIX shell; fresh temporary credentials each time."""
+def env(state: State, *, role: str) -> int:
+    """Print export lines for a POSIX shell: fresh temporary credentials and a fresh token each time."""
     try:
-        sys.stdout.write(client_environment(_running_state(state)).shell())
+        sys.stdout.write(client_environment(_running_state(state), role).shell())
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -174,12 +176,20 @@ def _parser() -> argparse.ArgumentParser:
         default=State().directory,
         help="where this platform keeps its state; another one can run beside it (default: .local)",
     )
-    commands = parser.add_subparsers(required=True, metavar="{demo,up,down,env,status}")
-    for command in (demo, up, down, env, status, supervise):
+    commands = parser.add_subparsers(dest="name", required=True, metavar="{demo,up,down,env,status}")
+    listed: tuple[Callable[..., int], ...] = (demo, up, down, env, status, supervise)
+    for command in listed:
         assert command.__doc__ is not None  # noqa: S101 - above
         shown: dict[str, Any] = {} if command is supervise else {"help": command.__doc__.rstrip(".")}
         added = commands.add_parser(command.__name__, description=command.__doc__, **shown)
         added.set_defaults(command=command)
+        if command is env:
+            added.add_argument(
+                "--role",
+                choices=demo_roles.ROLES,
+                default=demo_roles.DEFAULT,
+                help=f"whose credentials and token (default: {demo_roles.DEFAULT})",
+            )
     return parser
 
 
@@ -204,8 +214,20 @@ def _running(state: State, progress: Progress) -> Iterator[Platform]:
 
 def _smoke(platform: Platform) -> int:
     environment = platform.client_environment()
+    tokens = _token_files(platform)
     child = subprocess.Popen(
-        [sys.executable, "-m", "client_smoke", "--tracking-uri", environment.tracking_url],
+        [
+            sys.executable,
+            "-m",
+            "client_smoke",
+            "--tracking-uri",
+            environment.tracking_url,
+            "--require-all",
+            "--viewer-token-file",
+            str(tokens["viewer"]),
+            "--approver-token-file",
+            str(tokens["approver"]),
+        ],
         cwd=PROJECT,
         stdin=subprocess.DEVNULL,
         env={**clean(), **environment.variables()},
@@ -218,6 +240,17 @@ def _smoke(platform: Platform) -> int:
             child.terminate()
             child.wait()
         platform.state.ledger.remove(child.pid)
+
+
+def _token_files(platform: Platform) -> dict[str, Path]:
+    """Tokens of those beside the smoke client's own role, in files that only this user may read."""
+    files = {}
+    for role in ("viewer", "approver"):
+        files[role] = platform.state.run / f"{role}.token"
+        descriptor = os.open(files[role], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as opened:
+            opened.write(platform.client_environment(role).token)
+    return files
 
 
 def _summarize(platform: Platform, code: int, seconds: float) -> None:
@@ -255,8 +288,10 @@ def _follow(log: Path, supervisor: subprocess.Popen[bytes], state: State) -> int
     endpoints = State.read(state.endpoints)
     print(f"""
 Ready: {endpoints["tracking_url"]}
-  browser      trust {endpoints["ca_file"]} once, or accept its warning
+  browser      trust {endpoints["ca_file"]} once, or accept its warnings;
+               sign in as viewer, contributor, approver or admin: {endpoints["users_file"]} has the passwords
   Python       eval "$(make -s env)"   then: python -c 'import mlflow; print(mlflow.search_experiments())'
+               with another role: eval "$(make -s env ROLE=approver)"
   stop         make down""")
     return 0
 

@@ -26,7 +26,7 @@ _UNSET = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_STS",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_INSECURE_TLS",
@@ -51,6 +51,8 @@ class ClientEnvironment:
     access_key: str
     secret_key: str
     session_token: str
+    token: str
+    audience: str
 
     def variables(self) -> dict[str, str]:
         """The variables by name."""
@@ -64,6 +66,10 @@ class ClientEnvironment:
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_SESSION_TOKEN": self.session_token,
+            # For an hour. A program that runs longer lets the client plugin renew it.
+            "MLFLOW_TRACKING_TOKEN": self.token,
+            # What tokens are for: the deployed URL, which is not where the laptop has it.
+            "MLFLOW_AWS_AUDIENCE": self.audience,
         }
 
     def shell(self, ambient: Mapping[str, str] = os.environ) -> str:

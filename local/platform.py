@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from local import client_role, load_balancer, ports, verification
+from local import demo_roles, demo_users, load_balancer, ports, verification
 from local.certificates import CertificateAuthority, ServerCertificate
 from local.database import SOCKET_RULES, make_rds_like
 from local.deployment import Aws, Stack, bootstrap, deploy, stack_names
@@ -35,7 +35,7 @@ from local.synthesis import DOMAIN, IMAGE, Synthesis
 REGION = "eu-central-1"
 ACCOUNT = "000000000000"
 HOST = "localhost"
-STEPS = 9
+STEPS = 10
 _CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/10ca1000-0000-4000-8000-000000000001"
 _PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433, "sign-in": 8444, "issuer": 8445}
 _EMULATOR_SECONDS = 60.0
@@ -111,13 +111,8 @@ class Platform:
         self._outputs = dict(service.outputs)
         self._start_balancer(certificates["tracking"])
         self._verify(foundation, service)
+        self._admit(service)
         self._wait_until_healthy()
-        client_role.create(
-            self._api(),
-            bucket=service.outputs["ArtifactBucket"],
-            prefix="",
-            key_arn=service.outputs["ArtifactKeyArn"],
-        )
         self.refresh()
 
     def refresh(self) -> None:
@@ -149,9 +144,9 @@ class Platform:
             return "PostgreSQL ended by itself; the end of its log:\n" + _tail(self._postgres.log)
         return None
 
-    def client_environment(self) -> ClientEnvironment:
-        """What a client needs, with fresh temporary credentials."""
-        return client_environment(self.state)
+    def client_environment(self, role: str = demo_roles.DEFAULT) -> ClientEnvironment:
+        """What a client with this role needs, with fresh temporary credentials and a fresh token."""
+        return client_environment(self.state, role)
 
     def stop(self) -> None:
         """End every part in order, and then whatever is left. May be called at any time, also twice."""
@@ -238,7 +233,11 @@ class Platform:
                 output=self.state.directory / "cdk.out",
                 configuration=self.state.directory / "demo.toml",
             )
-            synthesis.configure(database_port=self._ports["database"], certificate_arn=_CERTIFICATE)
+            synthesis.configure(
+                database_port=self._ports["database"],
+                certificate_arn=_CERTIFICATE,
+                members={role: demo_roles.arn(role, account_id=ACCOUNT) for role in demo_roles.ROLES},
+            )
             if not synthesis.run(self._ledger):
                 remark("unchanged since the last time")
         return synthesis.output
@@ -370,11 +369,14 @@ class Platform:
             raise PlatformError(f"the deployed resources are not what the stacks say:\n{told}")
 
     def _wait_until_healthy(self) -> None:
-        context = ssl.create_default_context(cafile=str(self.state.authority / "ca.pem"))
+        client = _client_of(self.state)
+        token = demo_roles.token(
+            demo_roles.assume(self._api(), "viewer"), audience=self._outputs["TokenAudience"]
+        )
         deadline = time.monotonic() + _HEALTHY_SECONDS
         with self.progress.step("Server task is healthy behind the load balancer"):
             while True:
-                if _answers(f"{self.tracking_url}/health", context):
+                if _answers(client, f"{self.tracking_url}/health", token):
                     return
                 self.refresh()
                 if (broken := self.failed_part()) is not None:
@@ -385,6 +387,13 @@ class Platform:
                         f"the end of its log:\n{self._server_log()}"
                     )
                 time.sleep(0.2)
+
+    def _admit(self, service: Stack) -> None:
+        with self.progress.step("An IAM role and a user for each of the four roles") as remark:
+            demo_roles.create(self._api(), service.outputs)
+            users = demo_users.create(self._api(), service.outputs["UserPoolId"])
+            self.state.write(self.state.users, users)
+            remark(str(self.state.users))
 
     # -- helpers ---------------------------------------------------------------------------------
 
@@ -444,6 +453,10 @@ class Platform:
             "aws_endpoint": aws.endpoint,
             "bucket": self._outputs["ArtifactBucket"],
             "region": aws.region,
+            "audience": self._outputs["TokenAudience"],
+            "token_issuer": self._outputs["TokenIssuer"],
+            "sign_in_url": self.sign_in_url,
+            "users_file": str(self.state.users),
         }
         if State.read(self.state.endpoints) != values:
             self.state.write(self.state.endpoints, values)
@@ -471,8 +484,10 @@ def account(state: State) -> Aws:
     )
 
 
-def client_environment(state: State) -> ClientEnvironment:
-    """What a client needs to use the running platform, with fresh temporary credentials.
+def client_environment(state: State, role: str = demo_roles.DEFAULT) -> ClientEnvironment:
+    """What a client with one of the four roles needs to use the running platform.
+
+    Its temporary credentials and its token are new each time.
 
     Raises:
         PlatformError: nothing is running, or not yet.
@@ -480,15 +495,17 @@ def client_environment(state: State) -> ClientEnvironment:
     endpoints = State.read(state.endpoints)
     if not endpoints:
         raise PlatformError("nothing is running, or not yet: start it with `make up`")
-    role = client_role.assume(account(state))
+    assumed = demo_roles.assume(account(state), role)
     return ClientEnvironment(
         tracking_url=endpoints["tracking_url"],
         ca_file=Path(endpoints["ca_file"]),
         aws_endpoint=endpoints["aws_endpoint"],
         region=endpoints["region"],
-        access_key=role.access_key,
-        secret_key=role.secret_key,
-        session_token=role.session_token or "",
+        access_key=assumed.access_key,
+        secret_key=assumed.secret_key,
+        session_token=assumed.session_token or "",
+        token=demo_roles.token(assumed, audience=endpoints["audience"]),
+        audience=endpoints["audience"],
     )
 
 
@@ -505,15 +522,31 @@ def not_emulated(left_out: Sequence[LeftOut]) -> list[str]:
     return [
         *lines,
         "network: security groups, routes and subnets are recorded, everything listens on loopback only",
+        f"people sign in at {HOST}, with no second factor and no protection from leaked passwords",
         "the AWS API has no TLS (loopback); bucket policies count it as TLS",
         f"the listener's port 443 and {DOMAIN} are {HOST} and a free port; access logs are not written",
         "tasks are processes: no ARM, no memory limit, no read-only root, no user of their own",
     ]
 
 
-def _answers(url: str, context: ssl.SSLContext) -> bool:
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The sign-in page, where a stranger is sent, is no sign of the server's health."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
+
+
+def _client_of(state: State) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context(cafile=str(state.authority / "ca.pem"))
+    return urllib.request.build_opener(
+        _NoRedirect, urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+
+
+def _answers(client: urllib.request.OpenerDirector, url: str, token: str) -> bool:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # noqa: S310
     try:
-        with urllib.request.urlopen(url, timeout=5, context=context):  # noqa: S310 - our own https URL
+        with client.open(request, timeout=5):
             return True
     except (urllib.error.URLError, OSError):
         return False

@@ -50,6 +50,11 @@ class State:
         return self.directory / "endpoints.json"
 
     @property
+    def users(self) -> Path:
+        """Names and passwords of this run's people (mode 0600)."""
+        return self.directory / "users.json"
+
+    @property
     def ports(self) -> Path:
         """Ports of the latest run, to be used again."""
         return self.directory / "ports.json"
@@ -143,6 +148,7 @@ class State:
                 with contextlib.suppress(OSError):
                     Path(postgres).parent.rmdir()
         self.endpoints.unlink(missing_ok=True)
+        self.users.unlink(missing_ok=True)
         for entry in self.run.glob("*"):
             if entry.name in ("lock", "supervisor.json"):
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,11 @@ class Synthesis:
     output: Path
     configuration: Path
 
-    def configure(self, *, database_port: int, certificate_arn: str) -> None:
-        """Write the laptop's configuration: config/dev.toml, but no image to build and no DNS zone."""
+    def configure(self, *, database_port: int, certificate_arn: str, members: Mapping[str, str]) -> None:
+        """Write the laptop's configuration: config/dev.toml, but no image to build and no DNS zone.
+
+        `members` are the ARNs of the IAM roles that have the roles in MLflow.
+        """
         document = tomlkit.parse((self.project / "config" / f"{ENVIRONMENT}.toml").read_text())
         document["database"]["port"] = database_port
         document["server"]["image_uri"] = IMAGE
@@ -41,6 +44,7 @@ class Synthesis:
             ingress.pop(key, None)
         ingress["domain"] = DOMAIN
         ingress["certificate_arn"] = certificate_arn
+        document["identity"] = {"roles": {role: {"iam_roles": [arn]} for role, arn in members.items()}}
         self.configuration.write_text(tomlkit.dumps(document))
 
     def run(self, ledger: Ledger) -> bool:

@@ -131,6 +131,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     identity_adapters.keep_identifying_actions()
     storage_adapters.know_every_encryption_header()
     storage_adapters.ask_for_the_key_through_s3()
+    storage_adapters.judge_the_first_of_a_batch_too()
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 

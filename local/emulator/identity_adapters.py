@@ -137,7 +137,10 @@ def federate_outbound(federation: Federation) -> None:
 
 
 def keep_identifying_actions() -> None:
-    """A listener rule loses its jwt-validation and authenticate-cognito settings in MiniStack."""
+    """A listener rule loses its jwt-validation and authenticate-cognito settings in MiniStack.
+
+    Nor is a target group its load balancer's there when only a rule leads to it.
+    """
     from ministack.services import alb
     from ministack.services.cloudformation import provisioners
 
@@ -148,7 +151,8 @@ def keep_identifying_actions() -> None:
         props: dict[str, Any], lb_arn: Any, prop: str = "DefaultActions"
     ) -> list[dict[str, Any]]:
         stated = [each for each in props.get(prop) or [] if isinstance(each, dict)]
-        actions: list[dict[str, Any]] = read(props, lb_arn, prop)
+        listener = alb._listeners.get(props.get("ListenerArn", "")) or {}
+        actions: list[dict[str, Any]] = read(props, lb_arn or listener.get("LoadBalancerArn"), prop)
         for action, source in zip(actions, stated, strict=True):
             action.update({key: source[key] for key in kept if key in source})
         return actions

@@ -1,14 +1,15 @@
-"""Small documents: bucket configurations, the client's policy, the address book."""
+"""Small documents: bucket configurations, passwords, the address book."""
 
 from __future__ import annotations
 
 import json
+import re
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from local.client_role import policy
+from local.demo_users import password
 from local.emulator import bucket_documents
 from local.emulator.address_book import AddressBook
 from local.emulator.task_credentials import TaskCredentials
@@ -51,20 +52,6 @@ def test_access_logs_name_their_bucket_and_prefix() -> None:
     assert b"<TargetBucket>logs</TargetBucket><TargetPrefix>a/</TargetPrefix>" in document
 
 
-def test_the_client_reaches_artifacts_under_its_prefix_and_one_key() -> None:
-    document = policy(bucket="b", prefix="team/x", key_arn="arn:key")
-    resources = [statement["Resource"] for statement in document["Statement"]]
-    assert resources == ["arn:aws:s3:::b/team/x/*", "arn:aws:s3:::b", "arn:aws:s3:::b", "arn:key"]
-    assert document["Statement"][1]["Condition"] == {"StringLike": {"s3:prefix": ["team/x/*"]}}
-
-
-def test_the_client_gets_exact_actions_and_deletes_no_version() -> None:
-    text = json.dumps(policy(bucket="b", prefix="", key_arn="arn:key"))
-    assert "s3:*" not in text
-    assert "kms:*" not in text
-    assert "DeleteObjectVersion" not in text
-
-
 def test_every_task_gets_an_address_of_its_subnet_that_leads_to_its_port(tmp_path: Path) -> None:
     book = AddressBook(tmp_path / "addresses.json")
     network = IPv4Network("10.42.0.0/24")
@@ -88,3 +75,11 @@ def test_credentials_are_for_the_task_that_shows_its_token() -> None:
         assert endpoint.answer(path, wrong)[0] == 403
     assert endpoint.answer("/v2/credentials/guessed", {"Authorization": token})[0] == 403
     assert endpoint.answer(other_path, {"Authorization": other_token})[0] == 200
+
+
+def test_a_password_has_all_kinds_of_characters_and_is_new_each_time() -> None:
+    made = {password() for _ in range(50)}
+    assert len(made) == 50
+    for each in made:
+        assert len(each) == 20
+        assert all(re.search(kind, each) for kind in ("[a-z]", "[A-Z]", "[0-9]", "[-_.+]"))

@@ -18,6 +18,8 @@ CLIENT = ClientEnvironment(
     access_key="ASIAEXAMPLE",
     secret_key="s$cr`t\"'",
     session_token="token/+=",
+    token="a.b.c",
+    audience="https://mlflow.example.com",
 )
 
 
@@ -46,10 +48,14 @@ def test_a_client_gets_all_it_needs() -> None:
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_AWS_AUDIENCE",
     }
 
 
-@pytest.mark.parametrize("name", ["AWS_PROFILE", "MLFLOW_TRACKING_INSECURE_TLS", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize(
+    "name", ["AWS_PROFILE", "MLFLOW_TRACKING_INSECURE_TLS", "AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_AUTH"]
+)
 def test_what_would_lead_elsewhere_is_unset(name: str) -> None:
     assert name not in evaluated(CLIENT.shell({}), **{name: "set before"})
 

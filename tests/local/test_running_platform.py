@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from client_smoke.steps import STEPS
@@ -29,6 +30,18 @@ from local.state import PROJECT, State
 _SECRET = re.compile(
     r"(AKIA|ASIA)[A-Z0-9]{12,}|X-Amz-Signature|password[=:]|aws_session_token", re.IGNORECASE
 )
+
+
+def exported(state: State, role: str) -> dict[str, str]:
+    """The environment of a shell that has evaluated what `make -s env ROLE=...` prints."""
+    lines = local(state, "env", "--role", role).stdout
+    printed = subprocess.run(
+        ["sh", "-c", 'eval "$1"; env -0', "sh", lines],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "AWS_PROFILE": "somebody-else"},
+        capture_output=True,
+        check=True,
+    ).stdout
+    return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
 
 
 def local(state: State, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -56,6 +69,7 @@ def state() -> Iterator[State]:
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
         assert state.ledger.alive() == []
         assert not state.endpoints.exists()
+        assert not state.users.exists()
     finally:
         local(state, "down", timeout=120)
         shutil.rmtree(directory, ignore_errors=True)
@@ -63,15 +77,8 @@ def state() -> Iterator[State]:
 
 @pytest.fixture(scope="module")
 def client(state: State) -> dict[str, str]:
-    """The environment of a shell that has evaluated what `make -s env` prints."""
-    lines = local(state, "env").stdout
-    printed = subprocess.run(
-        ["sh", "-c", 'eval "$1"; env -0', "sh", lines],
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "AWS_PROFILE": "somebody-else"},
-        capture_output=True,
-        check=True,
-    ).stdout
-    return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
+    """What a contributor's shell has."""
+    return exported(state, "contributor")
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -110,19 +117,44 @@ def server(state: State) -> int:
     return next(each.pid for each in state.ledger.alive() if each.what.startswith("task "))
 
 
-def get(state: State, path: str) -> int:
+def browser(state: State) -> httpx.Client:
+    """What trusts the platform's authority, keeps cookies, and follows nothing by itself."""
     endpoints = State.read(state.endpoints)
     trust = ssl.create_default_context(cafile=endpoints["ca_file"])
-    with urllib.request.urlopen(f"{endpoints['tracking_url']}{path}", timeout=10, context=trust) as answer:
-        return int(answer.status)
+    return httpx.Client(base_url=endpoints["tracking_url"], verify=trust, trust_env=False, timeout=30)
+
+
+def get(state: State, path: str, token: str) -> int:
+    with browser(state) as http:
+        return http.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def signed_in(state: State, who: str) -> httpx.Client:
+    """A browser after signing in by the page, as a person does."""
+    user = State.read(state.users)[who]
+    http = browser(state)
+    http.follow_redirects = True
+    page = http.get("/")
+    assert (page.status_code, page.url.path) == (200, "/oauth2/authorize")
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+    home = http.post(page.url.copy_with(path="/login", query=None), data={**hidden, **user})
+    assert (home.status_code, home.url.path) == (200, "/")
+    return http
 
 
 def test_the_smoke_client_s_promises_are_kept_and_no_argument_list_holds_a_secret(
     state: State, client: dict[str, str], tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"
+    files = {role: tmp_path / f"{role}.token" for role in ("viewer", "approver")}
+    tokens = [client["MLFLOW_TRACKING_TOKEN"]]
+    for role, file in files.items():
+        file.touch(mode=0o600)
+        tokens.append(exported(state, role)["MLFLOW_TRACKING_TOKEN"])
+        file.write_text(tokens[-1])
+    more = [part for role, file in files.items() for part in (f"--{role}-token-file", str(file))]
     smoke = subprocess.Popen(
-        [sys.executable, "-m", "client_smoke", "--json", str(report)],
+        [sys.executable, "-m", "client_smoke", "--require-all", "--json", str(report), *more],
         cwd=PROJECT,
         env=client,
         stdout=subprocess.PIPE,
@@ -141,7 +173,7 @@ def test_the_smoke_client_s_promises_are_kept_and_no_argument_list_holds_a_secre
     assert {step["status"] for step in steps} == {"passed"}
 
     root = State.read(state.root)
-    secrets = [client["AWS_SECRET_ACCESS_KEY"], client["AWS_SESSION_TOKEN"], root["secret_key"]]
+    secrets = [client["AWS_SECRET_ACCESS_KEY"], client["AWS_SESSION_TOKEN"], root["secret_key"], *tokens]
     assert any("mlflow_aws_server" in line for line in seen)
     assert not [line for line in seen if any(secret in line for secret in secrets)]
     assert not [line for line in command_lines(state).values() if _SECRET.search(line)]
@@ -181,7 +213,10 @@ def test_the_client_has_temporary_credentials_of_a_role(client: dict[str, str]) 
 
 def test_the_endpoints_file_says_where_everything_is(state: State) -> None:
     endpoints = json.loads(state.endpoints.read_text())
-    assert set(endpoints) == {"tracking_url", "server_url", "ca_file", "aws_endpoint", "bucket", "region"}
+    assert set(endpoints) == {
+        "tracking_url", "server_url", "ca_file", "aws_endpoint", "bucket", "region",
+        "audience", "token_issuer", "sign_in_url", "users_file",
+    }  # fmt: skip
     assert state.endpoints.stat().st_mode & 0o077 == 0
     with urllib.request.urlopen(f"{endpoints['server_url']}/health", timeout=10) as answer:
         assert answer.status == 200
@@ -198,11 +233,50 @@ def test_what_is_not_emulated_is_printed(state: State) -> None:
     assert "AWS::EC2::SecurityGroupIngress" in printed
 
 
-def test_readiness_is_nobody_s_business_outside(state: State) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        get(state, "/ready")
-    assert refused.value.code == 404
-    refused.value.close()
+def test_readiness_is_nobody_s_business_outside(state: State, client: dict[str, str]) -> None:
+    assert get(state, "/ready", client["MLFLOW_TRACKING_TOKEN"]) == 404
+
+
+@pytest.mark.parametrize("role", ["viewer", "contributor", "approver", "admin"])
+def test_each_role_s_environment_makes_a_program_that_role(state: State, role: str) -> None:
+    token = exported(state, role)["MLFLOW_TRACKING_TOKEN"]
+    with browser(state) as http:
+        told = http.get("/api/2.0/mlflow-aws/whoami", headers={"Authorization": f"Bearer {token}"}).json()
+    assert (told["principal"], told["role"], told["lane"]) == (
+        f"arn:aws:iam::000000000000:role/mlflow-{role}",
+        role,
+        "iam",
+    )
+
+
+def test_a_person_signs_in_by_the_page_and_has_the_role_of_their_group(state: State) -> None:
+    create = "/ajax-api/2.0/mlflow/experiments/create"
+    with signed_in(state, "viewer") as http:
+        told = http.get("/api/2.0/mlflow-aws/whoami").json()
+        refused = http.post(create, json={"name": "by a viewer"})
+    assert (told["principal"], told["role"], told["lane"]) == ("cognito:viewer", "viewer", "cognito")
+    assert refused.status_code == 403
+    with signed_in(state, "contributor") as http:
+        assert http.post(create, json={"name": "by a contributor"}).status_code == 200
+
+
+def test_without_a_session_what_is_fetched_is_refused_and_what_is_visited_leads_to_the_page(
+    state: State,
+) -> None:
+    sign_in = State.read(state.endpoints)["sign_in_url"]
+    with browser(state) as http:
+        assert http.post("/ajax-api/2.0/mlflow/runs/search", json={}).status_code == 401
+        assert http.get("/api/2.0/mlflow-aws/whoami").status_code == 401
+        visited = http.get("/")
+    assert visited.status_code == 302
+    assert visited.headers["Location"].startswith(f"{sign_in}/oauth2/authorize?")
+
+
+def test_passwords_are_for_the_owner_alone(state: State) -> None:
+    users = State.read(state.users)
+    assert set(users) == {"viewer", "contributor", "approver", "admin"}
+    assert state.users.stat().st_mode & 0o077 == 0
+    assert len({user["password"] for user in users.values()}) == 4
 
 
 def test_the_task_reports_that_it_is_healthy(state: State) -> None:
@@ -220,15 +294,15 @@ def test_the_task_reports_that_it_is_healthy(state: State) -> None:
         time.sleep(0.5)
 
 
-def test_a_server_that_dies_is_replaced_and_found_again(state: State) -> None:
+def test_a_server_that_dies_is_replaced_and_found_again(state: State, client: dict[str, str]) -> None:
     before = server(state)
     os.kill(before, signal.SIGKILL)
     deadline = time.monotonic() + 90
     while True:
         try:
-            if get(state, "/health") == 200 and server(state) != before:
+            if get(state, "/health", client["MLFLOW_TRACKING_TOKEN"]) == 200 and server(state) != before:
                 return
-        except (OSError, StopIteration):
+        except (httpx.HTTPError, StopIteration):
             pass
         assert time.monotonic() < deadline, "no new server within 90 seconds"
         time.sleep(0.3)
