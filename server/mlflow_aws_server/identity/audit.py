@@ -32,6 +32,8 @@ _LONGEST_NAME = 200
 _LONGEST_PATH = 256
 # No name of a route is as long; a token that somebody put into a path is.
 _LONGEST_SEGMENT = 64
+# What else may be refused behind the gate: evidence that a client would forge, a condition that does not hold.
+_REFUSALS = frozenset((401, 403, 412))
 _TRACE_ID = re.compile(rb"[A-Za-z0-9=;:_-]{1,256}")
 
 _log = logging.getLogger(LOGGER)
@@ -75,7 +77,7 @@ class Record:
     def _line(self, refusal: RefusedError | None) -> dict[str, object]:
         principal, route = self.principal, self.route
         line: dict[str, object] = {
-            "audit": "refused" if refusal is not None else "changed",
+            "audit": self._outcome(refusal),
             "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
             "principal": principal.name if principal else refusal.principal if refusal else None,
             "lane": principal.lane.value if principal else None,
@@ -92,6 +94,11 @@ class Record:
         if route is None:
             line["path"] = _printable(self.path)
         return line
+
+    def _outcome(self, refusal: RefusedError | None) -> str:
+        if refusal is not None or self.status in _REFUSALS:
+            return "refused"
+        return "changed" if self.status is not None and self.status < 400 else "failed"
 
     def _object(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -246,6 +246,11 @@ def _read(headers: Iterable[Header]) -> _Request:
             of_the_balancer[name] = value
         elif name in _OVERRIDES:
             raise MalformedRequestError("method-override", "A request has the method it is sent with.")
+        elif name == b"upgrade":
+            # Neither WebSockets nor h2c: behind an upgrade, nobody would look at requests any more.
+            raise MalformedRequestError(
+                "upgrade", "This server speaks HTTP/1.1 and upgrades to nothing else."
+            )
         elif name != b"cookie":
             # The load balancer's session is a credential too, and MLflow keeps none of its own.
             kept.append(header)

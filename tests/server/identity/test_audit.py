@@ -176,7 +176,19 @@ async def test_failure_behind_the_gate_is_recorded_and_passed_on(
     world.gate._app = fails
     with pytest.raises(RuntimeError, match="behind"):
         await world.call("POST", f"{_API}/runs/create", token=world.token())
-    assert lines[0]["status"] == 500
+    assert (lines[0]["audit"], lines[0]["status"]) == ("failed", 500)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(200, "changed"), (403, "refused"), (412, "refused"), (404, "failed"), (500, "failed")],
+)
+async def test_line_says_how_it_ended(
+    world: World, lines: list[dict[str, Any]], status: int, outcome: str
+) -> None:
+    world.behind.status = status
+    await world.call("POST", f"{_API}/runs/set-tag", token=world.token())
+    assert (lines[0]["audit"], lines[0]["status"]) == (outcome, status)
 
 
 async def test_hostile_path_is_recorded_on_one_line_of_ascii(

@@ -242,6 +242,13 @@ async def test_method_cannot_be_overridden(world: World, name: str) -> None:
     assert not world.behind.reached
 
 
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+async def test_no_request_upgrades_to_another_protocol(world: World, protocol: str) -> None:
+    headers = [("Connection", "Upgrade"), ("Upgrade", protocol)]
+    assert (await world.call(path=_READ, token=world.token("admin"), headers=headers)).status == 400
+    assert not world.behind.reached
+
+
 @pytest.mark.parametrize(
     "headers",
     [
