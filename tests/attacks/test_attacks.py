@@ -1,0 +1,193 @@
+"""Every attack of the table is refused, and leaves nothing behind; what is not an attack works."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.attacks.doors import Answer, Door, Headers, Request
+from tests.attacks.table import ATTACKS, bearer, person
+from tests.attacks.world import BATCH, READ, VIEWER, WRITE, World
+from tests.server.conftest import SERVER_PYTHON
+
+LINES = [
+    pytest.param(line, variant, id=f"{line}: {variant}")
+    for line, variants in ATTACKS.items()
+    for variant in variants
+]
+# The part of a token that says whose it is.
+_CLAIMS = re.compile(r"eyJ[\w-]+\.([\w-]{20,})")
+DOORS = ("through the balancer", "directly")
+
+
+def _door(world: World, name: str) -> Door:
+    return {door.name: door for door in world.doors}[name]
+
+
+def _is_refused(answer: Answer, statuses: frozenset[int], world: World) -> bool:
+    if answer.status == 302:
+        # The balancer sends a page's visitor without a session to the sign-in page.
+        return (answer.header("location") or "").startswith(f"{world.pool.base_url}/oauth2/authorize?")
+    return answer.status in statuses
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("line", "variant"), LINES)
+def test_attack_is_refused(world: World, line: str, variant: str, door: str) -> None:
+    attempt = ATTACKS[line][variant](world)
+    before, asked = world.rows(), world.mallory.fetches
+    for request in attempt.requests:
+        answer = _door(world, door).send(request, attempt.headers)
+        assert _is_refused(answer, attempt.refusals, world), (
+            f"{request.method} {request.target}: {answer.head}\n{answer.body!r}"
+        )
+        assert b"lifecycle_stage" not in answer.body
+        assert answer.header("access-control-allow-origin") in (None, "https://mlflow.example.com")
+        sent = " ".join(value for _, value in (*attempt.headers, *request.headers))
+        assert not any(claims.encode() in answer.body for claims in _CLAIMS.findall(sent))
+    assert world.rows() == before
+    assert world.mallory.fetches == asked, "nobody may be made to fetch the attacker's keys"
+
+
+def test_table_has_every_line_of_the_demands() -> None:
+    assert len(ATTACKS) == 26
+    assert len(LINES) > 150
+
+
+# Positive controls: a refusal means something only where the same request with a good token works.
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("subject", [None, BATCH], ids=["admin", "matched by a wildcard"])
+def test_good_bearer_token_reads_and_writes(world: World, door: str, subject: str | None) -> None:
+    token = world.token(subject) if subject else world.token()
+    _reads_and_writes(world, _door(world, door), bearer(token))
+
+
+def test_good_access_token_reads_and_writes_behind_the_balancer(world: World) -> None:
+    _reads_and_writes(world, world.direct, person(world.pool.access_token()))
+
+
+def test_signed_in_person_reads_and_writes_through_the_balancer(world: World) -> None:
+    _reads_and_writes(world, world.balancer, _signed_in(world))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_viewer_reads_and_cannot_write(world: World, door: str) -> None:
+    before = world.rows()
+    token = bearer(world.token(VIEWER))
+    assert _door(world, door).send(READ, token).status == 200
+    refused = _door(world, door).send(WRITE, token)
+    assert (refused.status, refused.json["error_code"]) == (403, "PERMISSION_DENIED")
+    assert "contributor" in refused.json["message"]
+    assert world.rows() == before
+
+
+def test_health_is_open_to_who_stands_before_the_server_and_to_nobody_else(world: World) -> None:
+    assert world.direct.send(Request("GET", "/health")).status == 200
+    assert world.balancer.send(Request("GET", "/health")).status == 302
+
+
+def _signed_in(world: World) -> Headers:
+    """The cookies of a person who has signed in at the balancer."""
+    page = world.balancer.send(Request("GET", "/"))
+    asked = parse_qs(urlsplit(page.header("location") or "").query)
+    callback = f"/oauth2/idpresponse?code={asked['nonce'][0]}&state={asked['state'][0]}"
+    nonce = "; ".join(f"{name}={value}" for name, value in page.cookies().items())
+    back = world.balancer.send(Request("GET", callback), [("Cookie", nonce)])
+    assert back.status == 302, back.head
+    session = {name: value for name, value in back.cookies().items() if value}
+    return (("Cookie", "; ".join(f"{name}={value}" for name, value in session.items())),)
+
+
+def _reads_and_writes(world: World, door: Door, headers: Headers) -> None:
+    before = world.rows()
+    read = door.send(READ, headers)
+    assert read.status == 200, read.body
+    assert b"lifecycle_stage" in read.body
+    wrote = door.send(WRITE, headers)
+    assert wrote.status == 200, wrote.body
+    made = wrote.json["experiment_id"]
+    assert world.rows() != before
+    for path in ("delete", "update"):
+        # The same name shall be free for the next; MLflow keeps deleted experiments.
+        body = {"experiment_id": made, "new_name": f"no longer an attack {made}"}
+        if path == "update":
+            assert door.send(_post(f"experiments/{path}", body), headers).status == 200
+    assert b"written by an attack" not in str(world.rows()).encode()
+
+
+def _post(path: str, body: object) -> Request:
+    return Request("POST", f"/api/2.0/mlflow/{path}", body)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "arn:aws:iam::*:role/batch/train",
+        "arn:aws:iam::12345678901*:role/batch/train",
+        "arn:aws:iam::123456789012*",
+        "arn:aws:iam::123456789012:*/batch/train",
+        "arn:aws:*::123456789012:role/batch/train",
+        "arn:*:iam::123456789012:role/batch/train",
+        "arn:aws:iam::?23456789012:role/batch/train",
+        "*",
+        "*:role/batch/train",
+    ],
+)
+def test_pattern_that_would_match_another_account_is_no_pattern(pattern: str) -> None:
+    from mlflow_aws_server.identity import RoleMap
+
+    with pytest.raises(ValueError, match="is no full ARN of an IAM role"):
+        RoleMap.parse(json.dumps({"contributor": {"iam_roles": [pattern]}}))
+
+
+def test_server_does_not_start_with_such_a_pattern(world: World) -> None:
+    roles = json.dumps({"viewer": {"iam_roles": ["arn:aws:iam::*:role/batch/train"]}})
+    done = subprocess.run(
+        [SERVER_PYTHON, "-m", "mlflow_aws_server", "serve"],
+        env={**world.environ, "MLFLOW_AWS_ROLES": roles},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "MLFLOW_AWS_ROLES" in done.stderr + done.stdout
+
+
+def test_of_two_promotions_at_once_by_two_people_exactly_one_wins(world: World) -> None:
+    """Through the balancer, to a server of two processes."""
+    token = bearer(world.token())
+    assert world.balancer.send(_post("registered-models/create", {"name": "raced"}), token).status == 200
+    for _ in range(3):
+        version = _post("model-versions/create", {"name": "raced", "source": "s3://example-artifacts/runs/m"})
+        assert world.balancer.send(version, token).status == 200
+    first = _post("registered-models/alias", {"name": "raced", "version": "1", "alias": "champion"})
+    assert world.balancer.send(first, token).status == 200
+    answers: dict[str, Answer] = {}
+
+    def promote(version: str) -> None:
+        change = _post("registered-models/alias", {"name": "raced", "version": version, "alias": "champion"})
+        answers[version] = world.balancer.send(change, (*token, ("If-Match", '"1"')))
+
+    threads = [threading.Thread(target=promote, args=(version,)) for version in "23"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status for answer in answers.values()) == [200, 412]
+    [won] = [version for version, answer in answers.items() if answer.status == 200]
+    got = world.balancer.send(Request("GET", "/api/2.0/mlflow/registered-models/get?name=raced"), token)
+    assert got.json["registered_model"]["aliases"] == [{"alias": "champion", "version": won}]
+
+
+def test_no_token_is_in_the_log_of_the_server(world: World) -> None:
+    log = world.log.read_text()
+    assert re.search(r"eyJ[\w-]{10,}\.eyJ", log) is None
+    assert '"status":401' in log.replace(" ", "")

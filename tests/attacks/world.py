@@ -1,0 +1,53 @@
+"""A deployment under attack: who is believed, who is not, and what they can reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.token_issuer import TokenIssuer
+from tests.attacks.deployed_rules import AUDIENCE
+from tests.attacks.doors import Door, Request
+from tests.attacks.user_pool import UserPool
+
+ACCOUNT = "arn:aws:iam::123456789012"
+VIEWER = f"{ACCOUNT}:role/team/viewer"
+ADMIN = f"{ACCOUNT}:role/team/admin"
+BATCH = f"{ACCOUNT}:role/batch/nightly/train"
+ROLES = json.dumps(
+    {
+        "viewer": {"iam_roles": [VIEWER], "groups": ["mlflow-viewer"]},
+        "contributor": {"iam_roles": [f"{ACCOUNT}:role/batch/*"], "groups": ["mlflow-contributor"]},
+        "admin": {"iam_roles": [ADMIN], "groups": ["mlflow-admin"]},
+    }
+)
+
+# What an attack tries: to read, and to write.
+READ = Request("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0")
+WRITE = Request("POST", "/api/2.0/mlflow/experiments/create", {"name": "written by an attack"})
+
+
+@dataclass(frozen=True)
+class World:
+    """The real server, two doors to it, its issuers, and an issuer of the attacker's own."""
+
+    direct: Door
+    balancer: Door
+    sts: TokenIssuer
+    pool: UserPool
+    mallory: TokenIssuer
+    environ: dict[str, str]
+    log: Path
+    rows: Callable[[], list[tuple[Any, ...]]]
+
+    def token(self, subject: str = ADMIN, **changes: Any) -> str:
+        """A good token, unless `changes` make it another one."""
+        return self.sts.token(**{"subject": subject, "audience": AUDIENCE, **changes})
+
+    @property
+    def doors(self) -> tuple[Door, Door]:
+        """Both doors."""
+        return self.balancer, self.direct
