@@ -77,3 +77,26 @@ def _key_of(object_arn: str) -> str | None:
     bucket = object_arn.rsplit(":", 1)[-1].split("/", 1)[0]
     found = _KEY.search(str(s3._bucket_encryption.get(bucket) or ""))
     return found[1] if found and found[1].startswith("arn:") else None
+
+
+def judge_the_first_of_a_batch_too() -> None:
+    """Of the versions that one DeleteObjects names, MiniStack lets the first go unjudged.
+
+    It refuses the whole request where AWS would list what it refused; nothing is deleted either way.
+    """
+    from ministack.core import iam_actions
+
+    checks_of = iam_actions.s3_additional_checks
+
+    def every(
+        method: str, path: str, headers: Any, body: bytes, query: Mapping[str, Any]
+    ) -> list[tuple[str, str]]:
+        checks: list[tuple[str, str]] = list(checks_of(method, path, headers, body, query))
+        if method == "POST" and "delete" in query:
+            bucket = path.strip("/").split("/")[0]
+            for arn, version in iam_actions._s3_batch_delete_targets(bucket, body)[:1]:
+                if version:
+                    checks.insert(0, ("s3:DeleteObjectVersion", arn))
+        return checks
+
+    iam_actions.s3_additional_checks = every

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,9 +83,9 @@ def _only(resources: Mapping[str, Any], start: str, kind: str) -> str:
     return found
 
 
-def session_of(account: Account, name: str, *, policy_arn: str | None) -> Aws:  # noqa: F811
+def session_of(root: Aws, name: str, *, policy_arn: str | None) -> Aws:
     """Make a role to which this policy alone is attached; return the account as its session sees it."""
-    iam = account.aws.client("iam")
+    iam = root.client("iam")
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -98,15 +99,24 @@ def session_of(account: Account, name: str, *, policy_arn: str | None) -> Aws:  
     role = iam.create_role(RoleName=f"test-{name}", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
     if policy_arn is not None:
         iam.attach_role_policy(RoleName=role["RoleName"], PolicyArn=policy_arn)
-    issued = account.aws.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="test")["Credentials"]
+    issued = root.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="test")["Credentials"]
     return Aws(
-        endpoint=account.aws.endpoint,
+        endpoint=root.endpoint,
         region=REGION,
         account_id=ACCOUNT,
         access_key=issued["AccessKeyId"],
         secret_key=issued["SecretAccessKey"],
         session_token=issued["SessionToken"],
     )
+
+
+def session_with(root: Aws, statement: Mapping[str, Any]) -> Aws:
+    """A role that may what this statement says, and nothing else."""
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    policy = root.client("iam").create_policy(
+        PolicyName=f"test-{uuid.uuid4()}", PolicyDocument=json.dumps(document)
+    )
+    return session_of(root, str(uuid.uuid4()), policy_arn=policy["Policy"]["Arn"])
 
 
 @pytest.fixture(scope="session")
@@ -126,8 +136,8 @@ def deployed(account: Account, template: dict[str, Any]) -> Iterator[Deployed]: 
     yield Deployed(
         root=account.aws,
         roles={
-            **{role: session_of(account, role, policy_arn=outputs[role.capitalize()]) for role in ROLES},
-            STRANGER: session_of(account, STRANGER, policy_arn=None),
+            **{role: session_of(account.aws, role, policy_arn=outputs[role.capitalize()]) for role in ROLES},
+            STRANGER: session_of(account.aws, STRANGER, policy_arn=None),
         },
         bucket=outputs["Bucket"],
         key_arn=outputs["Key"],

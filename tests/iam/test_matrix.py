@@ -6,6 +6,7 @@ succeed; one that is denied must be denied by IAM, not fail for another reason.
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from collections.abc import Callable
@@ -26,6 +27,12 @@ NOBODY: frozenset[str] = frozenset()
 DENIALS = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
 
+@functools.cache
+def client_of(aws: Aws, service: str) -> Any:
+    """A client costs more to make than to use."""
+    return aws.client(service)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One caller's surroundings: what is deployed, and objects that the account's root has put there."""
@@ -33,9 +40,16 @@ class Attempt:
     deployed: Deployed
     aws: Aws
 
+    def client(self, service: str) -> Any:
+        return client_of(self.aws, service)
+
     @property
     def s3(self) -> Any:
-        return self.aws.client("s3")
+        return self.client("s3")
+
+    @property
+    def root(self) -> Attempt:
+        return Attempt(self.deployed, self.deployed.root)
 
     @property
     def bucket(self) -> str:
@@ -47,7 +61,7 @@ class Attempt:
 
     def existing(self, prefix: str = PREFIX) -> tuple[str, str]:
         """Put an object with two versions; returns its name and the id of the first."""
-        name, s3 = f"{prefix}/{uuid.uuid4()}", self.deployed.root.client("s3")
+        name, s3 = f"{prefix}/{uuid.uuid4()}", self.root.s3
         first = s3.put_object(Bucket=self.bucket, Key=name, Body=b"first")["VersionId"]
         s3.put_object(Bucket=self.bucket, Key=name, Body=b"second")
         return name, first
@@ -59,7 +73,7 @@ class Attempt:
         return self.s3.put_object(Bucket=self.bucket, Key=name, Body=b"bytes", **how)
 
     def token(self, *audiences: str, algorithm: str = "RS256", **more: Any) -> Any:
-        return self.aws.client("sts").get_web_identity_token(
+        return self.client("sts").get_web_identity_token(
             Audience=list(audiences), SigningAlgorithm=algorithm, **more
         )
 
@@ -81,7 +95,7 @@ def get_former_version(attempt: Attempt) -> None:
 def delete(attempt: Attempt) -> None:
     name, first = attempt.existing()
     attempt.s3.delete_object(Bucket=attempt.bucket, Key=name)
-    root = attempt.deployed.root.client("s3")
+    root = attempt.root.s3
     assert root.get_object(Bucket=attempt.bucket, Key=name, VersionId=first)["Body"].read() == b"first"
 
 
@@ -121,7 +135,7 @@ def upload_in_parts(attempt: Attempt) -> None:
 
 
 def abort_an_upload(attempt: Attempt) -> None:
-    name, root = attempt.fresh(), attempt.deployed.root.client("s3")
+    name, root = attempt.fresh(), attempt.root.s3
     upload = root.create_multipart_upload(Bucket=attempt.bucket, Key=name)["UploadId"]
     attempt.s3.abort_multipart_upload(Bucket=attempt.bucket, Key=name, UploadId=upload)
 
@@ -139,15 +153,15 @@ def copy_into_the_prefix(attempt: Attempt) -> None:
 
 
 def decrypt(attempt: Attempt) -> None:
-    root = attempt.deployed.root.client("kms")
+    root = attempt.root.client("kms")
     secret = root.encrypt(KeyId=attempt.key_arn, Plaintext=b"bytes")["CiphertextBlob"]
-    attempt.aws.client("kms").decrypt(KeyId=attempt.key_arn, CiphertextBlob=secret)
+    attempt.client("kms").decrypt(KeyId=attempt.key_arn, CiphertextBlob=secret)
 
 
 def promote_oneself(attempt: Attempt) -> None:
-    role = attempt.aws.client("sts").get_caller_identity()["Arn"].split("/")[1]
+    role = attempt.client("sts").get_caller_identity()["Arn"].split("/")[1]
     policy = f"arn:aws:iam::{ACCOUNT}:policy/AdministratorAccess"
-    attempt.aws.client("iam").attach_role_policy(RoleName=role, PolicyArn=policy)
+    attempt.client("iam").attach_role_policy(RoleName=role, PolicyArn=policy)
 
 
 def of(service: str, operation: str, **arguments: Any) -> Ask:
@@ -163,7 +177,7 @@ def of(service: str, operation: str, **arguments: Any) -> Ask:
             name: known.get(value, value) if isinstance(value, str) else value
             for name, value in arguments.items()
         }
-        getattr(attempt.aws.client(service), operation)(**given)
+        getattr(attempt.client(service), operation)(**given)
 
     return ask
 

@@ -34,13 +34,14 @@ GITHUB_ROLES = [
         "environment": "production",
     },
 ]
+CLUSTER_ISSUER = "oidc.eks.eu-north-1.amazonaws.com/id/A1"
 EKS_ROLES = [
     {
         "name": "mlflow-irsa",
         "role": "viewer",
         "namespace": "ml",
         "service_account": "report",
-        "oidc_provider_arn": "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-north-1.amazonaws.com/id/A1",
+        "oidc_provider_arn": f"arn:aws:iam::111122223333:oidc-provider/{CLUSTER_ISSUER}",
     },
     {
         "name": "mlflow-pod",

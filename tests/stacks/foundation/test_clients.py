@@ -1,0 +1,176 @@
+"""Each role's policy holds exactly what the role needs. Whether IAM enforces it is asked in tests/iam."""
+
+from typing import Any
+
+import pytest
+
+from stacks.identity_config import ROLES
+from tests.stacks.conftest import CLUSTER_ISSUER, GITHUB_PROVIDER
+from tests.stacks.templates import Assembly, Properties, as_list
+
+POLICY = "AWS::IAM::ManagedPolicy"
+OBJECTS = {
+    "viewer": {"s3:GetObject"},
+    "contributor": {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"},
+    "approver": {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"},
+    "admin": {
+        "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObjectVersion",
+    },
+}  # fmt: skip
+
+
+def statements(assembly: Assembly, role: str) -> dict[str, Properties]:
+    policy = assembly.foundation.one(POLICY, id_starts=f"Clients{role.capitalize()}Policy")
+    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+
+
+def actions(statement: Properties) -> set[str]:
+    return set(as_list(statement["Action"]))
+
+
+def role_named(assembly: Assembly, name: str) -> Properties:
+    (found,) = (each for each in assembly.foundation.all("AWS::IAM::Role") if each.get("RoleName") == name)
+    return found
+
+
+def trust(assembly: Assembly, name: str) -> Properties:
+    (statement,) = role_named(assembly, name)["AssumeRolePolicyDocument"]["Statement"]
+    found: Properties = statement
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_policy_has_four_statements_and_every_one_allows(either: Assembly, role: str) -> None:
+    found = statements(either, role)
+    assert set(found) == {"List", "Artifacts", "KeyThroughS3Only", "TokensForMlflowOnly"}
+    assert {each["Effect"] for each in found.values()} == {"Allow"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_objects_are_reached_by_exact_actions_below_the_prefix(replicated: Assembly, role: str) -> None:
+    statement = statements(replicated, role)["Artifacts"]
+    assert actions(statement) == OBJECTS[role]
+    assert statement["Resource"]["Fn::Join"][1][-1] == "/team/models/*"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_listing_is_of_the_prefix_only(replicated: Assembly, either: Assembly, role: str) -> None:
+    assert statements(replicated, role)["List"]["Condition"] == {"StringLike": {"s3:prefix": "team/models/*"}}
+    assert "Condition" not in statements(either, role)["List"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nobody_deletes_a_version(either: Assembly, role: str) -> None:
+    assert "s3:DeleteObjectVersion" not in {
+        action for each in statements(either, role).values() for action in actions(each)
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_key_opens_through_s3_of_this_region_only(either: Assembly, role: str) -> None:
+    statement = statements(either, role)["KeyThroughS3Only"]
+    wanted = {"kms:Decrypt"} if role == "viewer" else {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert actions(statement) == wanted
+    assert statement["Resource"] == {"Fn::GetAtt": ["ArtifactsKeyA4B22E2B", "Arn"]}
+    s3 = ["s3.", {"Ref": "AWS::Region"}, ".amazonaws.com"]
+    assert statement["Condition"] == {"StringEquals": {"kms:ViaService": {"Fn::Join": ["", s3]}}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_tokens_are_for_this_deployment_by_the_algorithm_it_takes(dev: Assembly, role: str) -> None:
+    statement = statements(dev, role)["TokensForMlflowOnly"]
+    assert actions(statement) == {"sts:GetWebIdentityToken"}
+    assert statement["Condition"] == {
+        "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": "https://mlflow.dev.example.com"},
+        "Null": {"sts:IdentityTokenAudience": "false"},
+        "StringEquals": {"sts:SigningAlgorithm": "RS256"},
+    }
+
+
+def test_no_policy_has_a_name_or_a_text_whose_change_would_replace_it(either: Assembly) -> None:
+    for policy in either.foundation.all(POLICY):
+        assert "ManagedPolicyName" not in policy
+        assert policy.get("Description", "") == ""
+
+
+def test_the_policies_are_attached_to_nobody_unless_the_file_says_so(either: Assembly) -> None:
+    for policy in either.foundation.all(POLICY):
+        assert not {"Roles", "Users", "Groups"} & set(policy)
+    assert not [each for each in either.foundation.all("AWS::IAM::Role") if "RoleName" in each]
+
+
+def test_a_branch_s_workflows_and_nobody_else_s_assume_their_role(given: Assembly) -> None:
+    statement = trust(given, "mlflow-train")
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Principal"] == {"Federated": GITHUB_PROVIDER}
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+            "token.actions.githubusercontent.com:sub": "repo:example/models:ref:refs/heads/main",
+        }
+    }
+
+
+def test_an_environment_s_jobs_assume_their_role_by_immutable_ids(replicated: Assembly) -> None:
+    subject = trust(replicated, "mlflow-release")["Condition"]["StringEquals"][
+        "token.actions.githubusercontent.com:sub"
+    ]
+    assert subject == "repo:example@17/models@42:environment:production"
+
+
+def test_github_s_provider_is_made_once_unless_the_file_names_it(
+    replicated: Assembly, given: Assembly, either: Assembly
+) -> None:
+    provider = replicated.foundation.one("AWS::IAM::OIDCProvider")
+    assert provider["Url"] == "https://token.actions.githubusercontent.com"
+    assert provider["ClientIdList"] == ["sts.amazonaws.com"]
+    assert given.foundation.all("AWS::IAM::OIDCProvider") == []
+    assert either.foundation.all("AWS::IAM::OIDCProvider") == []
+
+
+def test_a_service_account_assumes_its_role_by_irsa(replicated: Assembly) -> None:
+    statement = trust(replicated, "mlflow-irsa")
+    issuer = CLUSTER_ISSUER
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Principal"] == {"Federated": f"arn:aws:iam::111122223333:oidc-provider/{issuer}"}
+    assert statement["Condition"] == {
+        "StringEquals": {
+            f"{issuer}:aud": "sts.amazonaws.com",
+            f"{issuer}:sub": "system:serviceaccount:ml:report",
+        }
+    }
+
+
+def test_a_service_account_assumes_its_role_by_pod_identity(replicated: Assembly) -> None:
+    statements = role_named(replicated, "mlflow-pod")["AssumeRolePolicyDocument"]["Statement"]
+    assert sorted(action for each in statements for action in as_list(each["Action"])) == [
+        "sts:AssumeRole",
+        "sts:TagSession",
+    ]
+    for statement in statements:
+        assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+        assert statement["Condition"] == {
+            "StringEquals": {
+                "aws:RequestTag/eks-cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/ml",
+                "aws:RequestTag/kubernetes-namespace": "ml",
+                "aws:RequestTag/kubernetes-service-account": "train",
+            }
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("mlflow-train", "contributor"),
+        ("mlflow-release", "approver"),
+        ("mlflow-irsa", "viewer"),
+        ("mlflow-pod", "contributor"),
+    ],
+)
+def test_a_ready_made_role_has_its_role_s_policy_and_no_other(
+    replicated: Assembly, name: str, role: str
+) -> None:
+    made: dict[str, Any] = dict(role_named(replicated, name))
+    (attached,) = made["ManagedPolicyArns"]
+    assert attached["Ref"].startswith(f"Clients{role.capitalize()}Policy")
+    assert "Policies" not in made
