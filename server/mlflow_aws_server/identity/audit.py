@@ -32,7 +32,7 @@ _LONGEST_NAME = 200
 _LONGEST_PATH = 256
 # No name of a route is as long; a token that somebody put into a path is.
 _LONGEST_SEGMENT = 64
-# What else may be refused behind the gate: evidence that a client would forge, a condition that does not hold.
+# Behind the gate too something may be refused: forged evidence, a condition that does not hold.
 _REFUSALS = frozenset((401, 403, 412))
 _TRACE_ID = re.compile(rb"[A-Za-z0-9=;:_-]{1,256}")
 

@@ -1,0 +1,51 @@
+"""The route table for people: `python -m mlflow_aws_server.identity.table > docs/identity-routes.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from mlflow_aws_server.identity.access import ROUTES, Route
+from mlflow_aws_server.identity.roles import Role
+
+_MEANING = {
+    Role.VIEWER: "Reads everything, changes nothing. Some reads are POST requests.",
+    Role.CONTRIBUTOR: "Logs, registers, describes; deletes runs and logged models, which can be restored.",
+    Role.APPROVER: "Moves stages and aliases; deletes what others work with or nobody can restore.",
+    Role.ADMIN: "Has the server call addresses outside.",
+}
+
+
+def as_markdown() -> str:
+    """The table, one section a role. A path written /[ajax-]api/… is two routes with the same role."""
+    lines = [
+        "# Which role each route needs",
+        "",
+        "Made by `python -m mlflow_aws_server.identity.table`; a test holds it to the code. A higher role may",
+        "do all that a lower one may. `/health` alone needs no identity. A route that is not listed is denied",
+        "to everybody. HEAD needs what GET needs, OPTIONS what the path's least demanding method needs.",
+    ]
+    for role in Role:
+        lines += ["", f"## {role}", "", _MEANING[role], "", "| Method | Path |", "|---|---|"]
+        lines += [f"| {m} | `{p}` |" for m, p in _merged(r for r in ROUTES if r.role is role)]
+    lines += ["", "## Nobody", "", "This deployment does not offer them.", "", "| Path | Why |", "|---|---|"]
+    refusals = {route.path: route.refusal for route in ROUTES if route.role is None}
+    for _, path in _merged(route for route in ROUTES if route.role is None):
+        lines.append(f"| `{path}` | {refusals[path.replace('[ajax-]', '')]} |")
+    return "\n".join(lines) + "\n"
+
+
+def _merged(routes: Iterable[Route]) -> list[tuple[str, str]]:
+    listed = {(route.method, route.path) for route in routes}
+    merged = set()
+    for method, path in listed:
+        twin = (method, "/api" + path.removeprefix("/ajax-api"))
+        if path.startswith("/ajax-api") and twin in listed:
+            continue
+        both = path.startswith("/api") and (method, "/ajax-" + path[1:]) in listed
+        merged.add((method, path.replace("/api", "/[ajax-]api", 1) if both else path))
+    return sorted(merged, key=lambda pair: (pair[1], pair[0]))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_markdown())
