@@ -1,4 +1,4 @@
-"""The command line: `python -m local {demo,up,down,env,status}`."""
+"""The command line: `python -m local {demo,demo-lifecycle,up,down,env,status}`."""
 
 from __future__ import annotations
 
@@ -56,12 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def demo(state: State) -> int:
     """Start everything, prove it with the smoke client, and stop."""
+    return _demonstrate(state, _smoke, "The smoke client's promises were kept")
+
+
+def demo_lifecycle(state: State) -> int:
+    """Start everything, take a model through its life, each step under its own role, and stop."""
+    return _demonstrate(state, _live, "The model went through its life as promised")
+
+
+def _demonstrate(state: State, prove: Callable[[Platform], int], proved: str) -> int:
     with state.held():
         progress = Progress(STEPS, _print)
         with _running(state, progress) as platform:
             print()
-            code = _smoke(platform)
-            _summarize(platform, code, progress.seconds)
+            code = prove(platform)
+            _summarize(platform, proved if code == 0 else f"It ended with code {code}", progress.seconds)
         _print(f"Stopped and cleaned up. All of it took {progress.seconds:.0f} s.")
     return code
 
@@ -176,12 +185,14 @@ def _parser() -> argparse.ArgumentParser:
         default=State().directory,
         help="where this platform keeps its state; another one can run beside it (default: .local)",
     )
-    commands = parser.add_subparsers(dest="name", required=True, metavar="{demo,up,down,env,status}")
-    listed: tuple[Callable[..., int], ...] = (demo, up, down, env, status, supervise)
+    commands = parser.add_subparsers(
+        dest="name", required=True, metavar="{demo,demo-lifecycle,up,down,env,status}"
+    )
+    listed: tuple[Callable[..., int], ...] = (demo, demo_lifecycle, up, down, env, status, supervise)
     for command in listed:
         assert command.__doc__ is not None  # noqa: S101 - above
         shown: dict[str, Any] = {} if command is supervise else {"help": command.__doc__.rstrip(".")}
-        added = commands.add_parser(command.__name__, description=command.__doc__, **shown)
+        added = commands.add_parser(command.__name__.replace("_", "-"), description=command.__doc__, **shown)
         added.set_defaults(command=command)
         if command is env:
             added.add_argument(
@@ -253,12 +264,19 @@ def _token_files(platform: Platform) -> dict[str, Path]:
     return files
 
 
-def _summarize(platform: Platform, code: int, seconds: float) -> None:
+def _live(platform: Platform) -> int:
+    from local.lifecycle import Life, live
+
+    def environment(role: str) -> dict[str, str]:
+        return platform.client_environment(role).variables()
+
+    life = Life(environment, platform.state.directory / "lifecycle", platform.state.ledger)
+    return live(life, url=platform.tracking_url)
+
+
+def _summarize(platform: Platform, outcome: str, seconds: float) -> None:
     print()
     _report_not_emulated(platform)
-    outcome = (
-        "The smoke client's promises were kept" if code == 0 else f"The smoke client ended with code {code}"
-    )
     print(f"{outcome}, {seconds:.0f} s after the start.")
     print(f"`make up` keeps this running: the UI is then at {platform.tracking_url}")
     print(f"(certificate authority: {platform.state.authority / 'ca.pem'}; logs: {platform.state.logs}/)")

@@ -27,7 +27,7 @@ _STYLE = """
 :root { color-scheme: light dark; --ink: #11171c; --muted: #5f7281; --line: #d1d9e1; --page: #f3f6f8;
   --card: #fff; --accent: #0073c9; --press: #00579b; --wrong: #c82d4c; --soft: #fdecef }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ecf0; --muted: #92a4b3; --line: #37444f;
-  --page: #11171c; --card: #1b242c; --accent: #4299e0; --press: #6fb3ea; --wrong: #ff8ca1; --soft: #3a2027 } }
+  --page: #11171c; --card: #1b242c; --accent: #1f7fcf; --press: #2b93ea; --wrong: #ff8ca1; --soft: #3a2027 } }
 * { box-sizing: border-box }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.5rem;
   background: var(--page); color: var(--ink);

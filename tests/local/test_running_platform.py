@@ -129,17 +129,18 @@ def get(state: State, path: str, token: str) -> int:
         return http.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
 
 
-def signed_in(state: State, who: str) -> httpx.Client:
+@contextlib.contextmanager
+def signed_in(state: State, who: str) -> Iterator[httpx.Client]:
     """A browser after signing in by the page, as a person does."""
     user = State.read(state.users)[who]
-    http = browser(state)
-    http.follow_redirects = True
-    page = http.get("/")
-    assert (page.status_code, page.url.path) == (200, "/oauth2/authorize")
-    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
-    home = http.post(page.url.copy_with(path="/login", query=None), data={**hidden, **user})
-    assert (home.status_code, home.url.path) == (200, "/")
-    return http
+    with browser(state) as http:
+        http.follow_redirects = True
+        page = http.get("/")
+        assert (page.status_code, page.url.path) == (200, "/oauth2/authorize")
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+        home = http.post(page.url.copy_with(path="/login", query=None), data={**hidden, **user})
+        assert (home.status_code, home.url.path) == (200, "/")
+        yield http
 
 
 def test_the_smoke_client_s_promises_are_kept_and_no_argument_list_holds_a_secret(
