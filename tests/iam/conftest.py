@@ -67,7 +67,7 @@ def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
     }
     named = {"Pool": "People", "Bucket": "ArtifactsBucket", "Key": "ArtifactsKey"}
     kinds = {"Pool": "AWS::Cognito::UserPool", "Bucket": "AWS::S3::Bucket", "Key": "AWS::KMS::Key"}
-    outputs = {
+    outputs: dict[str, Any] = {
         name: {"Value": {"Ref": _only(resources, start, kinds[name])}} for name, start in named.items()
     }
     for role in ROLES:

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from local.deployment import Aws
 from stacks.identity_config import ROLES
-from tests.iam.conftest import ACCOUNT, AUDIENCE, PREFIX, STRANGER, Deployed
+from tests.iam.conftest import AUDIENCE, PREFIX, STRANGER, Deployed
+from tests.local.conftest import ACCOUNT
 
 EVERYBODY = frozenset(ROLES)
 WRITERS = frozenset({"contributor", "approver", "admin"})
