@@ -75,11 +75,10 @@ def parser() -> argparse.ArgumentParser:
         dest="away_from",
         metavar="VERSION",
         type=_version,
-        default="",
         help="do nothing unless this version is in Production (safe to repeat)",
     )
     rollback.add_argument(
-        "--to", metavar="VERSION", type=_version, default="", help="return to this one, not the last before"
+        "--to", metavar="VERSION", type=_version, help="return to this one, not the last before"
     )
     archive = command("archive", _archive, "move a version to Archived", decides)
     archive.add_argument("version", metavar="VERSION", type=_version)
@@ -140,8 +139,8 @@ def _rollback(arguments: argparse.Namespace) -> _Answer:
         rollback(
             _lifecycle(arguments),
             arguments.name,
-            away_from=arguments.away_from,
-            to=arguments.to,
+            away_from=arguments.away_from or "",
+            to=arguments.to or "",
             dry_run=arguments.dry_run,
         )
     )
