@@ -258,7 +258,12 @@ async def connect(**where: Any) -> Connection:
         statement_cache_size=256,
         # Entries are dropped when the schema changes; their age means nothing.
         max_cached_statement_lifetime=0,
-        server_settings={"application_name": "mlflow-fast-path", "jit": "off"},
+        # No search takes all of the database's cores at once from those who write meanwhile.
+        server_settings={
+            "application_name": "mlflow-fast-path",
+            "jit": "off",
+            "max_parallel_workers_per_gather": "0",
+        },
         **where,
     )
     _notice_dead_peers(connection)
