@@ -24,7 +24,7 @@ ROLLOUT_FACTOR = 2
 # What one server process needs at rest, and as much again for the supervising process.
 MIB_PER_WORKER = 512
 # Below, a worker could not serve two requests at once; the server refuses to start.
-CONNECTIONS_PER_WORKER = 9
+CONNECTIONS_PER_WORKER = 10
 
 FARGATE_MEMORY_MIB = {
     256: (512, 1024, 2048),

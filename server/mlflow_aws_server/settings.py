@@ -67,18 +67,19 @@ class Connections:
         """Divide `total` connections of a task among its workers.
 
         MLflow keeps two engines (tracking, registry) with pools of the same settings; both together
-        hold at most 2 x threads connections in use and `pool_size` idle ones. One more is readiness's.
+        hold at most 2 x threads connections in use and `pool_size` idle ones. One more is
+        readiness's, and one is a promotion's, which holds its model's lock by it.
 
         Raises:
             ValueError: a worker would get too few for two threads; the message holds the least total.
         """
         share = total // workers
         of_fast_path = max(2, min(10, share // 4)) if fast_path else 0
-        of_mlflow = share - of_fast_path - 1
+        of_mlflow = share - of_fast_path - 2
         idle = 2 if of_mlflow < 20 else 4
         threads = min(_MOST_THREADS, (of_mlflow - idle) // 2)
         if threads < _FEWEST_THREADS:
-            least = workers * (2 * _FEWEST_THREADS + 2 + 1 + (2 if fast_path else 0))
+            least = workers * (2 * _FEWEST_THREADS + 2 + 2 + (2 if fast_path else 0))
             raise ValueError(f"{workers} worker(s) need at least {least} connections")
         return cls(threads=threads, pool_size=idle, max_overflow=2 * threads - idle, fast_path=of_fast_path)
 

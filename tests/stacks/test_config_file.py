@@ -130,7 +130,7 @@ MISTAKES = {
             "database_connections = 20", "database_connections = 10\nworkers = 2"
         ),
         "server.database_connections = 10",
-        "use 18 or more",
+        "use 20 or more",
     ),
     "memory that Fargate does not offer": (
         DEV.replace("memory_mib = 1024", "memory_mib = 1000"),
