@@ -17,13 +17,14 @@ _MEANING = {
 
 
 def as_markdown() -> str:
-    """The table, one section a role. A path written /[ajax-]api/… is two routes with the same role."""
+    """The table, one section a role."""
     lines = [
         "# Which role each route needs",
         "",
-        "Made by `python -m mlflow_aws_server.identity.table`; a test holds it to the code. A higher role may",
-        "do all that a lower one may. `/health` alone needs no identity. A route that is not listed is denied",
-        "to everybody. HEAD needs what GET needs, OPTIONS what the path's least demanding method needs.",
+        "Made by `python -m mlflow_aws_server.identity.table`; a test holds it to the code. A higher role",
+        "may do all that a lower one may. `/health` alone needs no identity. A route that is not listed is",
+        "denied to everybody. HEAD needs what GET needs, OPTIONS what the path's least demanding method needs.",
+        "Programs call `/api/…`, the user interface `/ajax-api/…`: `/[ajax-]api/…` stands for both.",
     ]
     for role in Role:
         lines += ["", f"## {role}", "", _MEANING[role], "", "| Method | Path |", "|---|---|"]
