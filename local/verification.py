@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from local import identity_promises
 from local.deployment import Aws, Stack
+from local.identity_promises import Promise
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,6 @@ def verify(aws: Aws, foundation: Stack, service: Stack) -> tuple[int, list[Findi
         if not kept:
             findings.append(Finding(text, str(seen)))
     return len(promises), findings
-
-
-Promise = tuple[str, bool, Any]
 
 
 def _artifacts(aws: Aws, _foundation: Stack, service: Stack) -> list[Promise]:
@@ -179,7 +178,15 @@ def _entrance(aws: Aws, _foundation: Stack, service: Stack) -> list[Promise]:
     ]
 
 
-_PARTS: Sequence[Callable[[Aws, Stack, Stack], list[Promise]]] = (_artifacts, _database, _tasks, _entrance)
+_PARTS: Sequence[Callable[[Aws, Stack, Stack], list[Promise]]] = (
+    _artifacts,
+    _database,
+    _tasks,
+    _entrance,
+    identity_promises.programs,
+    identity_promises.people,
+    identity_promises.rules,
+)
 
 
 def _database_resource(aws: Aws, foundation: Stack) -> str:
