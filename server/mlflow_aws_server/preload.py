@@ -25,6 +25,7 @@ import sqlalchemy.orm
 import mlflow_aws_server.app
 import mlflow_aws_server.database_check
 import mlflow_aws_server.fastpath
+import mlflow_aws_server.provenance
 
 # Otherwise each worker would do it at its first query, and copy every page that holds a mapper.
 sqlalchemy.orm.configure_mappers()

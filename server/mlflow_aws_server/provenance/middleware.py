@@ -62,7 +62,8 @@ class Provenance:
         if scope["type"] != "http" or scope["method"] in _READS:
             await self._app(scope, receive, send)
             return
-        known = concern_of(scope["method"], scope["path"])
+        # Werkzeug takes `post` for `POST`.
+        known = concern_of(scope["method"].upper(), scope["path"])
         if known is None:
             await self._app(scope, receive, send)
             return

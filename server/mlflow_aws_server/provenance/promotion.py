@@ -98,7 +98,7 @@ class Promotion:
     def entry(self, *, previous: str | None, principal: str, at: datetime.datetime) -> dict[str, Any]:
         """What the history says about it."""
         return {
-            "at": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "at": at.isoformat(timespec="microseconds"),
             "principal": principal,
             "action": {Concern.STAGE: "stage", Concern.ALIAS: "alias"}.get(self.concern, "alias-removed"),
             "stage": self.stage,
