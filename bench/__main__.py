@@ -124,11 +124,14 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _only(names: Sequence[str]) -> dict[str, object]:
     training = [name.removeprefix("training-") for name in names if name.startswith("training-")]
     pressure = tuple(name for name in names if name in Plan().pressure)
-    others = [name for name in names if name not in pressure and not name.startswith("training-")]
+    others = [
+        name for name in names if name not in pressure and name != "gate" and not name.startswith("training-")
+    ]
     return {
         "scenarios": tuple(others),
         "training_runs": tuple(int(each) for each in training),
         "pressure": pressure,
+        "gate": "gate" in names,
     }
 
 
@@ -149,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         metavar="NAME,…",
-        help=f"of {', '.join(each.name for each in SCENARIOS)}, training-N, slow-clients, large-bodies",
+        help=f"of {', '.join(each.name for each in SCENARIOS)}, training-N, slow-clients, large-bodies, gate",
     )
     parser.add_argument("--systems", metavar="NAME,…", help="of ours, stock, floor")
     parser.add_argument("--concurrency", metavar="N,…", help="callers at once (default 1,16,64)")

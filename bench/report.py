@@ -123,8 +123,14 @@ def _where(metadata: Mapping[str, Any]) -> str:
     return (
         f"Measured on {metadata['date']} by `make bench` on {_machine(metadata)} defaults for “stock”, our "
         "defaults for “this server”, TLS `verify-full` to the database for both, durable commits. All take "
-        "turns in one run; rates are medians of the turns."
+        f"turns in one run; rates are medians of the turns.{_identity(metadata)}"
     )
+
+
+def _identity(metadata: Mapping[str, Any]) -> str:
+    if not metadata.get("identity"):
+        return ""
+    return " This server verifies a token for each call and audits what changes; stock serves anybody."
 
 
 def _where_growth(metadata: Mapping[str, Any]) -> str:
@@ -173,6 +179,7 @@ def _comparison(results: Results) -> str:
 def _sentences(results: Results) -> list[str]:
     tellers: Mapping[str, tuple[str, Callable[[Record], str]]] = {
         "start": ("Start and rest", _started),
+        "gate": ("Identity, per call", _gated),
         "training": ("{:,} training runs at once", _trained),
         "slow-clients": ("{:,} clients that send a byte per second", _pressed),
         "large-bodies": ("{:,} clients that send 2 MB bodies", _pressed),
@@ -187,6 +194,13 @@ def _sentences(results: Results) -> list[str]:
         stock = f"; stock: {tell(found['stock'])}" if "stock" in found else ""
         said.append(f"- **{title.format(found['ours'].concurrency)}**: {tell(found['ours'])}{stock}.")
     return said
+
+
+def _gated(record: Record) -> str:
+    return (
+        f"{record.more['read_us']:.0f} µs for a read, {record.more['write_us']:.0f} µs for a write with its "
+        f"audit line, {record.more['new_token_us']:.0f} µs when the token is new"
+    )
 
 
 def _trained(record: Record) -> str:

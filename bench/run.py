@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import resource
@@ -17,15 +18,16 @@ from typing import Any
 import uvloop
 from mlflow_aws_server.fastpath.indexes import INDEX_STATEMENTS
 
-from bench import pressure, resources, training
+from bench import gate, pressure, resources, training
 from bench.credentials import credentials_endpoint
 from bench.database import SERVER_ROLE, Cluster, Sizes, cluster
 from bench.environment import describe
 from bench.floor import Database
+from bench.identity import Identity, contributor
 from bench.measure import Load, Stretch, as_record
 from bench.records import Record, percentile
 from bench.scenarios import SCENARIOS, Scenario
-from bench.systems import System, SystemFailedError, ours, serving, stock
+from bench.systems import PUBLIC_URL, System, SystemFailedError, ours, serving, stock
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _MEGABYTE = 1_000_000
@@ -51,6 +53,7 @@ class Plan:
     slow_clients: int = 500
     pressure_seconds: float = 15.0
     budget: float = 12 * 60.0
+    gate: bool = True
     fast_path: bool = True
 
 
@@ -92,6 +95,9 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
     left_out: list[str] = []
     scenarios = chosen(plan)
     raise_file_limit()
+    if plan.gate:
+        # First, while nothing else runs.
+        records.append(_gate(say=say))
     with machines(plan, say=say) as (base, servers):
         load = Load(plan.sizes.corpus(), floor_database(base), base.pid, plan.patience)
         idle = {each.name: _start(each, plan.starts.get(each.name, 1), say=say) for each in servers.values()}
@@ -115,7 +121,7 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
         metadata = describe(plan=asdict(plan), seconds=perf_counter() - began, postgresql=base.settings())
     if left_out:
         say(f"left out, being over {plan.budget / 60:.0f} minutes: {', '.join(left_out)}")
-    return records, metadata | {"left_out": left_out}
+    return records, metadata | {"left_out": left_out, "identity": "ours" in plan.systems}
 
 
 @contextlib.contextmanager
@@ -126,7 +132,7 @@ def machines(
     stopped and removed at the end. With `shared_database`, all work on that one."""
     local = _PROJECT / ".local"
     local.mkdir(mode=0o700, exist_ok=True)
-    with _alone(local / "bench.lock"), cluster(local) as base, credentials_endpoint() as credentials:
+    with _alone(local / "bench.lock"), cluster(local) as base, _surroundings(base) as (credentials, identity):
         began = perf_counter()
         base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
         if not shared_database and "ours" in plan.systems:
@@ -141,6 +147,7 @@ def machines(
                 logs,
                 database=shared_database or "ours",
                 credentials_url=credentials,
+                identity=identity,
                 fast_path=plan.fast_path,
             ),
             "stock": stock(base, logs, database=shared_database or "stock"),
@@ -148,6 +155,12 @@ def machines(
         servers = {name: system for name, system in every.items() if name in plan.systems}
         with serving(*servers.values()):
             yield base, servers
+
+
+@contextlib.contextmanager
+def _surroundings(base: Cluster) -> Iterator[tuple[str, Identity]]:
+    with credentials_endpoint() as credentials, contributor(base.authority, audience=PUBLIC_URL) as identity:
+        yield credentials, identity
 
 
 @contextlib.contextmanager
@@ -173,6 +186,24 @@ def raise_file_limit() -> None:
     wanted = 16_384 if hard == resource.RLIM_INFINITY else min(16_384, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _gate(*, say: Callable[[str], None]) -> Record:
+    read, write, unseen = asyncio.run(gate.quietly(rounds=2_000))
+    say(
+        f"the gate adds {read.added:.0f} µs to a read, {write.added:.0f} µs to a write, "
+        f"{unseen.added:.0f} µs to the first call of a token"
+    )
+    return Record(
+        scenario="gate",
+        concurrency=1,
+        system="ours",
+        rps=None,
+        p50_ms=write.added / 1000,
+        p99_ms=None,
+        errors=0,
+        more={"read_us": read.added, "write_us": write.added, "new_token_us": unseen.added},
+    )
 
 
 def _start(system: System, times: int, *, say: Callable[[str], None]) -> Record:

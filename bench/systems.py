@@ -16,6 +16,7 @@ from time import perf_counter
 
 from bench import resources
 from bench.database import OWNER_ROLE, SERVER_ROLE, Cluster
+from bench.identity import Identity
 from bench.wire import Wire
 from local.postgres import free_port
 
@@ -23,6 +24,7 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _SERVER_PYTHON = _PROJECT / ".local" / "venvs" / "server" / "bin" / "python"
 
 _PUBLIC_HOST = "mlflow.bench.example"
+PUBLIC_URL = f"https://{_PUBLIC_HOST}"
 _START_TIMEOUT_SECONDS = 180.0
 # A call that reads the database, that nobody has made faster.
 _PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
@@ -42,7 +44,8 @@ class System:
     environment: Mapping[str, str]
     port: int
     directory: Path
-    headers: Mapping[str, str] = field(default_factory=dict)
+    # May hold a bearer token: never shown.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -162,10 +165,14 @@ def ours(
     directory: Path,
     *,
     credentials_url: str,
+    identity: Identity,
     database: str = "ours",
     fast_path: bool = True,
 ) -> System:
-    """Our server with its default settings, as the container's `serve` starts it."""
+    """Our server with its default settings, as the container's `serve` starts it.
+
+    `identity` is who its callers are, for it answers nobody else.
+    """
     port = free_port()
     environment = {
         **_environment(directory),
@@ -179,14 +186,16 @@ def ours(
         "MLFLOW_AWS_DATABASE_USER": SERVER_ROLE,
         "MLFLOW_AWS_DATABASE_CA_FILE": cluster.ca_file,
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://bench-artifacts/",
-        "MLFLOW_AWS_PUBLIC_URL": f"https://{_PUBLIC_HOST}",
+        "MLFLOW_AWS_PUBLIC_URL": PUBLIC_URL,
         "MLFLOW_AWS_BIND": "127.0.0.1",
         "MLFLOW_AWS_PORT": str(port),
+        **identity.environment,
     }
     if not fast_path:
         environment["MLFLOW_AWS_FAST_PATH"] = "off"
     command = [str(_SERVER_PYTHON), "-m", "mlflow_aws_server", "serve"]
-    return System("ours", database, command, environment, port, directory / "ours", {"Host": _PUBLIC_HOST})
+    headers = {"Host": _PUBLIC_HOST, **identity.headers}
+    return System("ours", database, command, environment, port, directory / "ours", headers)
 
 
 @contextlib.contextmanager

@@ -84,6 +84,14 @@ def test_training_and_pressure_can_be_chosen_like_scenarios() -> None:
     assert (plan.scenarios, plan.training_runs, plan.pressure) == (("get-run",), (50,), ("slow-clients",))
 
 
+def test_the_gate_is_measured_in_a_whole_run_and_when_it_is_chosen() -> None:
+    parse = command._parser().parse_args
+    assert command._plan(parse([])).gate
+    assert not command._plan(parse(["--only", "get-run"])).gate
+    plan = command._plan(parse(["--only", "gate"]))
+    assert (plan.gate, plan.scenarios) == (True, ())
+
+
 def test_only_a_whole_run_becomes_the_results_that_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,16 @@ def test_the_section_tells_of_training_start_and_memory() -> None:
     assert "5.0 s, 250 MB idle in 3 processes; stock: first answer after 20.0 s, 2,200 MB" in section
 
 
+def test_the_section_tells_of_identity_when_it_was_on() -> None:
+    gate = Record(
+        "gate", 1, "ours", None, 0.06, None, 0, {"read_us": 41.4, "write_us": 60.0, "new_token_us": 180.2}
+    )
+    section = readme_section(Results([*MEASURED.records, gate]), {**METADATA, "identity": True})
+    assert "41 µs for a read, 60 µs for a write with its audit line, 180 µs when the token is new" in section
+    assert "verifies a token for each call" in section
+    assert "verifies a token" not in readme_section(MEASURED, METADATA)
+
+
 def test_what_was_not_measured_is_not_mentioned() -> None:
     section = readme_section(Results(MEASURED.records[2:6]), METADATA)
     assert "training runs" not in section

@@ -1,0 +1,44 @@
+"""An issuer of tokens for our server under load, and a contributor's token for the load generator.
+
+Our server has no switch for its gate: each call is verified, mapped to a role and, if it changes something,
+audited. Stock MLflow knows nobody and asks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from local.certificates import CertificateAuthority
+from local.token_issuer import TokenIssuer
+
+_ROLE = "arn:aws:iam::000000000000:role/bench/load-generator"
+# Longer than any benchmark lasts; STS issues tokens for an hour at most.
+_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a server must be told, and what a call must carry; the latter holds a token and is never shown."""
+
+    environment: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@contextlib.contextmanager
+def contributor(authority: CertificateAuthority, *, audience: str) -> Iterator[Identity]:
+    """A role that may log, at an issuer that publishes its keys until the end of the `with` block."""
+    certificate = authority.issue("localhost", name="token-issuer")
+    with TokenIssuer.create(certificate).serving() as issuer:
+        token = issuer.token(subject=_ROLE, audience=audience, seconds=_SECONDS)
+        yield Identity(
+            environment={
+                "MLFLOW_AWS_TOKEN_ISSUER": issuer.url,
+                "MLFLOW_AWS_TOKEN_AUDIENCE": audience,
+                "MLFLOW_AWS_ROLES": json.dumps({"contributor": {"iam_roles": [_ROLE]}}),
+                "SSL_CERT_FILE": str(authority.bundle),
+            },
+            headers={"Authorization": f"Bearer {token}"},
+        )

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.request
+from pathlib import Path
+
+import jwt
+
+from bench.identity import contributor
+from local.certificates import CertificateAuthority
+
+
+def test_the_token_verifies_against_the_published_keys_and_is_a_contributors(tmp_path: Path) -> None:
+    authority = CertificateAuthority.create(tmp_path / "ca", name="bench")
+    with contributor(authority, audience="https://mlflow.bench.example") as identity:
+        issuer = identity.environment["MLFLOW_AWS_TOKEN_ISSUER"]
+        tls = ssl.create_default_context(cafile=identity.environment["SSL_CERT_FILE"])
+        with urllib.request.urlopen(f"{issuer}/.well-known/jwks.json", context=tls) as answer:
+            (key,) = jwt.PyJWKSet.from_dict(json.load(answer)).keys
+    token = identity.headers["Authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(
+        token, key, algorithms=["RS256"], issuer=issuer, audience="https://mlflow.bench.example"
+    )
+    roles = json.loads(identity.environment["MLFLOW_AWS_ROLES"])
+    assert roles == {"contributor": {"iam_roles": [claims["sub"]]}}
+    assert token not in repr(identity)
