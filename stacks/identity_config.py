@@ -12,17 +12,17 @@ from stacks.section import Section, refusal
 ROLES = ("viewer", "contributor", "approver", "admin")
 RoleName = Literal["viewer", "contributor", "approver", "admin"]
 
-_ACCOUNT_OF_ROLE = re.compile(r"^arn:(aws|aws-cn|aws-us-gov):iam::(?P<account>[^:]*):(?P<rest>.*)$")
-_ROLE_PATH = re.compile(r"^role/[A-Za-z0-9_+=,.@*/-]+$")
+_ACCOUNT_OF_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(?P<account>[^:]*):(?P<rest>.*)", re.DOTALL)
+_ROLE_PATH = re.compile(r"role/[A-Za-z0-9_+=,.@*/-]+")
 
 
 def _role_pattern(value: str) -> str:
-    match = _ACCOUNT_OF_ROLE.match(value)
+    match = _ACCOUNT_OF_ROLE.fullmatch(value)
     if match is None:
         raise ValueError("is not an IAM role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
     if not re.fullmatch(r"\d{12}", match["account"]):
         raise ValueError("names no account: 12 digits are needed, a wildcard there would admit strangers")
-    if not _ROLE_PATH.match(match["rest"]):
+    if not _ROLE_PATH.fullmatch(match["rest"]):
         raise ValueError("names no role: `role/` and a name are needed, and `*` may stand only after `role/`")
     return value
 

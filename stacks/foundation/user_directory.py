@@ -121,6 +121,8 @@ def _pool(scope: Construct, config: IdentityConfig) -> cognito.UserPool:
         deletion_protection=True,
         removal_policy=cdk.RemovalPolicy.RETAIN,
     )
+    if plus:
+        _judge_risk(scope, pool)
     if config.mfa == "optional":
         acknowledge(
             pool,
@@ -135,6 +137,29 @@ def _pool(scope: Construct, config: IdentityConfig) -> cognito.UserPool:
             because="the environment's file chose the plan without threat protection (identity.plan)",
         )
     return pool
+
+
+def _judge_risk(scope: Construct, pool: cognito.UserPool) -> None:
+    """Say what the threat protection does, rather than leave it to a default."""
+    risk = cognito.CfnUserPoolRiskConfigurationAttachment
+
+    def act(action: str) -> cognito.CfnUserPoolRiskConfigurationAttachment.AccountTakeoverActionTypeProperty:
+        return risk.AccountTakeoverActionTypeProperty(event_action=action, notify=False)
+
+    risk(
+        scope,
+        "Risk",
+        user_pool_id=pool.user_pool_id,
+        client_id="ALL",
+        compromised_credentials_risk_configuration=risk.CompromisedCredentialsRiskConfigurationTypeProperty(
+            actions=risk.CompromisedCredentialsActionsTypeProperty(event_action="BLOCK")
+        ),
+        account_takeover_risk_configuration=risk.AccountTakeoverRiskConfigurationTypeProperty(
+            actions=risk.AccountTakeoverActionsTypeProperty(
+                medium_action=act("MFA_IF_CONFIGURED"), high_action=act("BLOCK")
+            )
+        ),
+    )
 
 
 def _prefix(scope: Construct) -> str:

@@ -56,6 +56,51 @@ def test_one_connection_too_many_is_refused() -> None:
         parse({"server": {"database_connections": most + 1}})
 
 
+def test_the_internet_may_come_where_the_edge_checks_every_token() -> None:
+    everywhere = {"internet_facing": True, "allowed_cidrs": ["0.0.0.0/0"]}
+    assert parse({"ingress": everywhere}).ingress.widest_network == "0.0.0.0/0"
+    with pytest.raises(ValidationError, match="unchecked token"):
+        parse({"ingress": everywhere, "identity": {"edge_jwt_check": False}})
+    with pytest.raises(ValidationError, match="internal load balancer"):
+        parse({"ingress": {**everywhere, "internet_facing": False}})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "arn:aws:iam::111122223333:role/team",
+        "arn:aws:iam::111122223333:role/path/to/team",
+        "arn:aws:iam::111122223333:role/team-*",
+        "arn:aws-cn:iam::111122223333:role/*/team",
+    ],
+)
+def test_a_role_s_arn_in_full_is_accepted_with_a_wildcard_in_its_name(pattern: str) -> None:
+    config = parse({"identity": {"roles": {"viewer": {"iam_roles": [pattern]}}}})
+    assert config.identity.roles.viewer.iam_roles == (pattern,)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*",
+        "arn:aws:iam::*:role/team",
+        "arn:aws:iam::1111:role/team",
+        "arn:*:iam::111122223333:role/team",
+        "arn:aws:*::111122223333:role/team",
+        "arn:aws:iam::111122223333:*",
+        "arn:aws:iam::111122223333:r*/team",
+        "arn:aws:iam::111122223333:role/",
+        "arn:aws:iam::111122223333:role/te?m",
+        "arn:aws:iam::111122223333:role/team\n",
+        " arn:aws:iam::111122223333:role/team",
+        "arn:aws:iam:eu-central-1:111122223333:role/team",
+    ],
+)
+def test_a_pattern_that_could_mean_a_stranger_is_refused(pattern: str) -> None:
+    with pytest.raises(ValidationError, match=r"names no account|names no role|is not an IAM role"):
+        parse({"identity": {"roles": {"admin": {"iam_roles": [pattern]}}}})
+
+
 def test_an_existing_network_needs_one_subnet_per_zone() -> None:
     assert parse({"network": {"existing": EXISTING_VPC}})
     with pytest.raises(ValidationError, match="has 3 subnets for 2 zones"):

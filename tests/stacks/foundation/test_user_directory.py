@@ -70,6 +70,17 @@ def test_the_plan_is_that_of_the_file(dev: Assembly, given: Assembly) -> None:
     assert "UserPoolAddOns" not in pool(given)
 
 
+def test_a_leaked_password_and_a_sign_in_of_high_risk_are_blocked(either: Assembly, given: Assembly) -> None:
+    risk = either.foundation.one("AWS::Cognito::UserPoolRiskConfigurationAttachment")
+    assert risk["ClientId"] == "ALL"
+    leaked = risk["CompromisedCredentialsRiskConfiguration"]["Actions"]
+    assert leaked == {"EventAction": "BLOCK"}
+    takeover = risk["AccountTakeoverRiskConfiguration"]["Actions"]
+    assert takeover["HighAction"]["EventAction"] == "BLOCK"
+    assert takeover["MediumAction"]["EventAction"] == "MFA_IF_CONFIGURED"
+    assert given.foundation.all("AWS::Cognito::UserPoolRiskConfigurationAttachment") == []
+
+
 def test_the_sign_in_page_has_a_host_name_that_cognito_accepts(dev: Assembly, prod: Assembly) -> None:
     def label(assembly: Assembly) -> list[object]:
         domain = assembly.foundation.one("AWS::Cognito::UserPoolDomain")
