@@ -232,7 +232,8 @@ def _lifecycle(arguments: argparse.Namespace) -> Any:
 
     if arguments.policy is None:
         raise PolicyError(f"no policy is named: give --policy FILE, or set {_POLICY}")
-    return Lifecycle(_registry(arguments), LoadedPolicy.load(Path(arguments.policy)))
+    policy = LoadedPolicy.load(Path(arguments.policy))
+    return Lifecycle(_registry(arguments), policy)
 
 
 def _version(text: str) -> str:
