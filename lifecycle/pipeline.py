@@ -68,7 +68,7 @@ def train(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
 
 def evaluate(_arguments: argparse.Namespace, state: dict[str, Any]) -> int:
     """Load the logged model as a stranger would, and measure it again on the rows it has never seen."""
-    measured = _measured(state["model_uri"])
+    measured = _roc_auc(*_predicted(state["model_uri"]))
     claimed = state["metrics"]["test_roc_auc"]
     if abs(measured - claimed) > _SAME:
         raise StepError(
@@ -108,15 +108,16 @@ def smoke(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
     import mlflow
 
     name, version = state["model"], state["version"]
-    expected = _predictions(f"models:/{name}/{version}")
+    expected, _ = _predicted(f"models:/{name}/{version}")
     client = mlflow.MlflowClient()
     champion = str(client.get_model_version_by_alias(name, "champion").version)
     if champion != version:
         raise StepError(f"the champion is version {champion}, not {version}: see mlflow-lifecycle explain")
-    for uri in (f"models:/{name}/Production", f"models:/{name}@champion"):
-        if _predictions(uri) != expected:
+    served = {uri: _predicted(uri) for uri in (f"models:/{name}/Production", f"models:/{name}@champion")}
+    for uri, (predictions, _) in served.items():
+        if predictions != expected:
             raise StepError(f"{uri} does not predict as version {version} does: it is another model")
-    measured = _measured(f"models:/{name}@champion")
+    measured = _roc_auc(*served[f"models:/{name}@champion"])
     if not measured >= arguments.minimum:
         raise StepError(
             f"test_roc_auc of the live model is {measured:.4f}, which is below {arguments.minimum}"
@@ -228,14 +229,9 @@ def _lifecycle(*arguments: str) -> int:
     return lifecycle(arguments)
 
 
-def _predictions(uri: str) -> list[float]:
-    return _predicted(uri)[0]
-
-
-def _measured(uri: str) -> float:
+def _roc_auc(predictions: list[float], truth: list[int]) -> float:
     from sklearn.metrics import roc_auc_score
 
-    predictions, truth = _predicted(uri)
     return float(roc_auc_score(truth, predictions))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -14,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.server.conftest import deployment, identity, wait_until_ready
+from tests.server.conftest import Identity, deployment, request
 
 if TYPE_CHECKING:
+    import subprocess
+
     from mlflow import MlflowClient
     from model_lifecycle import Lifecycle, Registry
 
     from tests.conftest import RdsLike
-    from tests.server.conftest import Identity
-
-__all__ = ["identity"]
 
 POLICY = """\
 version = 7
@@ -176,6 +176,18 @@ class Registered:
 
 
 @pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
+    """Issuers of this folder's own; those of tests/server stay theirs."""
+    from local.certificates import CertificateAuthority
+    from local.token_issuer import TokenIssuer
+
+    authority = CertificateAuthority.create(tmp_path_factory.mktemp("issuers"), name="Test issuers' CA")
+    certificate = authority.issue("localhost", name="issuers")
+    with TokenIssuer.create(certificate).serving() as sts, TokenIssuer.create(certificate).serving() as pool:
+        yield Identity(sts, pool, authority.bundle)
+
+
+@pytest.fixture(scope="session")
 def site(rds: RdsLike, identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The server's own process, behind nothing: tokens and roles are real, TLS is the balancer's."""
     from local.postgres import free_port
@@ -188,11 +200,23 @@ def site(rds: RdsLike, identity: Identity, tmp_path_factory: pytest.TempPathFact
         assert finished.returncode == 0, finished.stderr
         process = made.start("serve", port=port, MLFLOW_AWS_PUBLIC_URL=f"https://localhost:{port}")
         try:
-            wait_until_ready(process, port)
+            _wait_until_ready(process, port)
             yield Site(f"http://localhost:{port}", identity, policy, MemoryS3(), _as(identity))
         finally:
             process.terminate()
             process.communicate(timeout=60)
+
+
+def _wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the server ended with {process.returncode}:\n{process.communicate()[0]}")
+        with contextlib.suppress(OSError):
+            if request(port, "GET", "/ready", role=None)[0] == 200:
+                return
+        time.sleep(0.05)
+    pytest.fail("the server was not ready after 120 s")
 
 
 def _as(identity: Identity) -> Callable[[str], contextlib.AbstractContextManager[None]]:
