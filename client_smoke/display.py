@@ -154,6 +154,8 @@ def closing_words(
         1: f"{url} breaks a promise",
         2: f"nothing is proven about {url}: the run could not be completed",
     }
+    if code == 2 and {result.status for result in results} <= {Status.PASSED, Status.KEPT, Status.SKIPPED}:
+        verdicts[2] = f"{url} keeps the promises that were tried, and all were required"
     tried = f"{kept} of {len(results)}" + (f", {len(skipped)} skipped" if skipped else "")
     lines.append(f"{verdicts[code]} ({tried} in {seconds:.1f} s)")
     return "\n".join(lines)

@@ -29,6 +29,11 @@ def explain(error: Exception) -> PromiseBroken | CannotRun:
     for cause in _chain(error):
         if isinstance(cause, PromiseBroken | CannotRun):
             return cause
+        if type(cause).__name__ == "AwsAuthError":  # of MLFLOW_TRACKING_AUTH=aws, which need not be installed
+            return CannotRun(
+                str(getattr(cause, "seen", cause)),
+                next_action=str(getattr(cause, "next_action", "see docs/client-auth.md")),
+            )
         if isinstance(cause, ClientError):
             return _aws_answered(cause.response["Error"]["Code"], cause.operation_name, _short(cause))
         if isinstance(cause, NoCredentialsError):

@@ -40,7 +40,7 @@ def drawn(page: Page, *, runs: int) -> dict[str, list[float]]:
     page.wait_for_function(f"() => new Set({traces}.map(trace => trace.name)).size === {runs}")
     expect(page.locator(".js-plotly-plot .scatterlayer .js-line").first).to_be_visible()
     found = page.evaluate(f"() => {traces}.map(trace => [trace.name, Array.from(trace.y)])")
-    return {name: values for name, values in found}
+    return dict(found)
 
 
 def test_stranger_sees_the_sign_in_page_and_nothing_else(page: Page, site: Site, picture: Picture) -> None:

@@ -94,3 +94,9 @@ def test_closing_words_name_what_was_skipped_and_what_to_pass() -> None:
         "skipped: it could hold (no token; pass one)",
         "https://mlflow.example.com keeps the promises that were tried (1 of 2, 1 skipped in 2.0 s)",
     ]
+
+
+def test_closing_words_tell_a_skipped_promise_that_was_required_from_a_failed_run() -> None:
+    skipped = Result("c", "it could hold", Status.SKIPPED, 0.0, observed="no token", next_action="pass one")
+    words = closing_words([PASSED, skipped], url="https://x", seconds=2.0, remains=[], code=2)
+    assert "https://x keeps the promises that were tried, and all were required" in words

@@ -73,3 +73,20 @@ def test_fault_of_this_code_does_not_accuse_the_deployment() -> None:
 def test_long_message_is_one_bounded_line() -> None:
     assert len(explain(OSError("line\n" * 1000)).seen) < 400
     assert "\n" not in explain(OSError("line\n" * 1000)).seen
+
+
+def test_auth_plugin_that_gets_no_token_says_nothing_about_the_deployment() -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow_aws_auth import AwsAuthError
+
+    def call() -> None:
+        try:
+            raise AwsAuthError("no AWS region is set", next_action="set AWS_REGION", who="you")
+        except AwsAuthError as error:
+            raise MlflowException(f"API request failed with exception {error}")  # noqa: B904 - as MLflow does
+
+    with pytest.raises(MlflowException) as caught:
+        call()
+    verdict = explain(caught.value)
+    assert isinstance(verdict, CannotRun)
+    assert (verdict.seen, verdict.next_action) == ("no AWS region is set", "set AWS_REGION")
