@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from local.state import PROJECT
+from tests.clients.installation import VERSIONS, locked
+
+_CONSTRAINTS = [
+    Requirement(line)
+    for line in (PROJECT / "client-constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def pinned(name: str) -> dict[str, set[Version]]:
+    """Every version of every distribution in a lock file; a marker may choose among several."""
+    found: dict[str, set[Version]] = {}
+    for distribution, version in re.findall(
+        r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", locked(name).read_text(), re.MULTILINE
+    ):
+        found.setdefault(distribution, set()).add(Version(version))
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_tested_client_is_what_the_constraints_allow(version: str) -> None:
+    pins = pinned(f"mlflow-{version}")
+    assert pins["mlflow"] == {Version(version)}
+    for constraint in _CONSTRAINTS:
+        for pin in pins.get(constraint.name, set()):
+            assert constraint.specifier.contains(pin), f"{constraint.name} {pin}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_line_of_a_client_s_lock_file_has_a_hash(version: str) -> None:
+    text = locked(f"mlflow-{version}").read_text()
+    lines = [line for line in text.split("\n") if line and not line.startswith((" ", "#"))]
+    assert lines
+    assert text.count("==") == len(re.findall(r"==[^\n]*\\\n    --hash=sha256:", text))
+
+
+def test_constraints_keep_away_the_skops_that_distrusts_trees() -> None:
+    (skops,) = (constraint for constraint in _CONSTRAINTS if constraint.name == "skops")
+    assert not skops.specifier.contains("0.15.0")
+    (newer,) = pinned("newer-skops")["skops"]
+    assert not skops.specifier.contains(newer)
+
+
+def test_repository_s_own_client_obeys_the_constraints() -> None:
+    text = (PROJECT / "requirements.txt").read_text()
+    for constraint in _CONSTRAINTS:
+        for version in re.findall(rf"^{constraint.name}==([^ ;\\]+)", text, re.MULTILINE):
+            assert constraint.specifier.contains(version), f"{constraint.name} {version}"

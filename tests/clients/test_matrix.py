@@ -1,0 +1,89 @@
+"""Which clients log and load what: the table of docs/connect.md is what happens."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.state import PROJECT
+from tests.clients.conftest import PATTERNS
+from tests.clients.installation import TODAY, VERSIONS, client, overlay
+
+if TYPE_CHECKING:
+    from tests.clients.conftest import RunScript
+
+_FLAVORS = ("sklearn", "xgboost", "lightgbm")
+_MARKS = {"✓": True, "✗": False}
+
+
+def documented() -> dict[tuple[str, str, str], bool]:
+    """(flavor, logged by, loaded by) → whether docs/connect.md says that it loads."""
+    lines = (PROJECT / "docs" / "connect.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| model, logged by"))
+    loaders = [cell.strip() for cell in lines[start].strip("|").split("|")][1:]
+    table = {}
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        model, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        flavor, logger = model.split(", ")
+        for loader, cell in zip(loaders, cells, strict=True):
+            table[flavor, logger, loader] = _MARKS[cell]
+    return table
+
+
+@pytest.fixture(scope="module")
+def logged(run_script: RunScript) -> None:
+    """A tree model of each library by each client."""
+    for version in VERSIONS:
+        done = run_script(PATTERNS / "log_trees.py", version=version)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_clients_load_what_the_documentation_says(logged: None, run_script: RunScript) -> None:
+    found = {}
+    for loader in VERSIONS:
+        done = run_script(PATTERNS / "load_trees.py", version=loader)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for name, outcome in json.loads(done.stdout.splitlines()[-1]).items():
+            flavor, _, logger = name.partition("-")
+            found[flavor, logger, loader] = outcome
+    assert {key: outcome == "loads" for key, outcome in found.items()} == documented(), found
+
+
+def test_documented_table_has_every_client_and_library() -> None:
+    assert set(documented()) == {(f, a, b) for f in _FLAVORS for a in VERSIONS for b in VERSIONS}
+
+
+_TREE = """
+import sys
+import mlflow
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.datasets import load_iris
+model = RandomForestClassifier(n_estimators=3).fit(*load_iris(return_X_y=True))
+mlflow.set_experiment("Newer-Skops")
+with mlflow.start_run():
+    mlflow.sklearn.log_model(
+        model, name="model", pip_requirements=["mlflow"], skops_trusted_types=sys.argv[1:] or None
+    )
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_skops_that_the_constraints_keep_away_refuses_a_forest_unless_its_type_is_trusted(
+    run_script: RunScript, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from examples.credit_risk.trusted_types import TRUSTED_TYPES
+
+    script = tmp_path_factory.mktemp("script") / "tree.py"
+    script.write_text(_TREE)
+    newer = {"PYTHONPATH": str(overlay("newer-skops", client(TODAY)))}
+    plain = run_script(script, version=TODAY, **newer)
+    assert "Untrusted types found in the file: ['sklearn.tree._tree.Tree']" in plain.stderr
+    declared = run_script(script, *TRUSTED_TYPES, version=TODAY, **newer)
+    assert declared.returncode == 0, declared.stderr
