@@ -43,17 +43,9 @@ class Record:
     """What is known of one request, until its line is written."""
 
     __slots__ = (
-        "answer",
-        "body",
-        "found",
-        "method",
-        "path",
-        "principal",
-        "route",
-        "scope",
-        "started",
+        "_written", "answer", "body", "found", "method", "path", "principal", "route", "scope", "started",
         "status",
-    )
+    )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], *, principal: Principal | None, route: Route | None) -> None:
         self.scope = scope
@@ -66,9 +58,13 @@ class Record:
         self.body: bytearray | None = bytearray()
         self.answer: bytearray | None = bytearray() if route is not None and route.creates else None
         self.found: dict[str, str] = {}
+        self._written = False
 
     def write(self, refusal: RefusedError | None = None) -> None:
-        """Log the line. Never raises: an answer must not depend on it."""
+        """Log the line, once. Never raises: an answer must not depend on it."""
+        if self._written:
+            return
+        self._written = True
         try:
             _log.info(orjson.dumps(self._line(refusal)).decode("utf-8"))
         except Exception as error:

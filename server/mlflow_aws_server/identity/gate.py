@@ -169,6 +169,9 @@ class Gate:
                 record.status = message["status"]
             else:
                 record.answer = _more(record.answer, message)
+                if not message.get("more_body", False):
+                    # Before the answer's end: no caller is told of a change that is not in the log.
+                    record.write()
             await send(message)
 
         try:
@@ -201,10 +204,8 @@ class Gate:
         else:
             kind = b"application/json"
             body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
-        try:
-            await _answer(send, refusal.status, kind, body, extra)
-        finally:
-            record.write(refusal)
+        record.write(refusal)
+        await _answer(send, refusal.status, kind, body, extra)
 
     def _with_upkeep(self, send: Send) -> Send:
         async def send_with_upkeep(message: Message) -> None:

@@ -23,7 +23,8 @@ def as_markdown() -> str:
         "",
         "Made by `python -m mlflow_aws_server.identity.table`; a test holds it to the code. A higher role",
         "may do all that a lower one may. `/health` alone needs no identity. A route that is not listed is",
-        "denied to everybody. HEAD needs what GET needs, OPTIONS what the path's least demanding method needs.",
+        "denied to everybody. HEAD needs what GET needs, OPTIONS what the least demanding method of the path",
+        "needs.",
         "Programs call `/api/…`, the user interface `/ajax-api/…`: `/[ajax-]api/…` stands for both.",
     ]
     for role in Role:

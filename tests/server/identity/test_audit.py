@@ -191,6 +191,21 @@ async def test_line_says_how_it_ended(
     assert (lines[0]["audit"], lines[0]["status"]) == (outcome, status)
 
 
+async def test_line_is_written_before_the_caller_has_the_answer(
+    world: World, lines: list[dict[str, Any]]
+) -> None:
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+        assert not lines
+        await send({"type": "http.response.body", "body": b"}"})
+        assert len(lines) == 1
+
+    world.gate._app = behind
+    assert (await world.call("POST", f"{_API}/runs/set-tag", token=world.token())).status == 200
+    assert len(lines) == 1
+
+
 async def test_hostile_path_is_recorded_on_one_line_of_ascii(
     world: World, lines: list[dict[str, Any]]
 ) -> None:
