@@ -300,7 +300,7 @@ MATRIX: dict[str, tuple[frozenset[str], Ask]] = {
     "kms schedule deletion": (NOBODY, of("kms", "schedule_key_deletion", KeyId="$key")),
     # STS: tokens for this deployment, by the algorithm that it takes
     "sts token for us": (EVERYBODY, lambda it: it.token(AUDIENCE)),
-    "sts token for us, for an hour": (EVERYBODY, lambda it: it.token(AUDIENCE, DurationSeconds=3000)),
+    "sts token for us, for long": (EVERYBODY, lambda it: it.token(AUDIENCE, DurationSeconds=1800)),
     "sts token for another": (NOBODY, lambda it: it.token(ELSEWHERE)),
     "sts token for us and another": (NOBODY, lambda it: it.token(AUDIENCE, ELSEWHERE)),
     "sts token for a part of our name": (NOBODY, lambda it: it.token(AUDIENCE.removesuffix(".org"))),

@@ -355,7 +355,7 @@ def cdk(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     program = [str(ROOT / ".venv/bin/node"), str(ROOT / "node_modules/aws-cdk/bin/cdk")]
     return subprocess.run(
         [*program, "synth", "--quiet", *arguments, "--output", str(home / "out")],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
 
 
