@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import logging
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,8 @@ Keys = Mapping[str, rsa.RSAPublicKey]
 _MOST_KEYS = 20
 _LARGEST_DOCUMENT = 64 * 1024
 _FEWEST_BITS, _MOST_BITS = 2048, 8192
-_LONGEST_KEY_ID = 128
+# What both issuers use (base64 of either kind): nothing that could be a path, a URL or a line of a log.
+KEY_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,128}")
 
 _CONNECT_SECONDS = 3.0
 _FETCH_SECONDS = 5.0
@@ -194,7 +196,7 @@ def _usable(item: Any) -> rsa.RSAPublicKey | None:
     if item.get("use", "sig") != "sig" or item.get("alg", "RS256") != "RS256":
         return None
     key_id = item.get("kid")
-    if not isinstance(key_id, str) or not 0 < len(key_id) <= _LONGEST_KEY_ID:
+    if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
         return None
     try:
         key = PyJWK({"kty": "RSA", "n": item["n"], "e": item["e"]}, algorithm="RS256").key

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.utils import base64url_decode
 
 from mlflow_aws_server.identity.errors import UnauthenticatedError
+from mlflow_aws_server.identity.keys import KEY_ID
 
 LARGEST_TOKEN = 16 * 1024
 LEEWAY_SECONDS = 30
 
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_KEY_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,128}")
 # Each of these would have the token itself choose its key, its encoding or its rules.
 _REFUSED_HEADERS = ("jku", "x5u", "jwk", "x5c", "crit", "b64", "zip", "enc")
 
@@ -61,7 +61,7 @@ def _key_id(token: bytes) -> str:
     if any(name in header for name in _REFUSED_HEADERS):
         raise _refused("header", "has a header that would choose how it is verified")
     key_id = header.get("kid")
-    if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
+    if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
         raise _refused("key-id", "has no plain key id")
     return key_id
 

@@ -195,6 +195,7 @@ def test_only_rsa_keys_for_rs256_are_taken(keys: tuple[SigningKey, SigningKey]) 
         {**good, "kid": "symmetric", "kty": "oct", "k": "c2VjcmV0"},
         {**good, "kid": "private", "d": "AQAB"},
         {**good, "kid": 7},
+        {**good, "kid": "two\nlines"},
         {**good, "kid": "broken", "n": "!"},
         {**good, "kid": "exponent", "e": "Ag"},
         {key: value for key, value in good.items() if key != "kid"},
