@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 HOST = "mlflow.example.com"
+CUT_OFF = 0
+"""The status of a connection that was closed without an answer."""
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -81,18 +85,16 @@ class Door:
             connection: socket.socket = plain
             if self.tls is not None:
                 connection = self.tls.wrap_socket(plain, server_hostname="localhost")
-            with connection:
+            received = b""
+            # Whoever refuses what is too large need not read all of it first.
+            with connection, contextlib.suppress(ConnectionError, ssl.SSLError):
                 connection.sendall(raw)
-                received = b""
                 while not _is_whole(received):
-                    try:
-                        chunk = connection.recv(65536)
-                    except ConnectionResetError:
-                        break
+                    chunk = connection.recv(65536)
                     if not chunk:
                         break
                     received += chunk
-                return received
+            return received
 
 
 def _is_whole(received: bytes) -> bool:
@@ -107,6 +109,8 @@ def _is_whole(received: bytes) -> bool:
 
 
 def _answer(received: bytes) -> Answer:
+    if not received:
+        return Answer(status=CUT_OFF, head="", body=b"")
     head, _, body = received.partition(b"\r\n\r\n")
     text = head.decode("latin-1")
     assert text.startswith("HTTP/1."), f"no answer: {received[:200]!r}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.attacks import forged_tokens as forged
 from tests.attacks.deployed_rules import AUDIENCE
-from tests.attacks.doors import Headers, Request
+from tests.attacks.doors import CUT_OFF, Headers, Request
 from tests.attacks.world import ACCOUNT, ADMIN, READ, VIEWER, WRITE, World
 
 
@@ -24,6 +24,7 @@ class Attempt:
 
 Attack = Callable[[World], Attempt]
 ANY_REFUSAL = frozenset((400, 401, 403, 404))
+TOO_LARGE = frozenset((400, 401, 431, CUT_OFF))
 
 
 def bearer(token: str, *more: tuple[str, str]) -> Headers:
@@ -211,16 +212,14 @@ ATTACKS: Mapping[str, Mapping[str, Attack]] = {
         "four parts": _token(lambda w: w.token() + ".AAAA"),
         "empty": _token(lambda w: ""),
         "a word": _token(lambda w: "token"),
-        "oversized": lambda w: Attempt(
-            bearer(w.token(claims={"padding": "x" * 17_000})), refusals=frozenset((400, 401, 431))
-        ),
-        "very much oversized": lambda w: Attempt(bearer("A" * 200_000), refusals=frozenset((400, 401, 431))),
+        "oversized": lambda w: Attempt(bearer(w.token(claims={"padding": "x" * 17_000})), refusals=TOO_LARGE),
+        "very much oversized": lambda w: Attempt(bearer("A" * 200_000), refusals=TOO_LARGE),
         "non-ASCII": lambda w: Attempt(bearer(w.token() + "é"), refusals=frozenset((400, 401))),
         "with a space": _token(lambda w: w.token().replace(".", ". ", 1)),
         "with a tab": _token(lambda w: w.token().replace(".", ".\t", 1)),
         "with padding": _token(lambda w: w.token() + "=="),
         "oversized in the person's lane": lambda w: Attempt(
-            person(w.pool.access_token(padding="x" * 17_000)), refusals=frozenset((400, 401, 431))
+            person(w.pool.access_token(padding="x" * 17_000)), refusals=TOO_LARGE
         ),
     },
     "two Authorization headers": {
