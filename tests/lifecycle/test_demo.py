@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from client_smoke.verdict import PromiseBroken
+from local.lifecycle import Life, live
+from local.processes import Ledger
 from tests.lifecycle.conftest import Site
 from tests.local.conftest import account
 
@@ -20,11 +23,37 @@ __all__ = ["account"]
 _WRITES = ("contributor", "approver", "admin")
 
 
+def _life(tmp_path: Path) -> Life:
+    return Life(lambda _role: {}, tmp_path / "lifecycle", Ledger(tmp_path / "processes"))
+
+
+def test_the_demo_stops_at_the_first_step_that_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[str] = []
+
+    def broken(life: Life) -> str:
+        tried.append("broken")
+        life.run("viewer", "-c", "import sys; sys.exit('no such model')")
+        return ""
+
+    def never(_life: Life) -> str:
+        tried.append("never")
+        return ""
+
+    monkeypatch.setattr("local.lifecycle._STEPS", (("this holds", broken), ("this too", never)))
+    assert live(_life(tmp_path), url="https://localhost") == 1
+    assert tried == ["broken"]
+    assert "no such model" in capsys.readouterr().out
+
+
+def test_a_step_that_should_be_refused_and_is_not_breaks_the_promise(tmp_path: Path) -> None:
+    with pytest.raises(PromiseBroken, match="ended with 0, not 4"):
+        _life(tmp_path).run("contributor", "-c", "pass", expect=4)
+
+
 @pytest.mark.slow
 def test_every_step_of_a_models_life_holds(site: Site, account: Account, tmp_path: Path) -> None:
-    from local.lifecycle import Life, live
-    from local.processes import Ledger
-
     account.aws.client("s3").create_bucket(
         Bucket="example-artifacts", CreateBucketConfiguration={"LocationConstraint": account.aws.region}
     )
