@@ -68,7 +68,6 @@ def test_viewer_sees_experiments_a_runs_chart_and_a_registered_model(
 
     page.goto(f"{site.url}/#/experiments")
     expect(page.get_by_role("link", name=EXPERIMENT)).to_be_visible()
-    picture(page, "experiments")
 
     page.goto(f"{site.url}/#/experiments/{experiment_id(page)}/runs?compareRunsMode=CHART")
     for name in RUNS:
@@ -79,7 +78,6 @@ def test_viewer_sees_experiments_a_runs_chart_and_a_registered_model(
     page.goto(f"{site.url}/#/experiments/{experiment_id(page)}/runs/{run_ids(page)['deep']}/model-metrics")
     expect(page.get_by_text(METRIC, exact=True).first).to_be_visible()
     assert drawn(page, runs=1) == {"deep": curve(RUNS["deep"])}
-    picture(page, "run-chart")
 
     page.goto(f"{site.url}{_MODEL_PAGE}")
     expect(page.get_by_role("heading", name="Version 2")).to_be_visible()
