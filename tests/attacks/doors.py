@@ -81,7 +81,7 @@ class Door:
         return _answer(self._exchange(raw))
 
     def _exchange(self, raw: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as plain:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as plain:
             connection: socket.socket = plain
             if self.tls is not None:
                 connection = self.tls.wrap_socket(plain, server_hostname="localhost")
