@@ -113,7 +113,7 @@ class ServerSettings:
             SettingsError: a variable is missing or wrong.
         """
         read = _Reader(environ)
-        workers = read.integer("MLFLOW_AWS_WORKERS", default=_cpu_count(), least=1, most=64)
+        workers = read.integer("MLFLOW_AWS_WORKERS", default=_default_workers(), least=1, most=64)
         max_connections = read.integer(
             "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS", default=DEFAULT_MAX_CONNECTIONS, least=1, most=10_000
         )
@@ -340,5 +340,6 @@ def _user_pool(read: _Reader) -> UserPool | None:
     )
 
 
-def _cpu_count() -> int:
-    return min(8, os.cpu_count() or 1)
+def _default_workers() -> int:
+    # One answers more calls than two cores and a small PostgreSQL can; a second one costs 120 MB.
+    return max(1, min(8, (os.cpu_count() or 1) // 2))

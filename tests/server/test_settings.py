@@ -138,6 +138,16 @@ def test_server_may_not_be_the_migrator(environ: dict[str, str]) -> None:
         MigrationSettings.from_environ(environ)
 
 
+@pytest.mark.parametrize(("cpus", "workers"), [(None, 1), (1, 1), (2, 1), (4, 2), (64, 8)])
+def test_every_two_cpus_get_a_worker(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, cpus: int | None, workers: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    del environ["MLFLOW_AWS_WORKERS"]
+    environ["MLFLOW_AWS_DATABASE_MAX_CONNECTIONS"] = "100"
+    assert ServerSettings.from_environ(environ).workers == workers
+
+
 def test_too_few_connections_say_how_many_are_needed(environ: dict[str, str]) -> None:
     environ["MLFLOW_AWS_DATABASE_MAX_CONNECTIONS"] = "10"
     with pytest.raises(SettingsError, match="2 worker\\(s\\) need at least 20 connections"):
