@@ -27,9 +27,15 @@ AUDIENCE = f"https://{DOMAIN}"
 PREFIX = "team"
 # A role of the same account to which nobody attached anything.
 STRANGER = "stranger"
-# The buckets with their policies, the key, and what Clients makes; no database, no network, no function.
+# The buckets with their policies, the key, the pool and what Clients makes; no database, no function.
 KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "Clients", "People")
-TEMPLATE_TYPES = ("AWS::S3::", "AWS::KMS::", "AWS::IAM::ManagedPolicy", "AWS::Cognito::UserPool")
+TYPES = {
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::KMS::Key",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::Cognito::UserPool",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
     resources = {
         logical_id: {key: value for key, value in resource.items() if key != "DependsOn"}
         for logical_id, resource in whole["Resources"].items()
-        if logical_id.startswith(KEPT) and resource["Type"].startswith(TEMPLATE_TYPES)
+        if logical_id.startswith(KEPT) and resource["Type"] in TYPES
     }
     named = {"Pool": "People", "Bucket": "ArtifactsBucket", "Key": "ArtifactsKey"}
     kinds = {"Pool": "AWS::Cognito::UserPool", "Bucket": "AWS::S3::Bucket", "Key": "AWS::KMS::Key"}
