@@ -89,7 +89,20 @@ _TEMPLATE: dict[str, Any] = {
     "Resources": {
         "Key": {
             "Type": "AWS::KMS::Key",
-            "Properties": {"KeyPolicy": {"Version": "2012-10-17", "Statement": []}},
+            # As the CDK writes it: the account's policies decide who may use the key.
+            "Properties": {
+                "KeyPolicy": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+                            "Action": "kms:*",
+                            "Resource": "*",
+                        }
+                    ],
+                }
+            },
         },
         "Database": {
             "Type": "AWS::RDS::DBInstance",

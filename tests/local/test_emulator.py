@@ -61,7 +61,12 @@ def test_s3_refuses_requests_that_nobody_signed(account: Account) -> None:
 def test_a_role_can_do_what_its_policy_says_and_no_more(account: Account) -> None:
     bucket = account.instance["outputs"]["Bucket"]
     resource = f"arn:aws:s3:::{bucket}/mine/*"
-    role = account.role([{"Effect": "Allow", "Action": "s3:PutObject", "Resource": resource}])
+    put = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": resource}
+    key = account.instance["outputs"]["KeyArn"]
+    encrypt = {"Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": key}
+    with pytest.raises(ClientError, match="AccessDenied"):
+        account.role([put]).client("s3").put_object(Bucket=bucket, Key="mine/a", Body=b"x")
+    role = account.role([put, encrypt])
     s3 = role.client("s3")
     s3.put_object(Bucket=bucket, Key="mine/a", Body=b"x")
     with pytest.raises(ClientError, match="AccessDenied"):
