@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
-from client_smoke.identity import Caller, body_of, message_of
-from client_smoke.models import FirstVersion
+from client_smoke.identity import Caller, Promoter, body_of, message_of
+from client_smoke.models import FirstVersion, SecondVersion
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import Experiment, LoggedRun
 from client_smoke.verdict import PromiseBroken
 
 PRINCIPAL = "mlflow_aws.principal"
+HISTORY = "mlflow_aws.history."
 _API = "/api/2.0/mlflow"
 _FIX = "check that the server's provenance layer runs, behind its gate (docs/security.md)"
 
@@ -68,6 +70,23 @@ def author_cannot_be_forged(smoke: Smoke) -> str:
     run_records_its_author(smoke)
     version_records_its_author(smoke)
     return f"{len(attempts)} attempts refused with 403; author is still {caller.principal}"
+
+
+def promotion_leaves_history(smoke: Smoke) -> str:
+    """The version that was promoted says who did that, when, and what was there before."""
+    first, second = smoke.recall(FirstVersion), smoke.recall(SecondVersion)
+    promoter = smoke.recall(Promoter).principal
+    tags = smoke.mlflow.get_model_version(smoke.model_name, second.version).tags
+    entries = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(HISTORY)]
+    wanted = {"action": "stage", "stage": "Production", "principal": promoter, "previous": first.version}
+    found = [entry for entry in entries if wanted.items() <= entry.items()]
+    if len(found) != 1:
+        raise PromiseBroken(
+            f"version {second.version} has {len(entries)} entries of history, and {len(found)} of them say "
+            f"that {promoter} put it into Production in place of version {first.version}",
+            next_action=_FIX,
+        )
+    return f"{promoter} at {found[0]['at']}, in place of version {found[0]['previous']}"
 
 
 def _recorded(smoke: Smoke, tags: dict[str, str], *, what: str) -> str:

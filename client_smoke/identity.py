@@ -30,6 +30,13 @@ class Caller:
         return self.role in {"approver", "admin"}
 
 
+@dataclass(frozen=True)
+class Promoter:
+    """Who moves stages and aliases in this run."""
+
+    principal: str
+
+
 def no_token_is_refused(smoke: Smoke) -> str:
     """Without any identity: reads, the browser's own API, and a write are turned away."""
     attempts: tuple[tuple[str, str, dict[str, str] | None], ...] = (
@@ -71,6 +78,8 @@ def server_knows_you(smoke: Smoke) -> str:
     """Ask the server who this client is, and that the other tokens of this run have the roles they should."""
     caller = _read(smoke.request("GET", WHOAMI), whose="this client's")
     smoke.remember(caller)
+    if caller.may_promote:
+        smoke.remember(Promoter(caller.principal))
     for whose, token, roles in (
         ("viewer", smoke.tokens.viewer, ("viewer",)),
         ("approver", smoke.tokens.approver, ("approver", "admin")),
@@ -83,6 +92,8 @@ def server_knows_you(smoke: Smoke) -> str:
                 f"the {whose} token is {other.principal}'s, who has the role {other.role}",
                 next_action=f"pass the token of a principal with the role {' or '.join(roles)}",
             )
+        if other.may_promote:
+            smoke.remember(Promoter(other.principal))
     return f"{caller.principal}, {caller.role}"
 
 

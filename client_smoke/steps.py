@@ -9,7 +9,12 @@ from client_smoke.artifacts import (
     server_never_carries_artifacts,
 )
 from client_smoke.cleanup import nothing_stays_behind
-from client_smoke.evidence import author_cannot_be_forged, run_records_its_author, version_records_its_author
+from client_smoke.evidence import (
+    author_cannot_be_forged,
+    promotion_leaves_history,
+    run_records_its_author,
+    version_records_its_author,
+)
 from client_smoke.identity import forged_token_is_refused, no_token_is_refused, server_knows_you
 from client_smoke.libraries import client_libraries_load
 from client_smoke.models import (
@@ -107,6 +112,11 @@ STEPS: tuple[Step, ...] = (
         stage_promotes_and_archives,
         "promotion to Production archives the old version",
         needs=(server_knows_you, model_is_registered_by_name),
+    ),
+    Step(
+        promotion_leaves_history,
+        "a promotion leaves a record that names who did it",
+        needs=(stage_promotes_and_archives,),
     ),
     Step(
         alias_names_the_champion,

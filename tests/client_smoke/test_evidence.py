@@ -8,9 +8,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from client_smoke.evidence import author_cannot_be_forged, run_records_its_author, version_records_its_author
-from client_smoke.identity import Caller
-from client_smoke.models import FirstVersion
+from client_smoke.evidence import (
+    author_cannot_be_forged,
+    promotion_leaves_history,
+    run_records_its_author,
+    version_records_its_author,
+)
+from client_smoke.identity import Caller, Promoter
+from client_smoke.models import FirstVersion, SecondVersion
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import Experiment, LoggedRun
 from client_smoke.verdict import PromiseBroken
@@ -88,3 +93,44 @@ def test_run_that_starts_with_a_forged_author_may_be_refused(recorded: Callable[
 def test_other_answer_to_a_forged_author_breaks_the_promise(recorded: Callable[..., Smoke]) -> None:
     with pytest.raises(PromiseBroken, match="a run with a forged author answered 500"):
         author_cannot_be_forged(recorded(created=500))
+
+
+def promoted(recorded: Callable[..., Smoke], *entries: dict[str, object]) -> Smoke:
+    tags = {f"mlflow_aws.history.{number}": json.dumps(entry) for number, entry in enumerate(entries)}
+    smoke = recorded(version=ME | tags)
+    smoke.remember(SecondVersion(version="2", model_uuid="second"))
+    smoke.remember(Promoter("an approver"))
+    return smoke
+
+
+ENTRY: dict[str, object] = {
+    "at": "2026-01-02T03:04:05+00:00",
+    "action": "stage",
+    "stage": "Production",
+    "principal": "an approver",
+    "previous": "1",
+}
+
+
+def test_record_of_the_promotion_keeps_the_promise(recorded: Callable[..., Smoke]) -> None:
+    smoke = promoted(recorded, ENTRY, ENTRY | {"stage": "Staging"})
+    assert (
+        promotion_leaves_history(smoke) == "an approver at 2026-01-02T03:04:05+00:00, in place of version 1"
+    )
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [ENTRY | {"principal": "me"}],
+        [ENTRY | {"stage": "Archived"}],
+        [ENTRY | {"previous": None}],
+        [ENTRY, ENTRY],
+    ],
+)
+def test_other_record_or_none_breaks_the_promise(
+    recorded: Callable[..., Smoke], entries: list[dict[str, object]]
+) -> None:
+    with pytest.raises(PromiseBroken, match=f"version 2 has {len(entries)} entries of history"):
+        promotion_leaves_history(promoted(recorded, *entries))

@@ -10,6 +10,7 @@ import pytest
 from client_smoke.identity import (
     WHOAMI,
     Caller,
+    Promoter,
     forged_token_is_refused,
     no_token_is_refused,
     server_knows_you,
@@ -50,6 +51,7 @@ def test_token_of_another_role_than_announced_cannot_run(smoke: Smoke, deploymen
 def test_admin_may_stand_in_for_the_approver(smoke: Smoke, deployment: Deployment) -> None:
     smoke.tokens = Tokens(approver=deployment.token("admin"))
     server_knows_you(smoke)
+    assert smoke.recall(Promoter) == Promoter(role_arn("admin"))
 
 
 @pytest.mark.parametrize("open_call", ["GET /api", "GET /ajax-api", "POST /api"])
