@@ -52,6 +52,7 @@ def test_credit_risk_registers_one_version_and_writes_nothing_here(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_quickstart_without_a_server_says_what_to_set(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(_QUICKSTART)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,6 +56,26 @@ def test_clients_load_what_the_documentation_says(logged: None, run_script: RunS
     assert {key: outcome == "loads" for key, outcome in found.items()} == documented(), found
 
 
+_PROMOTION = """
+from mlflow import MlflowClient
+MlflowClient().transition_model_version_stage("sklearn-%s", "1", stage="Production")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_contributor_cannot_promote_and_every_client_says_which_role_may(
+    version: str, logged: None, run_script: RunScript, tmp_path: Path
+) -> None:
+    script = tmp_path / "promote.py"
+    script.write_text(_PROMOTION % version)
+    done = run_script(script, version=version)
+    assert done.returncode != 0
+    assert "PERMISSION_DENIED" in done.stderr
+    assert "approver" in done.stderr
+
+
 def test_documented_table_has_every_client_and_library() -> None:
     assert set(documented()) == {(f, a, b) for f in _FLAVORS for a in VERSIONS for b in VERSIONS}
 
@@ -76,11 +97,11 @@ with mlflow.start_run():
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_skops_that_the_constraints_keep_away_refuses_a_forest_unless_its_type_is_trusted(
-    run_script: RunScript, tmp_path_factory: pytest.TempPathFactory
+    run_script: RunScript, tmp_path: Path
 ) -> None:
     from examples.credit_risk.trusted_types import TRUSTED_TYPES
 
-    script = tmp_path_factory.mktemp("script") / "tree.py"
+    script = tmp_path / "tree.py"
     script.write_text(_TREE)
     newer = {"PYTHONPATH": str(overlay("newer-skops", client(TODAY)))}
     plain = run_script(script, version=TODAY, **newer)

@@ -16,5 +16,9 @@ models = {
 for flavor, model in models.items():
     with mlflow.start_run():
         getattr(mlflow, flavor).log_model(
-            model.fit(X, y), artifact_path="model", registered_model_name=f"{flavor}-{mlflow.__version__}"
+            model.fit(X, y),
+            artifact_path="model",
+            registered_model_name=f"{flavor}-{mlflow.__version__}",
+            # Finding them by itself takes many seconds a model; the other patterns let it.
+            pip_requirements=[f"mlflow=={mlflow.__version__}"],
         )
