@@ -152,7 +152,7 @@ class LoadedPolicy:
             raw = tomllib.loads(content.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PolicyError(f"{path}: is not TOML: {error}") from error
-        return cls(parse(raw, where=str(path)), str(path), hashlib.sha256(content).hexdigest())
+        return cls(parse(raw, where=str(path)), _recorded(path), hashlib.sha256(content).hexdigest())
 
     def transition(self, target: Literal["staging", "production"], *, model: str) -> Transition:
         """What a move to this stage demands.
@@ -190,6 +190,13 @@ def parse(raw: dict[str, Any], *, where: str) -> Policy:
     except ValidationError as error:
         faults = "\n".join(f"{where}: {_said(each)}" for each in error.errors())
         raise PolicyError(faults) from error
+
+
+def _recorded(path: Path) -> str:
+    """A name for the file that means something elsewhere too: relative, or else without its directory."""
+    here = Path.cwd()
+    whole = path.resolve()
+    return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else path.name
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -70,8 +70,8 @@ def as_html(explanation: Explanation) -> str:
             _section("Its whole life", _life(e.life)),
             _section("Decisions", _decisions(e.life)),
             '<div class="columns">'
-            + _section("Metrics", _pairs({k: f"{v:.6g}" for k, v in e.metrics.items()}, number=True))
-            + _section("Parameters", _pairs(e.parameters, number=True))
+            + _section("Metrics", _pairs({k: f"{v:.6g}" for k, v in e.metrics.items()}, kind="numeric"))
+            + _section("Parameters", _pairs(e.parameters, kind="numeric"))
             + "</div>",
             _section("Data", _table(("name", "context", "digest", "source"), map(_data_row, e.data))),
             _section("Code", _pairs(e.code)),
@@ -157,7 +157,7 @@ def _decision(made: Mapping[str, Any], confirmed: bool) -> str:
         f"{'' if confirmed else ' · <b>not confirmed by the server’s own record</b>'}<br>"
         f"<small>policy {escape(policy['file'])}, version {policy['version']}, "
         f"sha256 {escape(policy['sha256'])}</small></p>"
-        + _table(("", "rule", "observed", "required"), rows)
+        + _table(("", "rule", "observed", "required"), rows, kind="rules")
         + "</article>"
     )
 
@@ -239,19 +239,19 @@ def _file(name: str, text: str) -> str:
     return f"<h3>{escape(name)}</h3><pre>{escape(text.strip())}</pre>"
 
 
-def _pairs(values: Mapping[str, str], *, number: bool = False) -> str:
+def _pairs(values: Mapping[str, str], *, kind: str = "") -> str:
     rows = ((name, value) for name, value in values.items() if value)
-    return _table(("", ""), rows, numeric=number)
+    return _table(("", ""), rows, kind=kind)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: bool = False) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
     body = "".join(f"<tr>{''.join(_cells(row))}</tr>" for row in rows)
     if not body:
         return ""
     top = (
         f"<thead><tr>{''.join(f'<th>{escape(each)}</th>' for each in head)}</tr></thead>" if any(head) else ""
     )
-    return f"<table{' class=numeric' if numeric else ''}>{top}<tbody>{body}</tbody></table>"
+    return f"<table{f' class={kind}' if kind else ''}>{top}<tbody>{body}</tbody></table>"
 
 
 def _cells(row: Sequence[str]) -> Iterator[str]:

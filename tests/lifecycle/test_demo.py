@@ -53,6 +53,7 @@ def test_a_step_that_should_be_refused_and_is_not_breaks_the_promise(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_step_of_a_models_life_holds(site: Site, account: Account, tmp_path: Path) -> None:
     account.aws.client("s3").create_bucket(
         Bucket="example-artifacts", CreateBucketConfiguration={"LocationConstraint": account.aws.region}
