@@ -29,6 +29,25 @@ def test_quickstart_runs_with_nothing_installed_but_the_client(run_script: RunSc
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
+def test_quickstart_connects_without_a_token_where_the_plugin_is_installed(
+    today_environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(_QUICKSTART)],
+        env={name: value for name, value in today_environment.items() if name != "MLFLOW_TRACKING_TOKEN"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "your role  contributor" in done.stdout
+    assert "came back and predicts the same" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_credit_risk_registers_one_version_and_writes_nothing_here(
     today_environment: dict[str, str], tmp_path: Path
 ) -> None:
