@@ -20,7 +20,7 @@ def test_snapshot_names_the_commit_that_changed_the_file_and_whether_it_was_edit
 ) -> None:
     file = tmp_path / "credit.csv"
     file.write_text("a\n")
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
     for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "data"]):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     head = subprocess.run(
