@@ -1,7 +1,8 @@
 """The manifest of a model's files: which S3 object versions they are, and what is in them.
 
 S3 never changes an object version: an overwritten or deleted object shows as another version id, and its
-content as another SHA-256. Needs s3:ListBucket, s3:GetObject and s3:GetObjectVersion on the artifacts.
+content as another SHA-256. Needs s3:ListBucket and s3:GetObject on the artifacts; s3:GetObjectVersion, if
+granted, also tells whether an overwritten or deleted version still exists.
 """
 
 from __future__ import annotations
