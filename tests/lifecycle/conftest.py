@@ -229,10 +229,15 @@ def _as(identity: Identity) -> Callable[[str], contextlib.AbstractContextManager
     return bearer
 
 
-@pytest.fixture
-def model(site: Site) -> Registered:
-    """A registered model of this test alone."""
+def new_model(site: Site) -> Registered:
+    """Register a model without a version, as a contributor."""
     name = f"model-{secrets.token_hex(4)}"
     with site.bearer("contributor"):
         site.client().create_registered_model(name)
     return Registered(site, name)
+
+
+@pytest.fixture
+def model(site: Site) -> Registered:
+    """A registered model of this test alone."""
+    return new_model(site)

@@ -10,7 +10,7 @@ from model_lifecycle import Explanation, LifecycleError, archive, explain, repor
 from model_lifecycle.decision import PREFIX
 from model_lifecycle.explanation import moment
 
-from tests.lifecycle.conftest import Registered
+from tests.lifecycle.conftest import Registered, Site, new_model
 
 
 def _explain(model: Registered, **which: str) -> Explanation:
@@ -18,13 +18,24 @@ def _explain(model: Registered, **which: str) -> Explanation:
         return explain(model.site.registry(), model.name, s3=lambda: model.site.s3, **which)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def rolled_back(model: Registered) -> Registered:
-    """Version 1 is live again, version 2 was live in between and is archived."""
+def _rolled_back(site: Site) -> Registered:
+    model = new_model(site)
     model.live(model.version(), model.version(0.85))
-    with model.site.bearer("approver"):
-        rollback(model.site.lifecycle(), model.name)
+    with site.bearer("approver"):
+        rollback(site.lifecycle(), model.name)
     return model
+
+
+@pytest.fixture(scope="module")
+def rolled_back(site: Site) -> Registered:
+    """Version 1 is live again, version 2 was live in between and is archived; for tests that only look."""
+    return _rolled_back(site)
+
+
+@pytest.fixture(scope="module")
+def touched(site: Site) -> Registered:
+    """The same, for tests that leave traces on it."""
+    return _rolled_back(site)
 
 
 def test_a_rolled_back_version_shows_its_whole_life(rolled_back: Registered) -> None:
@@ -66,36 +77,36 @@ def test_a_moment_before_the_first_promotion_names_none(rolled_back: Registered)
         _explain(rolled_back, at="2001-01-01")
 
 
-def test_an_archived_version_is_explained_with_its_tampered_file(rolled_back: Registered) -> None:
-    with rolled_back.site.bearer("approver"):
-        archive(rolled_back.site.lifecycle(), rolled_back.name, "2")
-    rolled_back.site.s3.write(rolled_back.key("2"), b"another model")
-    account = _explain(rolled_back, version="2")
+def test_an_archived_version_is_explained_with_its_tampered_file(touched: Registered) -> None:
+    with touched.site.bearer("approver"):
+        archive(touched.site.lifecycle(), touched.name, "2")
+    touched.site.s3.write(touched.key("2"), b"another model")
+    account = _explain(touched, version="2")
     assert account.tampered
     assert [(each.path, each.what) for each in account.damage] == [("model.skops", "overwritten")]
 
 
-def test_a_manifest_written_again_after_the_fact_is_no_cover(rolled_back: Registered) -> None:
+def test_a_manifest_written_again_after_the_fact_is_no_cover(touched: Registered) -> None:
     from model_lifecycle import evidence
 
-    site = rolled_back.site
-    site.s3.write(rolled_back.key("2"), b"another model")
+    site = touched.site
+    site.s3.write(touched.key("2"), b"another model")
     with site.bearer("contributor"):
-        uri = site.client().get_model_version_download_uri(rolled_back.name, "2")
+        uri = site.client().get_model_version_download_uri(touched.name, "2")
         forged = evidence.record(site.s3, uri)
         for key, value in forged.to_tags().items():
-            site.client().set_model_version_tag(rolled_back.name, "2", key, value)
-    assert _explain(rolled_back, version="2").tampered
+            site.client().set_model_version_tag(touched.name, "2", key, value)
+    assert _explain(touched, version="2").tampered
 
 
-def test_a_decision_that_nobody_carried_out_is_marked(rolled_back: Registered) -> None:
-    with rolled_back.site.bearer("contributor"):
-        client = rolled_back.site.client()
-        tags = client.get_model_version(rolled_back.name, "2").tags
+def test_a_decision_that_nobody_carried_out_is_marked(touched: Registered) -> None:
+    with touched.site.bearer("contributor"):
+        client = touched.site.client()
+        tags = client.get_model_version(touched.name, "2").tags
         made = json.loads(next(value for key, value in tags.items() if key.startswith(PREFIX)))
         made["event"] = "20300101T000000.000000Z-beef"
-        client.set_model_version_tag(rolled_back.name, "2", f"{PREFIX}{made['event']}", json.dumps(made))
-    account = _explain(rolled_back, version="2")
+        client.set_model_version_tag(touched.name, "2", f"{PREFIX}{made['event']}", json.dumps(made))
+    account = _explain(touched, version="2")
     assert [each.what for each in account.life if not each.confirmed] == ["decision to promote"]
 
 
