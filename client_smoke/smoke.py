@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Fact = TypeVar("Fact")
+# What is never retried must not be sent on a kept connection that the server may be closing at this moment.
+_ALONE = {"Connection": "close"}
 _IDENTITY = (
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_TRACKING_AUTH",
@@ -98,6 +100,7 @@ class Smoke:
             raise_on_status=False,
             timeout=self.timeout,
             allow_redirects=False,
+            extra_headers=_ALONE,
             **({} if data is None else {"data": data}),
         )
         return response
@@ -120,6 +123,7 @@ class Smoke:
             raise_on_status=False,
             timeout=self.timeout,
             allow_redirects=False,
+            extra_headers=_ALONE,
             auth=_Bearer(token),
             **({} if json is None else {"json": json}),
         )

@@ -20,8 +20,9 @@ def one_sts() -> Iterator[Sts]:
 
 
 @pytest.fixture
-def sts(one_sts: Sts, monkeypatch: pytest.MonkeyPatch) -> Sts:
+def sts(one_sts: Sts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sts]:
     """STS, which has given nothing yet; this process's default AWS session is sent to it."""
+    before = dict(os.environ)
     one_sts.calls.clear()
     one_sts.subject, one_sts.refusal, one_sts.longest, one_sts.delay = ROLE, None, 3600, 0.0
     for name in list(os.environ):
@@ -40,7 +41,10 @@ def sts(one_sts: Sts, monkeypatch: pytest.MonkeyPatch) -> Sts:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setattr(provider, "_tokens", TokenCache())
-    return one_sts
+    yield one_sts
+    # `connect` changes it for the programs that a notebook starts, behind monkeypatch's back.
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

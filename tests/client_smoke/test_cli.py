@@ -74,9 +74,9 @@ def test_interrupted_run_removes_what_it_made(
     approver = ["--approver-token-file", token_file(tmp_path / "approver", deployment.token("approver"))]
     assert main(["--tracking-uri", deployment.target.url, "--json", str(report), *approver]) == 2
     steps = steps_by_name(report)
-    assert steps["model_is_registered_as_taught"]["status"] == "interrupted"
+    assert steps["model_is_registered_as_taught"]["status"] == "interrupted", report.read_text()
     assert steps["version_predicts_the_same"]["status"] == "skipped"
-    assert steps["nothing_stays_behind"]["status"] == "passed"
+    assert steps["nothing_stays_behind"]["status"] == "passed", steps["nothing_stays_behind"]
     assert "registered model removed" in steps["nothing_stays_behind"]["observed"]
     assert leftovers(deployment, json.loads(report.read_text())["identifier"]) == []
     assert "nothing is proven" in capsys.readouterr().out

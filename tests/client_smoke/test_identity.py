@@ -126,6 +126,12 @@ def test_request_without_token_ignores_a_netrc_file(
     assert "Authorization" not in smoke.request_as(None, "GET", WHOAMI).request.headers
 
 
+def test_request_that_is_not_retried_has_a_connection_of_its_own(smoke: Smoke) -> None:
+    for answer in (smoke.request("GET", WHOAMI), smoke.request_as(None, "GET", WHOAMI)):
+        assert answer.request.headers["Connection"] == "close"
+        assert answer.headers["Connection"] == "close"
+
+
 def test_acting_as_another_ends_with_the_block(smoke: Smoke, deployment: Deployment) -> None:
     with smoke.acting_as(deployment.token("approver")):
         assert smoke.request("GET", WHOAMI).json()["role"] == "approver"
