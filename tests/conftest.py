@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ import pytest
 if TYPE_CHECKING:
     from local.postgres import Postgres
 
+# What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to forget it.
+_MLFLOW_GLOBALS = (
+    ("mlflow.tracking._tracking_service.utils", "_tracking_uri"),
+    ("mlflow.tracking._model_registry.utils", "_registry_uri"),
+)
 _KEPT_AWS_VARIABLES = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
@@ -40,6 +46,19 @@ def no_aws_account() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_a_test() -> Iterator[None]:
+    """Restore what `connect` and MLflow itself set in this process: the environment and two addresses."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+    for module, name in _MLFLOW_GLOBALS:
+        if module in sys.modules:
+            setattr(sys.modules[module], name, None)
 
 
 @dataclass(frozen=True)
