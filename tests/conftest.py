@@ -21,6 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     from local.postgres import Postgres
+    from tests.laptop import Laptop
 
 # What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to forget it.
 _MLFLOW_GLOBALS = (
@@ -131,3 +132,12 @@ def make_rds_like(administer: Callable[[str], object], *, master: str, password:
     administer("GRANT rds_iam TO rds_superuser WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
     administer(f"CREATE ROLE {master} LOGIN CREATEDB CREATEROLE NOSUPERUSER PASSWORD '{password}'")
     administer(f"GRANT rds_superuser TO {master}")
+
+
+@pytest.fixture(scope="session")
+def laptop() -> Iterator[Laptop]:
+    """The session's platform, for the slow tests that use one and leave it as it is."""
+    from tests.laptop import running_laptop
+
+    with running_laptop() as laptop:
+        yield laptop

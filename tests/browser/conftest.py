@@ -1,4 +1,4 @@
-"""A platform of its own, what there is to see on it, and a Chromium in which people sign in.
+"""What there is to see on it, and a Chromium in which people sign in.
 
 Pictures go to a temporary directory; with MLFLOW_AWS_SCREENSHOTS=docs/images, to the documentation.
 """
@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from local.environment import clean
-from local.state import PROJECT
+from local.state import PROJECT, State
 from tests.browser.chromium import FLAGS, NoBrowserError, find
+from tests.laptop import Laptop
 
 _SCREENSHOTS = os.environ.get("MLFLOW_AWS_SCREENSHOTS")
 # How long something may take to appear, in milliseconds, on a machine that is busy with other tests.
@@ -59,28 +56,12 @@ def _pin(path: Path) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _local(state: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "local", "--state", str(state), *arguments],
-        cwd=PROJECT,
-        env=clean(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def _as(role: str, state: Path, *command: str) -> None:
+def _as(role: str, laptop: Laptop, *command: str) -> None:
     """Run a Python module in the shell of somebody with this role."""
-    script = 'eval "$(cat)" && exec "$@"'
     done = subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, "-m", *command],
-        input=_local(state, "env", "--role", role),
+        [sys.executable, "-m", *command],
         cwd=PROJECT,
-        env=clean(),
+        env=laptop.environment(role),
         capture_output=True,
         text=True,
         timeout=300,
@@ -90,21 +71,12 @@ def _as(role: str, state: Path, *command: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    """A platform with three runs and a model in production; its state is open to PostgreSQL's user."""
-    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-browser-"))
-    directory.chmod(0o711)
-    state = directory / "state"
-    try:
-        _local(state, "up")
-        _as("contributor", state, "tests.browser.content", "log")
-        _as("approver", state, "tests.browser.content", "promote")
-        endpoints = json.loads((state / "endpoints.json").read_text())
-        users = json.loads((state / "users.json").read_text())
-        yield Site(endpoints["tracking_url"], users, state)
-    finally:
-        _local(state, "down")
-        shutil.rmtree(directory, ignore_errors=True)
+def site(laptop: Laptop) -> Site:
+    """A platform with three runs and a model in production."""
+    _as("contributor", laptop, "tests.browser.content", "log")
+    _as("approver", laptop, "tests.browser.content", "promote")
+    endpoints, users = State.read(laptop.state.endpoints), State.read(laptop.state.users)
+    return Site(str(endpoints["tracking_url"]), users, laptop.state.directory)
 
 
 @pytest.fixture(scope="module")

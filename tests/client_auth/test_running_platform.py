@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from local.environment import clean
-from local.state import PROJECT
+from tests.laptop import Laptop
 
 # The first test waits for the platform.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -35,47 +30,13 @@ print(json.dumps([connection.principal, connection.role, list(connection.problem
 """
 
 
-@pytest.fixture(scope="module")
-def state() -> Iterator[Path]:
-    """A platform; its state is open to the user that PostgreSQL runs as when we are root."""
-    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-auth-"))
-    directory.chmod(0o711)
-    try:
-        local(directory / "state", "up")
-        yield directory / "state"
-    finally:
-        local(directory / "state", "down")
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def local(state: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "local", "--state", str(state), *arguments],
-        cwd=PROJECT,
-        env=clean(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def run_as(role: str, state: Path) -> list[object]:
+def run_as(role: str, laptop: Laptop) -> list[object]:
     """The program above in the shell of somebody with this role, who has no token but the plugin's."""
+    environment = laptop.environment(role)
+    del environment["MLFLOW_TRACKING_TOKEN"]
     done = subprocess.run(
-        [
-            "sh",
-            "-c",
-            'eval "$(cat)"; unset MLFLOW_TRACKING_TOKEN; exec "$@"',
-            "sh",
-            sys.executable,
-            "-c",
-            _PROGRAM,
-        ],
-        input=local(state, "env", "--role", role),
-        env=clean() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-c", _PROGRAM],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -87,11 +48,11 @@ def run_as(role: str, state: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("role", ["contributor", "approver", "admin"])
-def test_role_connects_and_logs_under_its_own_name(state: Path, role: str) -> None:
+def test_role_connects_and_logs_under_its_own_name(laptop: Laptop, role: str) -> None:
     arn = f"arn:aws:iam::000000000000:role/mlflow-{role}"
-    assert run_as(role, state) == [arn, role, [], arn]
+    assert run_as(role, laptop) == [arn, role, [], arn]
 
 
-def test_viewer_connects_and_cannot_log(state: Path) -> None:
+def test_viewer_connects_and_cannot_log(laptop: Laptop) -> None:
     arn = "arn:aws:iam::000000000000:role/mlflow-viewer"
-    assert run_as("viewer", state) == [arn, "viewer", [], "PERMISSION_DENIED"]
+    assert run_as("viewer", laptop) == [arn, "viewer", [], "PERMISSION_DENIED"]

@@ -1,68 +1,30 @@
-"""A whole deployment, as `make up` starts it, and its users' environments."""
+"""The environments of the deployment's users, and scripts that run in them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from local.environment import clean
-from local.state import PROJECT, State
+from local.state import PROJECT
 from tests.clients.installation import client
+from tests.laptop import Laptop
 
 PATTERNS = Path(__file__).parent / "patterns"
 Environment = Callable[[str], dict[str, str]]
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _local(state: State, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "local", "--state", str(state.directory), *arguments],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        **more,
-    )
-
-
 @pytest.fixture(scope="session")
-def platform() -> Iterator[State]:
-    # Open to the user that PostgreSQL runs as when we are root.
-    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-clients-"))
-    directory.chmod(0o711)
-    state = State(directory / "state")
-    try:
-        started = _local(state, "up", timeout=240)
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield state
-    finally:
-        _local(state, "down", timeout=120)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def environment(platform: State, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The variables of a shell that has evaluated `make -s env ROLE=…`, fresh at each call."""
+def environment(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The variables of a user's shell with a home of its own, fresh at each call."""
     home = tmp_path_factory.mktemp("home")
 
     def variables(role: str) -> dict[str, str]:
-        lines = _local(platform, "env", "--role", role)
-        assert lines.returncode == 0, lines.stderr
-        printed = subprocess.run(
-            ["sh", "-c", 'eval "$1"; env -0', "sh", lines.stdout],
-            env=clean(HOME=str(home)),
-            capture_output=True,
-            check=True,
-        ).stdout
-        return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
+        return laptop.environment(role, HOME=str(home))
 
     return variables
 

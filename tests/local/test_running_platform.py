@@ -6,17 +6,14 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +22,7 @@ from client_smoke.steps import STEPS
 from local.deployment import Aws
 from local.platform import account
 from local.state import PROJECT, State
+from tests.laptop import Laptop, running_laptop
 
 # AKIA… and ASIA… are ids, not secrets; they too have no business in an argument list.
 _SECRET = re.compile(
@@ -33,46 +31,19 @@ _SECRET = re.compile(
 
 
 def exported(state: State, role: str) -> dict[str, str]:
-    """The environment of a shell that has evaluated what `make -s env ROLE=...` prints."""
-    lines = local(state, "env", "--role", role).stdout
-    printed = subprocess.run(
-        ["sh", "-c", 'eval "$1"; env -0', "sh", lines],
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "AWS_PROFILE": "somebody-else"},
-        capture_output=True,
-        check=True,
-    ).stdout
-    return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
-
-
-def local(state: State, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "local", "--state", str(state.directory), *arguments],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        **more,
-    )
+    """What `make -s env ROLE=...` makes of the shell of somebody who has an AWS profile."""
+    return Laptop(state).environment(role, AWS_PROFILE="somebody-else")
 
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[State]:
-    # Open to the user that PostgreSQL runs as when we are root.
-    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-up-"))
-    directory.chmod(0o711)
-    state = State(directory / "state")
-    try:
-        started = local(state, "up", timeout=240)
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield state
-        stopped = local(state, "down", timeout=120)
-        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-        assert state.ledger.alive() == []
-        assert not state.endpoints.exists()
-        assert not state.users.exists()
-    finally:
-        local(state, "down", timeout=120)
-        shutil.rmtree(directory, ignore_errors=True)
+    """A platform of its own: a server is killed in it, and what it leaves behind is looked at."""
+    with running_laptop() as laptop:
+        yield laptop.state
+        laptop.local("down")
+        assert laptop.state.ledger.alive() == []
+        assert not laptop.state.endpoints.exists()
+        assert not laptop.state.users.exists()
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +195,7 @@ def test_the_endpoints_file_says_where_everything_is(state: State) -> None:
 
 
 def test_a_second_up_says_where_the_first_runs(state: State) -> None:
-    again = local(state, "up")
-    assert (again.returncode, "already running at https://localhost" in again.stderr) == (0, True)
+    assert "already running at https://localhost" in Laptop(state).local("up").stderr
 
 
 def test_what_is_not_emulated_is_printed(state: State) -> None:

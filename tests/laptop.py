@@ -1,0 +1,64 @@
+"""A laptop's AWS with the deployment on it, as `make up` starts it, and the shells of those who use it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.environment import clean
+from local.state import PROJECT, State
+
+_UP_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A running platform; everything about it goes through the commands that its users have."""
+
+    state: State
+
+    def local(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m local`, which must succeed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "local", "--state", str(self.state.directory), *arguments],
+            cwd=PROJECT,
+            env=clean(),
+            capture_output=True,
+            text=True,
+            timeout=_UP_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def environment(self, role: str, **before: str) -> dict[str, str]:
+        """The variables of a shell that has evaluated `make -s env ROLE=…`; `before` were in it already."""
+        printed = subprocess.run(
+            ["sh", "-c", 'eval "$(cat)"; env -0'],
+            input=self.local("env", "--role", role).stdout.encode(),
+            env={**clean(), **before},
+            capture_output=True,
+            check=True,
+        ).stdout
+        return dict(pair.split("=", 1) for pair in printed.decode().split("\0") if pair)
+
+
+@contextlib.contextmanager
+def running_laptop() -> Iterator[Laptop]:
+    """Start a platform with a state of its own, and stop it."""
+    directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-up-"))
+    # Open to the user that PostgreSQL runs as when we are root.
+    directory.chmod(0o711)
+    laptop = Laptop(State(directory / "state"))
+    try:
+        laptop.local("up")
+        yield laptop
+    finally:
+        laptop.local("down")
+        shutil.rmtree(directory, ignore_errors=True)
