@@ -46,6 +46,11 @@ def rds_iam_token(host: str, port: int, user: str, region: str) -> str:
     return str(request.prepare().url).removeprefix("https://")
 
 
+def prepare() -> None:
+    """Load what makes tokens, without asking for credentials: a process that forks shares it."""
+    _session().get_component("credential_provider")
+
+
 class RdsIamPlugin(CreateEnginePlugin):
     """Gives every new connection of an engine a token as its password.
 

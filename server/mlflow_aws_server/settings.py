@@ -341,5 +341,4 @@ def _user_pool(read: _Reader) -> UserPool | None:
 
 
 def _default_workers() -> int:
-    # One answers more calls than two cores and a small PostgreSQL can; a second one costs 120 MB.
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
+    return min(8, os.cpu_count() or 1)

@@ -1,15 +1,36 @@
 """uvicorn, with workers that share MLflow's memory: `python -m mlflow_aws_server.workers UVICORN-ARGUMENTS`.
 
 uvicorn starts each worker as a fresh interpreter, which imports MLflow for itself: every worker pays the
-memory and the seconds again. Here Python's fork server imports it once, and forks the workers, also the one
+memory and the seconds again. Here uvicorn's supervisor imports it once and forks the workers, also the one
 that replaces a worker that died. With one worker nothing is forked and nothing differs.
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
+import os
+import signal
+from typing import Any
 
 _PRELOADED = "mlflow_aws_server.preload"
+
+
+class _Forking:
+    """What uvicorn takes for the multiprocessing context in which it makes its workers."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("fork")
+        self._prepared = False
+
+    def Process(self, **how: Any) -> multiprocessing.process.BaseProcess:  # noqa: N802 - multiprocessing's name
+        """Make a worker, which starts as a copy of this process with MLflow in it."""
+        if not self._prepared:
+            # Only here: a supervisor of nobody needs none of it.
+            importlib.import_module(_PRELOADED)
+            os.register_at_fork(after_in_child=_forget_handlers)
+            self._prepared = True
+        return self._context.Process(**how)
 
 
 def main() -> None:
@@ -17,11 +38,16 @@ def main() -> None:
     import uvicorn._subprocess
     import uvicorn.main
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_PRELOADED])
     # uvicorn has no setting for how its workers start.
-    uvicorn._subprocess.spawn = context  # type: ignore[assignment]
+    uvicorn._subprocess.spawn = _Forking()  # type: ignore[assignment]
     uvicorn.main.main(prog_name="uvicorn")
+
+
+def _forget_handlers() -> None:
+    # The supervisor's would keep a worker alive that is told to end before it has handlers of its own.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def test_server_may_not_be_the_migrator(environ: dict[str, str]) -> None:
         MigrationSettings.from_environ(environ)
 
 
-@pytest.mark.parametrize(("cpus", "workers"), [(None, 1), (1, 1), (2, 1), (4, 2), (64, 8)])
+@pytest.mark.parametrize(("cpus", "workers"), [(None, 1), (1, 1), (2, 2), (4, 4), (64, 8)])
 def test_every_two_cpus_get_a_worker(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, cpus: int | None, workers: int
 ) -> None:
