@@ -56,7 +56,7 @@ def test_credit_risk_registers_one_version_and_writes_nothing_here(
             sys.executable,
             "-m",
             "examples.credit_risk.train",
-            *("--strategy", "random-forest", "--register", "credit-risk", "--json", "--quiet"),
+            *("--strategy", "random-forest", "--register", "trained-by-a-script", "--json", "--quiet"),
         ],
         env=today_environment,
         cwd=tmp_path,
