@@ -19,7 +19,7 @@ from bench.run import QUICK, Plan, chosen, run, to_stderr
 from bench.scenarios import SCENARIOS
 from bench.systems import SystemFailedError
 from bench.wire import Wire
-from local.postgres import PostgresError
+from local.parts.postgres import PostgresError
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -15,8 +15,9 @@ import psycopg2
 
 from bench import corpus
 from bench.corpus import Corpus
-from local.certificates import CertificateAuthority
-from local.postgres import SUPERUSER, Postgres, free_port, running, state_directory
+from local.parts.certificates import CertificateAuthority
+from local.parts.ports import free_port
+from local.parts.postgres import SUPERUSER, Postgres, running, state_directory
 
 # A role that may read and write rows and nothing else: the one the task has on AWS.
 SERVER_ROLE = "mlflow_server"

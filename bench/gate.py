@@ -21,8 +21,8 @@ from typing import Any
 from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap
 from mlflow_aws_server.identity.audit import LOGGER
 
-from local.certificates import ServerCertificate
-from local.token_issuer import TokenIssuer
+from local.parts.certificates import ServerCertificate
+from local.parts.token_issuer import TokenIssuer
 
 _AUDIENCE = "https://mlflow.example.com"
 _ROLE = "arn:aws:iam::123456789012:role/bench"

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from local.certificates import CertificateAuthority
-from local.token_issuer import TokenIssuer
+from local.parts.certificates import CertificateAuthority
+from local.parts.token_issuer import TokenIssuer
 
 _ROLE = "arn:aws:iam::000000000000:role/bench/load-generator"
 # Longer than any benchmark lasts; STS issues tokens for an hour at most.

@@ -18,7 +18,7 @@ from bench import resources
 from bench.database import OWNER_ROLE, SERVER_ROLE, Cluster
 from bench.identity import Identity
 from bench.wire import Wire
-from local.postgres import free_port
+from local.parts.ports import free_port
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _SERVER_PYTHON = _PROJECT / ".local" / "venvs" / "server" / "bin" / "python"

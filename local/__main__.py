@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 from local import demo_roles
 from local.deployment import DeploymentError
 from local.environment import clean
+from local.parts.postgres import PostgresError
+from local.parts.progress import Progress
 from local.platform import STEPS, Platform, PlatformError, client_environment, not_emulated
-from local.postgres import PostgresError
-from local.progress import Progress
 from local.state import PROJECT, SUPERVISOR_LOG, AlreadyRunningError, State
 from local.synthesis import SynthesisError
 

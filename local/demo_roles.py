@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 
-from local.deployment import Aws
+from local.parts.aws import Aws
 
 ROLES = ("viewer", "contributor", "approver", "admin")
 DEFAULT = "contributor"

@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping
 
 from local.demo_roles import ROLES
-from local.deployment import Aws
+from local.parts.aws import Aws
 
 Users = Mapping[str, Mapping[str, str]]
 _LENGTH = 20

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from local.deployment import Aws, Stack
+from local.deployment import Stack
+from local.parts.aws import Aws
 
 Promise = tuple[str, bool, Any]
 _ROLES = ("viewer", "contributor", "approver", "admin")

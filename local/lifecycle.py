@@ -19,7 +19,7 @@ from client_smoke.display import Screen, closing_words
 from client_smoke.smoke import Smoke, Step
 from client_smoke.verdict import PromiseBroken, Result, Status, exit_code
 from local.environment import clean
-from local.processes import Ledger
+from local.parts.processes import Ledger
 from local.state import PROJECT
 
 _MODEL = "credit-risk"

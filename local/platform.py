@@ -19,16 +19,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from local import demo_roles, demo_users, load_balancer, ports, verification
-from local.certificates import CertificateAuthority, ServerCertificate
-from local.database import SOCKET_RULES, make_rds_like
-from local.deployment import Aws, Stack, bootstrap, deploy, stack_names
+from local import demo_roles, demo_users, verification
+from local.deployment import Stack, bootstrap, deploy, stack_names
+from local.edge import snapshot
 from local.emulator.settings import EmulatorSettings
 from local.environment import ClientEnvironment, clean
 from local.leave_out import LeftOut
-from local.postgres import Postgres, state_directory
-from local.processes import Ledger
-from local.progress import Progress
+from local.parts import ports
+from local.parts.aws import Aws
+from local.parts.certificates import CertificateAuthority, ServerCertificate
+from local.parts.postgres import Postgres, state_directory
+from local.parts.processes import Ledger
+from local.parts.progress import Progress
+from local.parts.rds import SOCKET_RULES, make_rds_like
 from local.state import PROJECT, SUPERVISOR_LOG, VENVS, State
 from local.synthesis import DOMAIN, IMAGE, Synthesis
 
@@ -122,8 +125,8 @@ class Platform:
         addresses = {str(key): str(value) for key, value in State.read(self._address_book).items()}
         if addresses == self._settled and time.monotonic() < self._look_again:
             return
-        taken = load_balancer.snapshot(self._api(), self._load_balancer, addresses)
-        load_balancer.write_if_changed(self._snapshot, taken)
+        taken = snapshot.take(self._api(), self._load_balancer, addresses)
+        snapshot.write_if_changed(self._snapshot, taken)
         targets = {
             key: at for group in taken["target_groups"].values() for key, at in group["targets"].items()
         }
@@ -188,7 +191,13 @@ class Platform:
 
     def _start_guard(self) -> None:
         self._guard = subprocess.Popen(
-            [sys.executable, "-m", "local.guard", str(self.state.directory)],
+            [
+                sys.executable,
+                "-m",
+                "local.parts.guard",
+                str(self._ledger.directory),
+                str(self.state.endpoints),
+            ],
             cwd=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -265,7 +274,7 @@ class Platform:
                 account_id=ACCOUNT,
                 state=str(state),
                 logs=str(self.state.logs),
-                ledger=str(self.state.run / "processes"),
+                ledger=str(self._ledger.directory),
                 address_book=str(self._address_book),
                 function_python=sys.executable,
                 image=IMAGE,
@@ -352,7 +361,7 @@ class Platform:
             self.refresh()
             self._spawn(
                 "load-balancer",
-                [sys.executable, "-m", "local.balancer", "--snapshot", str(self._snapshot),
+                [sys.executable, "-m", "local.edge.balancer", "--snapshot", str(self._snapshot),
                  "--certificate", str(certificate.certificate), "--key", str(certificate.key),
                  "--port", str(self._ports["tracking"]),
                  "--authority", str(self.state.authority / "ca.pem"), "--user-pools", self.sign_in_url],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.processes import Ledger, Process, moment_of_birth
+from local.parts.processes import Ledger, Process, moment_of_birth
 
 PROJECT = Path(__file__).resolve().parent.parent
 SUPERVISOR_LOG = "platform.log"

@@ -11,7 +11,7 @@ from pathlib import Path
 import tomlkit
 
 from local.environment import clean
-from local.processes import Ledger
+from local.parts.processes import Ledger
 
 ENVIRONMENT = "dev"
 IMAGE = "mlflow-on-aws/server:local"

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from local import identity_promises
-from local.deployment import Aws, Stack
+from local.deployment import Stack
 from local.identity_promises import Promise
+from local.parts.aws import Aws
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from local.postgres import Postgres
+    from local.parts.postgres import Postgres
     from tests.laptop import Laptop
 
 # What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to forget it.
@@ -98,8 +98,9 @@ class RdsLike:
 @pytest.fixture(scope="session")
 def rds() -> Iterator[RdsLike]:
     """The session's PostgreSQL; tests ask it for databases of their own."""
-    from local.certificates import CertificateAuthority
-    from local.postgres import Postgres, free_port, running
+    from local.parts.certificates import CertificateAuthority
+    from local.parts.ports import free_port
+    from local.parts.postgres import Postgres, running
 
     # Not pytest's own directory: PostgreSQL runs as another user when we are root.
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-tests-"))

@@ -16,14 +16,14 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from local.certificates import ServerCertificate
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import Image, Runtime
 from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
 from local.emulator.hosted_sign_in import HostedSignIn
 from local.emulator.settings import EmulatorSettings
 from local.emulator.web_identity import AccountIssuer, Federation
-from local.processes import Ledger
+from local.parts.certificates import ServerCertificate
+from local.parts.processes import Ledger
 
 LOOPBACK = "127.0.0.1"
 # What the issuer and the sign-in are called in tokens: the name on their certificate.
@@ -82,7 +82,7 @@ def configure(settings: EmulatorSettings) -> None:
 def make_runtime(settings: EmulatorSettings) -> Runtime:
     """The container runtime for ECS, with the one image this machine has."""
     from local.emulator.adapters import task_settings
-    from local.postgres import free_port
+    from local.parts.ports import free_port
 
     return Runtime(
         images={

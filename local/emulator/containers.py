@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from local.processes import Ledger
+from local.parts.processes import Ledger
 
 # Docker's own default, where a task definition names none.
 DEFAULT_STOP_SECONDS = 30.0

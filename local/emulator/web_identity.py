@@ -16,7 +16,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from local.token_issuer import TokenIssuer
+from local.parts.token_issuer import TokenIssuer
 
 ALGORITHMS = ("RS256", "ES384")
 DEFAULT_SECONDS = 300

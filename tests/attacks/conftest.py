@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from local.certificates import CertificateAuthority
-from local.postgres import free_port
-from local.token_issuer import TokenIssuer
+from local.parts.certificates import CertificateAuthority
+from local.parts.ports import free_port
+from local.parts.token_issuer import TokenIssuer
 from tests.attacks.deployed_rules import snapshot
 from tests.attacks.doors import Door, Request
 from tests.attacks.user_pool import CLIENT_ID, POOL_ID, UserPool
@@ -84,7 +84,7 @@ def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         }
         balancer = _start(
             stack,
-            [sys.executable, "-m", "local.balancer"]
+            [sys.executable, "-m", "local.edge.balancer"]
             + [part for name, value in arguments.items() for part in (f"--{name}", str(value))],
             log=directory / "balancer.log",
             environ={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT)},

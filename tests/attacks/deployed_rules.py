@@ -12,7 +12,7 @@ LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbala
 def snapshot(
     *, token_issuer: str, pool_arn: str, client_id: str, client_secret: str, target: str
 ) -> dict[str, Any]:
-    """What `local.load_balancer` would write of the deployed listener in front of `target`."""
+    """What `local.edge.snapshot` would write of the deployed listener in front of `target`."""
     default, rules = _synthesized()
     for rule in rules:
         rule["Priority"] = str(rule["Priority"])

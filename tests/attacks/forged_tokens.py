@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from local.token_issuer import SigningKey
+from local.parts.token_issuer import SigningKey
 
 Part = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
-from local.token_issuer import KEYS_PATH, TokenIssuer
+from local.parts.token_issuer import KEYS_PATH, TokenIssuer
 
 POOL_ID = "eu-central-1_Attacked"
 CLIENT_ID = "1example23456789"

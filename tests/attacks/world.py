@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.token_issuer import TokenIssuer
+from local.parts.token_issuer import TokenIssuer
 from tests.attacks.deployed_rules import AUDIENCE
 from tests.attacks.doors import Door, Request
 from tests.attacks.user_pool import UserPool

@@ -8,7 +8,7 @@ from pathlib import Path
 import jwt
 
 from bench.identity import contributor
-from local.certificates import CertificateAuthority
+from local.parts.certificates import CertificateAuthority
 
 
 def test_the_token_verifies_against_the_published_keys_and_is_a_contributors(tmp_path: Path) -> None:

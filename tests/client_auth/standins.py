@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
-from local.token_issuer import SigningKey
+from local.parts.token_issuer import SigningKey
 
 ROLE = "arn:aws:iam::123456789012:role/team/trainer"
 

@@ -14,8 +14,8 @@ from client_smoke.environment import bound_waits, use_bounded_aws_session
 from client_smoke.smoke import Smoke
 from client_smoke.target import Target
 from client_smoke.tokens import Tokens
-from local.certificates import CertificateAuthority, ServerCertificate
-from local.token_issuer import SigningKey
+from local.parts.certificates import CertificateAuthority, ServerCertificate
+from local.parts.token_issuer import SigningKey
 from tests.client_smoke.deployment import Front, aws_api, environment, mlflow_server, server_context, token
 
 TIMEOUT = 20.0

@@ -21,7 +21,7 @@ from typing import Any
 
 import boto3
 
-from local.token_issuer import SigningKey
+from local.parts.token_issuer import SigningKey
 from tests.client_smoke.guarded import AUDIENCE, ISSUER, KEYS_FILE, role_arn
 
 REGION = "eu-central-1"

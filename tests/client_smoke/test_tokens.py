@@ -9,7 +9,7 @@ import pytest
 
 from client_smoke.tokens import Tokens, claims, forgeries, read_token_file
 from client_smoke.verdict import CannotRun
-from local.token_issuer import SigningKey
+from local.parts.token_issuer import SigningKey
 
 KEY = SigningKey.generate()
 

@@ -14,7 +14,7 @@ from client_smoke.smoke import Smoke
 from client_smoke.target import Target
 from client_smoke.transport import certificate_is_valid, no_plain_http, only_tls_1_3
 from client_smoke.verdict import CannotRun, PromiseBroken
-from local.certificates import CertificateAuthority, ServerCertificate
+from local.parts.certificates import CertificateAuthority, ServerCertificate
 from tests.client_smoke.deployment import Front, free_port, server_context
 
 Offline = Callable[..., Smoke]

@@ -15,7 +15,7 @@ from typing import Any
 import aws_cdk as cdk
 import pytest
 
-from local.deployment import Aws
+from local.parts.aws import Aws
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.identity_config import ROLES

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.deployment import Aws
+from local.parts.aws import Aws
 from stacks.identity_config import ROLES
 from tests.iam.conftest import AUDIENCE, PREFIX, STRANGER, Deployed
 from tests.local.conftest import ACCOUNT

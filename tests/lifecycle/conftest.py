@@ -178,8 +178,8 @@ class Registered:
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
     """Issuers of this folder's own; those of tests/server stay theirs."""
-    from local.certificates import CertificateAuthority
-    from local.token_issuer import TokenIssuer
+    from local.parts.certificates import CertificateAuthority
+    from local.parts.token_issuer import TokenIssuer
 
     authority = CertificateAuthority.create(tmp_path_factory.mktemp("issuers"), name="Test issuers' CA")
     certificate = authority.issue("localhost", name="issuers")
@@ -190,7 +190,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
 @pytest.fixture(scope="session")
 def site(rds: RdsLike, identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The server's own process, behind nothing: tokens and roles are real, TLS is the balancer's."""
-    from local.postgres import free_port
+    from local.parts.ports import free_port
 
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY)

@@ -11,7 +11,7 @@ import pytest
 
 from client_smoke.verdict import PromiseBroken
 from local.lifecycle import Life, live
-from local.processes import Ledger
+from local.parts.processes import Ledger
 from tests.lifecycle.conftest import Site
 from tests.local.conftest import account
 

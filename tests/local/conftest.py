@@ -22,9 +22,9 @@ import pytest
 from local.state import PROJECT, VENVS
 
 if TYPE_CHECKING:
-    from local.certificates import CertificateAuthority
-    from local.deployment import Aws
-    from local.postgres import Postgres
+    from local.parts.aws import Aws
+    from local.parts.certificates import CertificateAuthority
+    from local.parts.postgres import Postgres
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
 
@@ -50,7 +50,7 @@ class Account:
 
     def role(self, statements: list[dict[str, Any]], *, path: str = "/", seconds: int = 3600) -> Aws:
         """Make a role with this policy and return the account as seen with its temporary credentials."""
-        from local.deployment import Aws
+        from local.parts.aws import Aws
 
         iam, name = self.aws.client("iam"), f"role-{secrets.token_hex(4)}"
         trust = {
@@ -146,11 +146,12 @@ _TEMPLATE: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def account() -> Iterator[Account]:
     """The emulator with one stack: a bucket, and a database with the user `app`, a member of rds_iam."""
-    from local.certificates import CertificateAuthority
-    from local.database import SOCKET_RULES, make_rds_like
-    from local.deployment import Aws
     from local.emulator.settings import EmulatorSettings
-    from local.postgres import Postgres, free_port, running
+    from local.parts.aws import Aws
+    from local.parts.certificates import CertificateAuthority
+    from local.parts.ports import free_port
+    from local.parts.postgres import Postgres, running
+    from local.parts.rds import SOCKET_RULES, make_rds_like
 
     # Short, for a Unix socket's name, and open to the user that PostgreSQL runs as.
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-"))

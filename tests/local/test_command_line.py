@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from local.__main__ import main
-from local.processes import moment_of_birth
+from local.parts.processes import moment_of_birth
 from local.state import PROJECT, State
 
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from client_smoke.steps import STEPS
-from local.deployment import Aws
+from local.parts.aws import Aws
 from local.platform import account
 from local.state import PROJECT, State
 from tests.laptop import Laptop, running_laptop

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from local.certificates import CertificateAuthority
-from local.token_issuer import TokenIssuer
+from local.parts.certificates import CertificateAuthority
+from local.parts.token_issuer import TokenIssuer
 from tests.conftest import RdsLike
 
 PROJECT = Path(__file__).resolve().parents[2]

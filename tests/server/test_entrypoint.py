@@ -189,6 +189,6 @@ def test_healthcheck_fails_where_nobody_listens(unused_port: int) -> None:
 
 @pytest.fixture
 def unused_port() -> int:
-    from local.postgres import free_port
+    from local.parts.ports import free_port
 
     return free_port()

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 import pytest
 
-from local.postgres import free_port
+from local.parts.ports import free_port
 from tests.conftest import RdsLike
 from tests.server.conftest import Deployment, Identity, Process, deployment, request, wait_until_ready
 

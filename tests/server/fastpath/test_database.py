@@ -64,7 +64,7 @@ async def test_a_database_with_another_name_is_not_trusted(production: Productio
 async def test_a_database_of_an_unknown_authority_is_not_trusted(
     production: Production, tmp_path: Path
 ) -> None:
-    from local.certificates import CertificateAuthority
+    from local.parts.certificates import CertificateAuthority
 
     production.database.ca_file = CertificateAuthority.create(tmp_path / "ca", name="Other CA").bundle
     with pytest.raises(ssl.SSLCertVerificationError):

@@ -14,8 +14,8 @@ import pytest
 from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap, UserPool
 from mlflow_aws_server.identity.keys import Keys
 
-from local.certificates import ServerCertificate
-from local.token_issuer import TokenIssuer
+from local.parts.certificates import ServerCertificate
+from local.parts.token_issuer import TokenIssuer
 
 AUDIENCE = "https://mlflow.example.com"
 CLIENT_ID = "1example23456789"

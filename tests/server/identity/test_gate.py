@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_aws_server.identity import PRINCIPAL, Lane, Principal, Role
 
-from local.token_issuer import SigningKey
+from local.parts.token_issuer import SigningKey
 from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, World, arn
 
 _READ = "/api/2.0/mlflow/runs/get"

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from mlflow_aws_server.identity.errors import IssuerUnavailableError
 from mlflow_aws_server.identity.keys import Keys, KeyStore, fetch_keys, read_keys
 
-from local.certificates import CertificateAuthority
-from local.token_issuer import SigningKey
+from local.parts.certificates import CertificateAuthority
+from local.parts.token_issuer import SigningKey
 from tests.server.conftest import Identity
 
 _DAY = 24 * 3600.0

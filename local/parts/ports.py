@@ -29,6 +29,15 @@ def is_free(port: int) -> bool:
         return True
 
 
+def free_port(host: str = LOOPBACK) -> int:
+    """A TCP port that is free on `host` now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)  # noqa: S101 - AF_INET
+    return port
+
+
 def choose(preferred: Mapping[str, int], remembered: Mapping[str, object]) -> dict[str, int]:
     """Choose a free port for each name: the remembered one, else the preferred one, else any."""
     chosen: dict[str, int] = {}
@@ -42,9 +51,7 @@ def choose(preferred: Mapping[str, int], remembered: Mapping[str, object]) -> di
 
 def _any_free(taken: Collection[int]) -> int:
     while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         # PostgreSQL's own number is one the stacks refuse.
         if port not in taken and port != 5432:
             return port

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local import listener
-from local.listener import Request, UnsupportedError
+from local.edge import listener
+from local.edge.listener import Request, UnsupportedError
 
 FIXED_401 = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "401"}}
 

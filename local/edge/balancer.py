@@ -1,7 +1,7 @@
 """The load balancer's process: TLS in front of the service's tasks, by the deployed listener's rules.
 
-`python -m local.balancer --help` names its arguments. The snapshot is what `local.load_balancer` writes; a
-new one is applied as it appears. It holds the secrets of app clients, as a load balancer does; no AWS
+`python -m local.edge.balancer --help` names its arguments. The snapshot is what `local.edge.snapshot` writes;
+a new one is applied as it appears. It holds the secrets of app clients, as a load balancer does; no AWS
 credential is needed here.
 """
 
@@ -27,10 +27,10 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from local import listener
-from local.listener import Action, Request, Rule, UnsupportedError
-from local.sign_in import IDENTITY_HEADERS, Client, SignIn, Visit
-from local.token_check import InvalidTokenError, TokenCheck, bearer, has_claim
+from local.edge import listener
+from local.edge.listener import Action, Request, Rule, UnsupportedError
+from local.edge.sign_in import IDENTITY_HEADERS, Client, SignIn, Visit
+from local.edge.token_check import InvalidTokenError, TokenCheck, bearer, has_claim
 
 # RFC 9110: of one connection, not of the message.
 _HOP_BY_HOP = frozenset(
@@ -590,7 +590,7 @@ async def serve(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the balancer; 1 if the listener asks for what is not supported or the port is taken."""
-    arguments = argparse.ArgumentParser(prog="python -m local.balancer", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m local.edge.balancer", description=__doc__)
     for name in ("snapshot", "certificate", "key", "authority"):
         arguments.add_argument(f"--{name}", type=Path, required=True)
     arguments.add_argument("--port", type=int, required=True)

@@ -10,8 +10,8 @@ import httpx
 import jwt
 import pytest
 
-from local.certificates import CertificateAuthority
-from local.token_issuer import TokenIssuer
+from local.parts.certificates import CertificateAuthority
+from local.parts.token_issuer import TokenIssuer
 
 ROLE = "arn:aws:iam::123456789012:role/team/trainer"
 AUDIENCE = "https://mlflow.example.com"

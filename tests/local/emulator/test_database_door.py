@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 if TYPE_CHECKING:
-    from local.deployment import Aws
+    from local.parts.aws import Aws
     from tests.local.conftest import Account
 
 

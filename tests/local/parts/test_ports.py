@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local import ports
+from local.parts import ports
 
 
 @pytest.fixture

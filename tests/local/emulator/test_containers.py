@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from local.emulator.containers import Container, HealthCheck, Image, ImageNotFoundError, Runtime, Settings
-from local.processes import Ledger
+from local.parts.processes import Ledger
 
 MakeRuntime = Callable[..., Runtime]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from local.certificates import CertificateAuthority
 from local.emulator.front_door import FrontDoor, Refusal
+from local.parts.certificates import CertificateAuthority
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 

@@ -8,8 +8,8 @@ from typing import Any
 import jwt
 import pytest
 
-from local.token_check import InvalidTokenError, TokenCheck, bearer, has_claim, read_keys
-from local.token_issuer import SigningKey
+from local.edge.token_check import InvalidTokenError, TokenCheck, bearer, has_claim, read_keys
+from local.parts.token_issuer import SigningKey
 
 ISSUER, JWKS = "https://issuer.example.com", "https://issuer.example.com/.well-known/jwks.json"
 KEY, STRANGER = SigningKey.generate(), SigningKey.generate()

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from local.sealed import Seal, joined, shards
-from local.token_check import InvalidTokenError, TokenCheck
+from local.edge.sealed import Seal, joined, shards
+from local.edge.token_check import InvalidTokenError, TokenCheck
 
 CALLBACK_PATH = "/oauth2/idpresponse"
 # The target believes these, so what a client sends under their names goes no further.

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from local.sign_in import CALLBACK_PATH, Client, SignIn, Verdict, Visit
-from local.token_check import TokenCheck
-from local.token_issuer import SigningKey
+from local.edge.sign_in import CALLBACK_PATH, Client, SignIn, Verdict, Visit
+from local.edge.token_check import TokenCheck
+from local.parts.token_issuer import SigningKey
 
 KEY = SigningKey.generate()
 POOL = "https://pools.example.com/eu-central-1_Tested"

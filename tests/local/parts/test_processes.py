@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from local.processes import Ledger, moment_of_birth
+from local.parts.processes import Ledger, moment_of_birth
 from local.state import PROJECT
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -139,7 +139,8 @@ def test_the_guard_ends_everything_when_the_supervisor_is_killed(tmp_path: Path)
             "from local.state import State\n"
             f"state = State(Path({str(tmp_path)!r}))\n"
             "state.prepare(); state.endpoints.touch()\n"
-            "guard = subprocess.Popen([sys.executable, '-m', 'local.guard', str(state.directory)],\n"
+            "guard = subprocess.Popen([sys.executable, '-m', 'local.parts.guard',"
+            "                          str(state.ledger.directory), str(state.endpoints)],\n"
             "                         stdin=subprocess.PIPE, start_new_session=True)\n"
             "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
             "state.ledger.add(child.pid, 'child')\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.sealed import Seal, joined, shards
+from local.edge.sealed import Seal, joined, shards
 
 VALUES = {"access_token": "secret", "ends": 1.5}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from local.postgres import SUPERUSER, Postgres
+from local.parts.postgres import SUPERUSER, Postgres
 
 # Who may come through the Unix socket: the administrator by password, a member of `rds_iam` at once, since
 # the front door asks for a token and has it judged, and everybody else by password. The order matters: the

@@ -21,7 +21,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from local.certificates import ServerCertificate
+from local.parts.certificates import ServerCertificate
 
 _KEY_BITS = 2048
 KEYS_PATH = "/.well-known/jwks.json"

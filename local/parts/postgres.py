@@ -10,7 +10,6 @@ import platform
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.certificates import ServerCertificate
+from local.parts.certificates import ServerCertificate
 
-_PROJECT = Path(__file__).resolve().parent.parent
+_PROJECT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_SECONDS = 30.0
 
 SUPERUSER = "postgres"
@@ -192,15 +191,6 @@ def running(postgres: Postgres) -> Iterator[Postgres]:
         yield postgres
     finally:
         postgres.stop()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that is free on `host` now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)  # noqa: S101 - AF_INET
-    return port
 
 
 def state_directory(project_local: Path, name: str) -> Path:

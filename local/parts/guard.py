@@ -1,6 +1,7 @@
 """Ends the platform's processes when the one that supervises them is gone, however it went.
 
-`python -m local.guard STATE_DIRECTORY`, with standard input a pipe that only the supervisor holds open.
+`python -m local.parts.guard LEDGER ENDPOINTS`, with standard input a pipe that only the supervisor holds
+open. ENDPOINTS is the file that says what runs; it goes with the processes.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ import signal
 import sys
 from pathlib import Path
 
-from local.state import State
+from local.parts.processes import Ledger
 
 
-def main(arguments: list[str]) -> int:
+def main(ledger: str, endpoints: str) -> int:
     """Wait for the end of standard input, then end every process in the ledger."""
-    state = State(Path(arguments[0]))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    if state.ledger.end_all():
-        state.endpoints.unlink(missing_ok=True)
+    if Ledger(Path(ledger)).end_all():
+        Path(endpoints).unlink(missing_ok=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from local.deployment import Aws
+from local.parts.aws import Aws
 
 Snapshot = dict[str, Any]
 _KEPT_OF_LISTENER = ("ListenerArn", "LoadBalancerArn", "Port", "Protocol", "SslPolicy")
 
 
-def snapshot(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snapshot:
+def take(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snapshot:
     """Describe the load balancer: its listener, rules, target groups, and where each target really listens.
 
     `addresses` leads from `address:port` in the VPC to `host:port` on this machine; a target without one

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,7 +36,7 @@ class Ledger:
     """What was started, one file a process, in a directory that outlives whoever started them."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     def add(
         self, pid: int, what: str, *, signal_number: int = signal.SIGTERM, patience: float = 10.0
@@ -47,7 +46,7 @@ class Ledger:
         if began is None:
             return None
         process = Process(pid, began, what, signal_number, patience)
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._file(pid).with_suffix(".new")
         temporary.write_text(json.dumps(asdict(process)))
         temporary.replace(self._file(pid))
@@ -60,7 +59,7 @@ class Ledger:
     def alive(self) -> list[Process]:
         """Those that still run; records of the others, and unreadable ones, are dropped."""
         found = []
-        for file in sorted(self._directory.glob("*.json")):
+        for file in sorted(self.directory.glob("*.json")):
             try:
                 process = Process(**json.loads(file.read_text()))
             except (OSError, ValueError, TypeError):
@@ -99,7 +98,7 @@ class Ledger:
         return processes
 
     def _file(self, pid: int) -> Path:
-        return self._directory / f"{pid}.json"
+        return self.directory / f"{pid}.json"
 
 
 def moment_of_birth(pid: int) -> str | None:
@@ -116,19 +115,6 @@ def moment_of_birth(pid: int) -> str | None:
         ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
     return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()
-
-
-@contextlib.contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while something is cleaned up."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in kept:
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _signal(process: Process, number: int) -> None:

@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from local.balancer import Balancer, Configuration, TargetGroup, status_codes, tls_context
-from local.certificates import CertificateAuthority
-from local.listener import UnsupportedError
-from local.token_issuer import TokenIssuer
+from local.edge.balancer import Balancer, Configuration, TargetGroup, status_codes, tls_context
+from local.edge.listener import UnsupportedError
+from local.parts.certificates import CertificateAuthority
+from local.parts.token_issuer import TokenIssuer
 
 GROUP = "arn:group"
 FORWARD = {"Type": "forward", "TargetGroupArn": GROUP}
@@ -367,7 +367,7 @@ def test_a_matcher_names_codes_lists_and_ranges() -> None:
 
 
 def test_a_snapshot_that_is_no_new_one_is_not_written(tmp_path: Path) -> None:
-    from local.load_balancer import write_if_changed
+    from local.edge.snapshot import write_if_changed
 
     file = tmp_path / "listener.json"
     assert write_if_changed(file, snapshot("a:1"))
