@@ -56,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def demo(state: State) -> int:
     """Start everything, prove it with the smoke client, and stop."""
-    return _demonstrate(state, _smoke, "The smoke client's promises were kept")
+    return _demonstrate(state, _smoke, "The smoke client passed every step")
 
 
 def demo_lifecycle(state: State) -> int:
     """Start everything, take a model through its life, each step under its own role, and stop."""
-    return _demonstrate(state, _live, "The model went through its life as promised")
+    return _demonstrate(state, _live, "The model went through its whole life")
 
 
 def _demonstrate(state: State, prove: Callable[[Platform], int], proved: str) -> int:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from local import demo_roles, demo_users, verification
+from local import demo_roles, demo_users
 from local.deployment import Stack, bootstrap, deploy, stack_names
 from local.edge import snapshot
 from local.emulator.settings import EmulatorSettings
@@ -34,6 +34,7 @@ from local.parts.progress import Progress
 from local.parts.rds import SOCKET_RULES, make_rds_like
 from local.state import PROJECT, SUPERVISOR_LOG, VENVS, State
 from local.synthesis import DOMAIN, IMAGE, Synthesis
+from verify_account.verify import verify
 
 REGION = "eu-central-1"
 ACCOUNT = "000000000000"
@@ -109,11 +110,11 @@ class Platform:
                 # The others may be waiting for something that will not come.
                 self._ledger.end_all()
                 raise
-        foundation, service = self._deploy(assembly, supported)
+        service = self._deploy(assembly, supported)
         self._load_balancer = service.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer")[0]
         self._outputs = dict(service.outputs)
         self._start_balancer(certificates["tracking"])
-        self._verify(foundation, service)
+        self._verify()
         self._admit(service)
         self._wait_until_healthy()
         self.refresh()
@@ -326,7 +327,7 @@ class Platform:
             remark(f"127.0.0.1:{settings.port}")
         return [str(each) for each in ready["types"]]
 
-    def _deploy(self, assembly: Path, supported: Sequence[str]) -> tuple[Stack, Stack]:
+    def _deploy(self, assembly: Path, supported: Sequence[str]) -> Stack:
         aws = self._api()
         bucket = bootstrap(aws)
         first, second = stack_names(assembly)
@@ -338,7 +339,7 @@ class Platform:
             service = deploy(aws, assembly, second, supported=supported, bucket=bucket)
             remark(_counted(service))
         self.left_out = [*foundation.left_out, *service.left_out]
-        return foundation, service
+        return service
 
     def _prepare_database(self, foundation: Stack) -> None:
         aws = self._api()
@@ -369,12 +370,15 @@ class Platform:
             )  # fmt: skip
             remark(self.tracking_url)
 
-    def _verify(self, foundation: Stack, service: Stack) -> None:
-        with self.progress.step("Look up what was promised in the deployed resources") as remark:
-            count, findings = verification.verify(self._api(), foundation, service)
-            remark(f"{count - len(findings)} of {count} promises kept")
-        if findings:
-            told = "\n".join(f"  - not kept: {each.promise}; seen: {each.seen[:300]}" for each in findings)
+    def _verify(self) -> None:
+        with self.progress.step("Check the deployed resources") as remark:
+            results = verify(self._api().client, self._outputs)
+            failed = [each for each in results if not each.passed]
+            remark(f"{len(results) - len(failed)} of {len(results)} checks passed")
+        if failed:
+            told = "\n".join(
+                f"  - failed: {each.check}; observed: {str(each.observed)[:300]}" for each in failed
+            )
             raise PlatformError(f"the deployed resources are not what the stacks say:\n{told}")
 
     def _wait_until_healthy(self) -> None:
