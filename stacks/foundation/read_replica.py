@@ -36,7 +36,7 @@ class ReadReplica(Construct):
         config: DatabaseConfig,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.instance = rds.DatabaseInstanceReadReplica(
+        instance = rds.DatabaseInstanceReadReplica(
             self,
             "Instance",
             instance_identifier=identifier,
@@ -49,7 +49,7 @@ class ReadReplica(Construct):
             removal_policy=cdk.RemovalPolicy.DESTROY,
             **instance_properties(config, key=key),
         )
-        keep_logs(self.instance, identifier, log_key=log_key, config=config)
+        keep_logs(instance, identifier, log_key=log_key, config=config)
         for rule, reason in FINDINGS.items():
-            acknowledge(self.instance, rule, because=reason)
-        acknowledge_findings(self.instance, config=config)
+            acknowledge(instance, rule, because=reason)
+        acknowledge_findings(instance, config=config)

@@ -25,7 +25,7 @@ def publish(
         "ArtifactKeyArn": artifacts.key.key_arn,
         "ClusterName": server.service.cluster.cluster_name,
         "ServiceName": server.service.service_name,
-        "DatabaseEndpoint": foundation.database.instance.instance_endpoint.socket_address,
+        "DatabaseEndpoint": foundation.database.endpoint.socket_address,
         "LoadBalancerDnsName": ingress.load_balancer.load_balancer_dns_name,
         "SignInUrl": people.domain.base_url(),
         "UserPoolId": people.pool.user_pool_id,

@@ -76,7 +76,7 @@ class ServerTask(Construct):
             command=[command],
             environment={
                 "AWS_REGION": cdk.Stack.of(self).region,
-                "MLFLOW_AWS_DATABASE_HOST": database.instance.instance_endpoint.hostname,
+                "MLFLOW_AWS_DATABASE_HOST": database.endpoint.hostname,
                 "MLFLOW_AWS_DATABASE_PORT": str(database.port),
                 "MLFLOW_AWS_DATABASE_NAME": database.name,
                 "MLFLOW_AWS_DATABASE_USER": database.server_user,
@@ -136,5 +136,5 @@ def _security_group(scope: Construct, *, vpc: ec2.IVpc, database: Database) -> e
         allow_all_outbound=False,
     )
     group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS, whose addresses vary")
-    group.connections.allow_to(database.instance, ec2.Port.tcp(database.port), "the database")
+    database.allow_connections_from(group)
     return group
