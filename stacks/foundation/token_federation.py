@@ -5,14 +5,12 @@ from pathlib import Path
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
-from stacks.operational_log import OperationalLog
+from stacks.custom_resource import CustomResourceRunner
 
 HANDLER = Path(__file__).parent / "federation_handler" / "index.py"
-TIMEOUT = cdk.Duration.minutes(3)
 LOG_DAYS = 30
 
 
@@ -25,45 +23,30 @@ class TokenFederation(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, log_key: kms.IKey) -> None:
         super().__init__(scope, construct_id)
-        log = OperationalLog(self, "Log", key=log_key, days=LOG_DAYS)
-        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=[
-                    "iam:EnableOutboundWebIdentityFederation",
-                    "iam:GetOutboundWebIdentityFederationInfo",
-                ],
-                resources=["*"],
-            )
-        )
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log.log_group_arn]
-            )
-        )
-        acknowledge_resource(
-            role, "*", because="the federation is a switch of the account; IAM names no resource for it"
-        )
-        function = lambda_.Function(
+        runner = CustomResourceRunner(
             self,
             "Function",
+            handler=HANDLER,
             description="Turns on outbound web identity federation for MLflow on AWS",
-            runtime=lambda_.Runtime.PYTHON_3_14,
-            architecture=lambda_.Architecture.ARM_64,
-            handler="index.handler",
-            code=lambda_.Code.from_inline(HANDLER.read_text(encoding="utf-8")),
-            timeout=TIMEOUT,
-            memory_size=256,
-            log_group=log,
-            role=role,
+            timeout=cdk.Duration.minutes(3),
+            allow=[
+                iam.PolicyStatement(
+                    actions=[
+                        "iam:EnableOutboundWebIdentityFederation",
+                        "iam:GetOutboundWebIdentityFederationInfo",
+                    ],
+                    resources=["*"],
+                )
+            ],
+            log_key=log_key,
+            log_days=LOG_DAYS,
         )
-        enabled = cdk.CustomResource(
-            self,
-            "Enabled",
-            resource_type="Custom::OutboundWebIdentityFederation",
-            service_token=function.function_arn,
-            service_timeout=TIMEOUT,
+        acknowledge_resource(
+            runner.execution_role,
+            "*",
+            because="the federation is a switch of the account; IAM names no resource for it",
         )
+        enabled = runner.resource("Enabled", resource_type="Custom::OutboundWebIdentityFederation")
         # Asked before its policy is attached, IAM would refuse.
-        enabled.node.add_dependency(role)
+        enabled.node.add_dependency(runner.execution_role)
         self.issuer = enabled.get_att_string("IssuerUrl")

@@ -23,8 +23,8 @@ STOP_TIMEOUT = cdk.Duration.seconds(60)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Platform:
-    """What every task stands on."""
+class TaskResources:
+    """What every task runs on and works with."""
 
     cluster: Cluster
     image: ServerImage
@@ -45,18 +45,18 @@ class ServerTask(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        platform: Platform,
+        resources: TaskResources,
         command: str,
         environment: Mapping[str, str],
         config: ServerConfig,
         health_check: ecs.HealthCheck | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        database = platform.database
+        database = resources.database
         self.log_stream_prefix = command
         self.role = iam.Role(self, "Role", assumed_by=_tasks_of_this_account(self))
         self.execution_role = iam.Role(self, "ExecutionRole", assumed_by=_tasks_of_this_account(self))
-        self.security_group = _security_group(self, vpc=platform.cluster.vpc, database=database)
+        self.security_group = _security_group(self, vpc=resources.cluster.vpc, database=database)
         self.definition = ecs.FargateTaskDefinition(
             self,
             "Definition",
@@ -72,7 +72,7 @@ class ServerTask(Construct):
         )
         self.container = self.definition.add_container(
             self.container_name,
-            image=platform.image.container_image,
+            image=resources.image.container_image,
             command=[command],
             environment={
                 "AWS_REGION": cdk.Stack.of(self).region,
@@ -80,7 +80,7 @@ class ServerTask(Construct):
                 "MLFLOW_AWS_DATABASE_PORT": str(database.port),
                 "MLFLOW_AWS_DATABASE_NAME": database.name,
                 "MLFLOW_AWS_DATABASE_USER": database.server_user,
-                "MLFLOW_AWS_ARTIFACT_ROOT": platform.artifacts.root,
+                "MLFLOW_AWS_ARTIFACT_ROOT": resources.artifacts.root,
                 **environment,
             },
             user=UNPRIVILEGED,
@@ -90,7 +90,7 @@ class ServerTask(Construct):
             stop_timeout=STOP_TIMEOUT,
             logging=ecs.LogDrivers.aws_logs(
                 stream_prefix=self.log_stream_prefix,
-                log_group=platform.cluster.log,
+                log_group=resources.cluster.log,
                 mode=ecs.AwsLogDriverMode.NON_BLOCKING,
             ),
         )

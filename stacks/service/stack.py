@@ -11,7 +11,7 @@ from stacks.service.migration import Migration
 from stacks.service.outputs import publish
 from stacks.service.server_identity import server_identity
 from stacks.service.server_image import ServerImage
-from stacks.service.server_task import Platform
+from stacks.service.server_task import TaskResources
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import TrackingServer
 
@@ -41,12 +41,14 @@ class MlflowService(cdk.Stack):
         cluster = Cluster(
             self, "Cluster", vpc=foundation.network.vpc, log_key=foundation.log_key, config=config
         )
-        platform = Platform(cluster=cluster, image=image, database=database, artifacts=artifacts)
-        migration = Migration(self, "Migration", platform=platform, log_key=foundation.log_key, config=config)
+        resources = TaskResources(cluster=cluster, image=image, database=database, artifacts=artifacts)
+        migration = Migration(
+            self, "Migration", resources=resources, log_key=foundation.log_key, config=config
+        )
         sign_in = SignIn(self, "SignIn", people=foundation.people, url=url, config=environment.identity)
         identity = server_identity(self, foundation=foundation, sign_in=sign_in, environment=environment)
         server = TrackingServer(
-            self, "Server", platform=platform, identity=identity, public_url=url, config=config
+            self, "Server", resources=resources, identity=identity, public_url=url, config=config
         )
         server.start_after(migration.completed)
         ingress = Ingress(

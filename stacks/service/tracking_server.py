@@ -9,7 +9,7 @@ from aws_cdk import aws_elasticloadbalancingv2 as elb
 from constructs import Construct, IDependable
 
 from stacks.config import ROLLOUT_FACTOR, ServerConfig
-from stacks.service.server_task import Platform, ServerTask
+from stacks.service.server_task import ServerTask, TaskResources
 
 PORT = 5000
 
@@ -26,7 +26,7 @@ class TrackingServer(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        platform: Platform,
+        resources: TaskResources,
         public_url: str,
         identity: Mapping[str, str],
         config: ServerConfig,
@@ -36,7 +36,7 @@ class TrackingServer(Construct):
         task = ServerTask(
             self,
             "Task",
-            platform=platform,
+            resources=resources,
             command="serve",
             environment={
                 "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": str(config.database_connections),
@@ -57,12 +57,12 @@ class TrackingServer(Construct):
             config=config,
         )
         task.container.add_port_mappings(ecs.PortMapping(container_port=PORT))
-        platform.database.grant_connect(task.role, user=platform.database.server_user)
-        platform.artifacts.grant_read(task.role)
+        resources.database.grant_connect(task.role, user=resources.database.server_user)
+        resources.artifacts.grant_read(task.role)
         self.service = ecs.FargateService(
             self,
             "Service",
-            cluster=platform.cluster.cluster,
+            cluster=resources.cluster.cluster,
             task_definition=task.definition,
             security_groups=[task.security_group],
             vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
