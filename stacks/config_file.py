@@ -95,11 +95,11 @@ def _model(location: list[str]) -> type[BaseModel] | None:
     model: type[BaseModel] | None = EnvironmentConfig
     for key in (each for each in location if not each.isdigit()):  # a digit counts in an array of tables
         field = model.model_fields.get(key) if model else None
-        model = section_of(field) if field else None
+        model = _section_of(field) if field else None
     return model
 
 
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
     """Return the section that a setting is, or holds in an array; None if it is a plain value."""
     options = [field.annotation, *getattr(field.annotation, "__args__", ())]
     return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
