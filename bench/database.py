@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-
 from bench import corpus
 from bench.corpus import Corpus
 from local.parts.certificates import CertificateAuthority
@@ -77,13 +75,13 @@ class Cluster:
 
     def execute(self, database: str, statements: Sequence[str]) -> None:
         """Run statements as superuser, each in its own transaction."""
-        with contextlib.closing(self._connect(database)) as connection, connection.cursor() as cursor:
+        with self.postgres.cursor(database) as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
     def query(self, database: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """The rows of a query, as superuser."""
-        with contextlib.closing(self._connect(database)) as connection, connection.cursor() as cursor:
+        with self.postgres.cursor(database) as cursor:
             cursor.execute(statement, arguments)
             return list(cursor.fetchall())
 
@@ -91,13 +89,6 @@ class Cluster:
         """The server's version and the settings that decide durability and memory."""
         names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", *SETTINGS)
         return {name: self.query("postgres", f"SHOW {name}")[0][0] for name in names}
-
-    def _connect(self, database: str) -> Any:
-        connection = psycopg2.connect(
-            host=str(self.postgres.socket_directory), port=self.postgres.port, user=SUPERUSER, dbname=database
-        )
-        connection.autocommit = True
-        return connection
 
     def prepare(self, databases: Sequence[str], sizes: Sizes) -> None:
         """Make `databases`, equal to the last row: MLflow's schema, then the seed."""

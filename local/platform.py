@@ -355,7 +355,12 @@ class Platform:
             SecretId=instance["MasterUserSecret"]["SecretArn"]
         )
         assert self._postgres is not None  # noqa: S101 - started before
-        make_rds_like(self._postgres, instance, password=json.loads(secret["SecretString"])["password"])
+        make_rds_like(
+            self._postgres,
+            administrator=instance["MasterUsername"],
+            password=json.loads(secret["SecretString"])["password"],
+            database=instance["DBName"],
+        )
 
     def _start_balancer(self, certificate: ServerCertificate) -> None:
         with self.progress.step("Load balancer with the deployed listener's rules") as remark:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,18 +75,9 @@ class RdsLike:
 
     def administer(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run one statement as the superuser (who is Amazon's, at RDS) and return its rows."""
-        import psycopg2
-
-        connection = psycopg2.connect(
-            host=str(self.postgres.socket_directory), port=self.port, user="postgres", dbname=database
-        )
-        try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        with self.postgres.cursor(database) as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
 
     def new_database(self) -> str:
         """Create an empty database that the master user owns, and return its name."""
@@ -101,6 +92,7 @@ def rds() -> Iterator[RdsLike]:
     from local.parts.certificates import CertificateAuthority
     from local.parts.ports import free_port
     from local.parts.postgres import Postgres, running
+    from local.parts.rds import make_rds_like
 
     # Not pytest's own directory: PostgreSQL runs as another user when we are root.
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-tests-"))
@@ -120,19 +112,10 @@ def rds() -> Iterator[RdsLike]:
     try:
         with running(postgres):
             cluster = RdsLike(postgres, "localhost", postgres.port, authority.bundle, master, password)
-            make_rds_like(cluster.administer, master=master, password=password)
+            make_rds_like(postgres, administrator=master, password=password)
             yield cluster
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def make_rds_like(administer: Callable[[str], object], *, master: str, password: str) -> None:
-    """Create the roles an RDS instance starts with; PostgreSQL's own superuser stays Amazon's."""
-    administer("CREATE ROLE rds_iam NOLOGIN")
-    administer("CREATE ROLE rds_superuser NOLOGIN")
-    administer("GRANT rds_iam TO rds_superuser WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
-    administer(f"CREATE ROLE {master} LOGIN CREATEDB CREATEROLE NOSUPERUSER PASSWORD '{password}'")
-    administer(f"GRANT rds_superuser TO {master}")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from local.parts.certificates import ServerCertificate
 
@@ -140,6 +141,21 @@ class Postgres:
                 self._process.send_signal(signal.SIGQUIT)
                 self._process.wait(timeout=10)
         self._process = None
+
+    @contextlib.contextmanager
+    def cursor(self, database: str = "postgres") -> Iterator[Any]:
+        """A cursor of the superuser, through the Unix socket; every statement commits by itself."""
+        import psycopg2
+
+        connection = psycopg2.connect(
+            host=str(self.socket_directory), port=self.port, user=SUPERUSER, dbname=database
+        )
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
 
     def _accepts_connections(self) -> bool:
         pid_file = self.directory / "data" / "postmaster.pid"

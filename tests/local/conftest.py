@@ -204,10 +204,14 @@ def account() -> Iterator[Account]:
             instance = aws.client("rds").describe_db_instances()["DBInstances"][0]
             secret = aws.client("secretsmanager").get_secret_value(SecretId=outputs["Secret"])
             password = json.loads(secret["SecretString"])["password"]
-            make_rds_like(postgres, instance, password=password)
-            _administer(
-                postgres, "CREATE ROLE app LOGIN", "GRANT rds_iam TO app", "CREATE ROLE stranger LOGIN"
+            make_rds_like(
+                postgres,
+                administrator=instance["MasterUsername"],
+                password=password,
+                database=instance["DBName"],
             )
+            with postgres.cursor() as cursor:
+                cursor.execute("CREATE ROLE app LOGIN; GRANT rds_iam TO app; CREATE ROLE stranger LOGIN")
             yield Account(
                 aws=aws,
                 directory=directory,
@@ -268,16 +272,3 @@ def _create_stack(aws: Aws, *, port: int) -> dict[str, str]:
         time.sleep(0.05)
     assert stack["StackStatus"] == "CREATE_COMPLETE", stack
     return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
-
-
-def _administer(postgres: Postgres, *statements: str) -> None:
-    import psycopg2
-
-    connection = psycopg2.connect(
-        host=str(postgres.socket_directory), port=postgres.port, user="postgres", dbname="postgres"
-    )
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    connection.close()
