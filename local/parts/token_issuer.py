@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import secrets
-import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.parts.certificates import ServerCertificate
+from local.parts.http_server import JsonHandler, serving
 
 _KEY_BITS = 2048
 KEYS_PATH = "/.well-known/jwks.json"
@@ -167,53 +164,35 @@ class TokenIssuer:
         return self.key.sign({k: v for k, v in content.items() if v is not None}, headers=headers)
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[TokenIssuer]:
+    def serving(self) -> Iterator[Self]:
         """Publish the keys at `url` until the end of the `with` block."""
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(self.certificate.certificate, self.certificate.key)
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
-        # The handshake is the connection's own thread's work: a client that never starts it blocks nobody.
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        server.daemon_threads = True
-        self.port = int(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
+        with serving(self.handler(), certificate=self.certificate, port=self.port) as self.port:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join(5)
 
+    def handler(self) -> type[JsonHandler]:
+        """What answers at `url`."""
+        issuer = self
 
-def _handler(issuer: TokenIssuer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
+        class Handler(JsonHandler):
+            def do_GET(self) -> None:
+                if self.path == KEYS_PATH:
+                    issuer.fetches += 1
+                documents = {
+                    KEYS_PATH: issuer.jwks,
+                    DISCOVERY_PATH: {
+                        "issuer": issuer.url,
+                        "jwks_uri": issuer.url + KEYS_PATH,
+                        "id_token_signing_alg_values_supported": ["RS256"],
+                    },
+                }
+                if not issuer.available:
+                    self.answer(503, {"message": "unavailable"})
+                elif self.path in documents:
+                    self.answer(200, documents[self.path])
+                else:
+                    self.answer(404, {"message": "not found"})
 
-        def do_GET(self) -> None:
-            if self.path == KEYS_PATH:
-                issuer.fetches += 1
-            documents = {
-                KEYS_PATH: issuer.jwks,
-                DISCOVERY_PATH: {
-                    "issuer": issuer.url,
-                    "jwks_uri": issuer.url + KEYS_PATH,
-                    "id_token_signing_alg_values_supported": ["RS256"],
-                },
-            }
-            document = documents.get(self.path)
-            status = 503 if not issuer.available else 404 if document is None else 200
-            body = json.dumps(document if status == 200 else {"message": "not here"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    return Handler
+        return Handler
 
 
 def _base64url(number: int) -> str:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import ssl
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
+from local.parts.http_server import JsonHandler
 from local.parts.token_issuer import KEYS_PATH, TokenIssuer
 
 POOL_ID = "eu-central-1_Attacked"
@@ -47,57 +42,29 @@ class UserPool(TokenIssuer):
         person = {"cognito:username": self.username, "cognito:groups": [self.group], "token_use": "id"}
         return self.token(subject=SUBJECT, audience=CLIENT_ID, claims={**person, **claims})
 
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[UserPool]:
-        """Serve keys, tokens and the user's claims until the end of the `with` block."""
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(self.certificate.certificate, self.certificate.key)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        server.daemon_threads = True
-        self.port = int(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join(5)
+    def handler(self) -> type[JsonHandler]:
+        """Serves keys, tokens and the user's claims."""
+        pool = self
 
+        class Handler(JsonHandler):
+            def do_GET(self) -> None:
+                if self.path == f"/{POOL_ID}{KEYS_PATH}":
+                    self.answer(200, pool.jwks)
+                elif self.path == "/oauth2/userInfo":
+                    self.answer(200, {"sub": SUBJECT, "username": pool.username})
+                else:
+                    self.answer(404, None)
 
-def _handler(pool: UserPool) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.answer(
+                    200,
+                    {
+                        "id_token": pool.id_token(nonce=form["code"][0]),
+                        "access_token": pool.access_token(),
+                        "refresh_token": "refresh",
+                        "expires_in": 300,
+                    },
+                )
 
-        def do_GET(self) -> None:
-            if self.path == f"/{POOL_ID}{KEYS_PATH}":
-                self._answer(pool.jwks)
-            elif self.path == "/oauth2/userInfo":
-                self._answer({"sub": SUBJECT, "username": pool.username})
-            else:
-                self._answer(None)
-
-        def do_POST(self) -> None:
-            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self._answer(
-                {
-                    "id_token": pool.id_token(nonce=form["code"][0]),
-                    "access_token": pool.access_token(),
-                    "refresh_token": "refresh",
-                    "expires_in": 300,
-                }
-            )
-
-        def _answer(self, document: dict[str, Any] | None) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(404 if document is None else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    return Handler
+        return Handler
