@@ -1,4 +1,4 @@
-"""Findings of the security rules that we accept: one at a time, beside the resource, with a reason."""
+"""Accepted findings of the security rules: one at a time, beside the resource, each with a reason."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def acknowledge(construct: IConstruct, rule: str, *, because: str) -> None:
 
 
 def acknowledge_resource(construct: IConstruct, arn: str, *, because: str) -> None:
-    """Accept a wildcard in one resource ARN of the policy on this construct; no other wildcard of it."""
+    """Accept a wildcard in one resource ARN of the policy on this construct, and no other."""
     reported = _as_reported(cdk.Stack.of(construct).resolve(arn))
     acknowledge(construct, f"AwsSolutions-IAM5[Resource::{reported}]", because=because)
 

@@ -1,6 +1,6 @@
 """The schema of config/*.toml: every setting, its meaning, its limits.
 
-Files are read and judged once, here. Everything below receives frozen values and reads no context,
+Files are read and validated once, here. Everything below receives frozen values and reads no context,
 environment variable or network.
 """
 
@@ -21,9 +21,9 @@ CONNECTIONS_PER_GIB = 100
 RESERVED_CONNECTIONS = 15
 # While a version rolls out, ECS runs up to this many times the desired tasks (stopping ones included).
 ROLLOUT_FACTOR = 2
-# What one server process needs at rest, and as much again for the supervising process.
+# What one server process needs when idle; the supervising process needs as much again.
 MIB_PER_WORKER = 512
-# Below, a worker could not serve two requests at once; the server refuses to start.
+# With fewer, a worker could not serve two requests at once; the server refuses to start.
 CONNECTIONS_PER_WORKER = 10
 
 FARGATE_MEMORY_MIB = {
@@ -121,7 +121,7 @@ class NetworkConfig(Section):
     )
     existing: ExistingVpcConfig | None = Field(
         default=None,
-        description="Use this VPC in place of a new one; the settings above are then without effect.",
+        description="Use this VPC instead of a new one; the settings above then have no effect.",
     )
 
     @model_validator(mode="after")
@@ -137,7 +137,7 @@ class NetworkConfig(Section):
             raise refusal(
                 "zone_names",
                 list(self.zone_names),
-                f"names {len(self.zone_names)} zones while zones = {self.zones}",
+                f"names {len(self.zone_names)} zones, but zones = {self.zones}",
                 "make the two agree, or remove zone_names",
             )
         if self.nat_count > self.zones:
@@ -246,7 +246,7 @@ class DatabaseConfig(Section):
             raise refusal(
                 "max_connections",
                 self.max_connections,
-                f"is more than {self.instance_class} carries: {memory} GiB x {CONNECTIONS_PER_GIB}",
+                f"is more than {self.instance_class} supports: {memory} GiB x {CONNECTIONS_PER_GIB}",
                 f"use {memory * CONNECTIONS_PER_GIB} at most, or a larger instance_class",
             )
         if self.max_storage_gib < 1.1 * self.storage_gib:
@@ -323,7 +323,7 @@ class ServerConfig(Section):
     )
     fast_path: bool = Field(
         default=True,
-        description="Write metrics in sets rather than row by row; off means stock MLflow throughout.",
+        description="Write metrics in sets rather than row by row; `false` means stock MLflow throughout.",
     )
     container_insights: Literal["disabled", "enabled", "enhanced"] = Field(
         default="enabled", description="CloudWatch Container Insights of the cluster, billed by the metric."
@@ -338,7 +338,7 @@ class ServerConfig(Section):
             raise refusal(
                 "memory_mib",
                 self.memory_mib,
-                f"is no size Fargate offers for cpu = {self.cpu}",
+                f"is not a size that Fargate offers for cpu = {self.cpu}",
                 f"use one of {', '.join(map(str, FARGATE_MEMORY_MIB[self.cpu]))}",
             )
         needed = MIB_PER_WORKER * (self.workers + 1)
@@ -347,7 +347,7 @@ class ServerConfig(Section):
                 "memory_mib",
                 self.memory_mib,
                 f"is too little for workers = {self.workers}",
-                f"use {needed} or more ({MIB_PER_WORKER} per worker and once more), or fewer workers",
+                f"use {needed} or more ({MIB_PER_WORKER} per worker, and once more), or fewer workers",
             )
         if self.database_connections < CONNECTIONS_PER_WORKER * self.workers:
             raise refusal(
@@ -361,7 +361,7 @@ class ServerConfig(Section):
                 "max_tasks",
                 self.max_tasks,
                 f"is below min_tasks = {self.min_tasks}",
-                "make it as large or larger",
+                "make it at least as large",
             )
         if self.image_uri is not None and self.base_image is not None:
             raise refusal(
@@ -390,7 +390,7 @@ class IngressConfig(Section):
     certificate_arn: str | None = Field(
         default=None,
         pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$",
-        description="Certificate in ACM to use; without it, one is requested and proved in the hosted zone.",
+        description="Certificate in ACM; without it, one is requested and validated in the hosted zone.",
     )
     internet_facing: bool = Field(
         default=False,
@@ -410,11 +410,11 @@ class IngressConfig(Section):
 
     @property
     def widest_network(self) -> str | None:
-        """The first allowed network that is as good as the whole internet, wider than /8."""
+        """The first allowed network that is wider than /8, and so as good as the whole internet."""
         return next((each for each in self.allowed_cidrs if IPv4Network(each).prefixlen < 8), None)
 
     @model_validator(mode="after")
-    def _reachable_and_proved(self) -> Self:
+    def _reachable_and_certified(self) -> Self:
         if self.widest_network is not None and not self.internet_facing:
             raise refusal(
                 "allowed_cidrs",
@@ -426,12 +426,17 @@ class IngressConfig(Section):
             raise refusal(
                 "certificate_arn",
                 None,
-                f"is missing, and so is hosted_zone_id: nothing can prove {self.domain}",
+                f"is missing, and so is hosted_zone_id: nothing can validate {self.domain}",
                 "set certificate_arn, or hosted_zone_id and hosted_zone_name to have a certificate made",
             )
         if (self.hosted_zone_id is None) != (self.hosted_zone_name is None):
             missing = "hosted_zone_id" if self.hosted_zone_id is None else "hosted_zone_name"
-            raise refusal(missing, None, "is missing while its twin is set", "set both, or neither")
+            raise refusal(
+                missing,
+                None,
+                "is missing; hosted_zone_id and hosted_zone_name belong together",
+                "set both, or neither",
+            )
         zone = self.hosted_zone_name
         if zone is not None and self.domain != zone and not self.domain.endswith(f".{zone}"):
             raise refusal(
@@ -454,7 +459,7 @@ class EnvironmentConfig(Section):
     )
     termination_protection: bool = Field(
         default=True,
-        description="CloudFormation refuses to delete the stack of data (not the one of the service).",
+        description="CloudFormation refuses to delete the foundation stack (the service stack can go).",
     )
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags for every resource, such as a cost centre."
@@ -468,7 +473,7 @@ class EnvironmentConfig(Section):
 
     @model_validator(mode="after")
     def _the_internet_is_checked_at_the_edge(self) -> Self:
-        """Without the check there, whoever writes `Bearer` into a header reaches the server itself."""
+        """Without that check, anyone who writes `Bearer` into a header reaches the server itself."""
         if self.ingress.widest_network is not None and not self.identity.edge_jwt_check:
             raise refusal(
                 "identity.edge_jwt_check",
@@ -488,7 +493,7 @@ class EnvironmentConfig(Section):
             raise refusal(
                 "server.database_connections",
                 server.database_connections,
-                f"can overload the database: a rollout of {ROLLOUT_FACTOR} x {server.max_tasks} tasks wants "
+                f"can overload the database: a rollout of {ROLLOUT_FACTOR} x {server.max_tasks} tasks needs "
                 f"{demand} connections; database.max_connections = {self.database.max_connections} "
                 f"leaves {available}",
                 f"use {fitting} at most, fewer max_tasks, or more max_connections",

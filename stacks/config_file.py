@@ -1,4 +1,4 @@
-"""Reads an environment's file and says, for a person, what is wrong with it."""
+"""Reads an environment's file, and says in plain words what is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ConfigurationError(Exception):
 
 
 def load_environment(*, name: str | None, path: str | None, directory: Path) -> EnvironmentConfig:
-    """Read the environment called `name` from `directory`, or from the file at `path` in its place.
+    """Read the environment called `name` from `directory`, or from the file at `path` instead.
 
     Raises ConfigurationError, whose text is complete, if there is no such file or it is not valid.
     """
@@ -51,8 +51,8 @@ def _file(*, name: str | None, path: str | None, directory: Path) -> Path:
         raise ConfigurationError(f"no environment is chosen\n  remedy: add {choice}")
     if not ENVIRONMENT_NAME.match(name):
         raise ConfigurationError(
-            f"env = {name!r}: is not a name for an environment\n"
-            "  remedy: use up to 20 lower-case letters, digits and hyphens, a letter first"
+            f"env = {name!r}: is not a valid environment name\n"
+            "  remedy: use up to 20 lower-case letters, digits and hyphens, starting with a letter"
         )
     if path:
         return Path(path)

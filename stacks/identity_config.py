@@ -21,9 +21,9 @@ def _role_pattern(value: str) -> str:
     if match is None:
         raise ValueError("is not an IAM role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
     if not re.fullmatch(r"\d{12}", match["account"]):
-        raise ValueError("names no account: 12 digits are needed, a wildcard there would admit strangers")
+        raise ValueError("has no account: 12 digits are needed; a wildcard there would admit strangers")
     if not _ROLE_PATH.fullmatch(match["rest"]):
-        raise ValueError("names no role: `role/` and a name are needed, and `*` may stand only after `role/`")
+        raise ValueError("has no role: `role/` and a name are needed; `*` may stand only after `role/`")
     return value
 
 
@@ -120,7 +120,9 @@ class GithubConfig(Section):
             raise refusal(
                 "branch",
                 self.branch,
-                "is missing, and so is environment" if self.branch is None else "stands beside environment",
+                "is missing, and so is environment"
+                if self.branch is None
+                else "is set, and so is environment",
                 "set exactly one of the two: with neither, any pull request could take the role",
             )
         return self
@@ -156,7 +158,7 @@ class EksConfig(Section):
                 self.oidc_provider_arn,
                 "is missing, and so is cluster_arn"
                 if self.cluster_arn is None
-                else "stands beside cluster_arn",
+                else "is set, and so is cluster_arn",
                 "set oidc_provider_arn for IRSA, or cluster_arn for Pod Identity",
             )
         return self
@@ -174,7 +176,7 @@ class IdentityConfig(Section):
     )
     mfa: Literal["optional", "required"] = Field(
         default="optional",
-        description="A second factor (an authenticator app) of the user pool's own users; a federated "
+        description="A second factor (an authenticator app) for the user pool's own users; a federated "
         "provider asks for its own.",
     )
     plan: Literal["essentials", "plus"] = Field(
@@ -218,7 +220,7 @@ class IdentityConfig(Section):
             )
         if self.saml and self.oidc and self.saml.name == self.oidc.name:
             raise refusal(
-                "oidc.name", self.oidc.name, "is the name of the SAML provider too", "name them apart"
+                "oidc.name", self.oidc.name, "is also the name of the SAML provider", "give each its own name"
             )
         names = [each.name for each in self.ready_made]
         for name in names:
@@ -227,7 +229,7 @@ class IdentityConfig(Section):
                     "github.name" if any(each.name == name for each in self.github) else "eks.name",
                     name,
                     "names more than one role",
-                    "give every role a name of its own",
+                    "give each role its own name",
                 )
         if self.github_provider_arn is not None and not self.github:
             raise refusal(

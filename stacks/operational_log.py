@@ -7,7 +7,7 @@ from constructs import Construct
 
 
 class OperationalLog(logs.LogGroup):
-    """A log group that is encrypted with our key and forgets after `days` days."""
+    """A log group that is encrypted with `key` and keeps events for `days` days."""
 
     def __init__(
         self, scope: Construct, construct_id: str, *, key: kms.IKey, days: int, name: str | None = None
@@ -19,7 +19,7 @@ class OperationalLog(logs.LogGroup):
             encryption_key=key,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        # The L2 wants a member of an enumeration; the schema has already refused what is not offered.
+        # The L2 takes a member of an enumeration; the schema has already refused any other value.
         group = self.node.default_child
         assert isinstance(group, logs.CfnLogGroup)  # noqa: S101
         group.retention_in_days = days

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """One table of the file: frozen, strictly typed, and without a place for unknown keys."""
+    """One table of the file: frozen, strictly typed, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -9,7 +9,7 @@ from stacks.config import ArtifactsConfig
 
 
 class AccessLogs(Construct):
-    """A private bucket for access logs, which expire. Its writers are S3 and load balancers of this account.
+    """A private bucket for access logs, which expire. Only S3 and this account's load balancers write to it.
 
     Encrypted with S3's own key: log delivery supports no other.
     """

@@ -11,7 +11,7 @@ from stacks.config import ArtifactsConfig
 
 
 class ArtifactStore(Construct):
-    """A bucket whose objects are evidence: encrypted with one key, versioned, and not to be unmade.
+    """A bucket whose objects are evidence: encrypted with one key, versioned, and never destroyed.
 
     Only the break-glass role may delete object versions, and nobody if there is none. An object cannot be
     written under another key. What is overwritten or deleted stays recoverable for a configured time.
@@ -53,8 +53,8 @@ class ArtifactStore(Construct):
             removal_policy=cdk.RemovalPolicy.RETAIN,
         )
         self._prefix = f"{config.prefix}/" if config.prefix else ""
-        self._forbid_unmaking(config.break_glass_role_arn)
-        self._forbid_other_keys()
+        self._deny_version_deletion(config.break_glass_role_arn)
+        self._deny_other_keys()
 
     @property
     def root(self) -> str:
@@ -68,7 +68,7 @@ class ArtifactStore(Construct):
 
     @property
     def below_prefix(self) -> dict[str, dict[str, str]]:
-        """The condition under which a listing shows artifacts only; empty if the whole bucket is theirs."""
+        """The condition that limits a listing to artifacts; empty if they have the whole bucket."""
         return {"StringLike": {"s3:prefix": f"{self._prefix}*"}} if self._prefix else {}
 
     def grant_read(self, role: iam.Role) -> None:
@@ -88,33 +88,33 @@ class ArtifactStore(Construct):
             because="reading every artifact is what this role is for; their keys are made by clients",
         )
 
-    def _forbid_unmaking(self, break_glass_role_arn: str | None) -> None:
+    def _deny_version_deletion(self, break_glass_role_arn: str | None) -> None:
         unless = {"ArnNotEquals": {"aws:PrincipalArn": break_glass_role_arn}} if break_glass_role_arn else {}
-        self._forbid("OnlyBreakGlassDeletesVersions", "s3:DeleteObjectVersion", unless)
+        self._deny("OnlyBreakGlassDeletesVersions", "s3:DeleteObjectVersion", unless)
 
-    def _forbid_other_keys(self) -> None:
+    def _deny_other_keys(self) -> None:
         """Refuse an upload that names an encryption other than the bucket's own; most name none."""
         algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
         customer_key = "s3:x-amz-server-side-encryption-customer-algorithm"
-        # Both "named" and "other": without "named", and also with `…IfExists`, IAM takes a header that is not
-        # there as a match, and every plain upload would be refused.
-        self._forbid(
+        # Both "named" and "other": without "named", and also with `…IfExists`, IAM takes a missing header
+        # as a match, and would refuse every plain upload.
+        self._deny(
             "OnlyKms",
             "s3:PutObject",
             {"Null": {algorithm: "false"}, "StringNotEquals": {algorithm: "aws:kms"}},
         )
-        self._forbid(
+        self._deny(
             "OnlyOurKey",
             "s3:PutObject",
             {"Null": {key: "false"}, "StringNotEquals": {key: self.key.key_arn}},
         )
         # KMS without a key means the account's default key, not the bucket's.
-        self._forbid(
+        self._deny(
             "OnlyNamedKey", "s3:PutObject", {"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}}
         )
-        self._forbid("NoCustomerKey", "s3:PutObject", {"Null": {customer_key: "false"}})
+        self._deny("NoCustomerKey", "s3:PutObject", {"Null": {customer_key: "false"}})
 
-    def _forbid(self, sid: str, action: str, conditions: dict[str, dict[str, str]]) -> None:
+    def _deny(self, sid: str, action: str, conditions: dict[str, dict[str, str]]) -> None:
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid=sid,

@@ -27,7 +27,7 @@ def postgresql_parameters(config: DatabaseConfig) -> dict[str, str]:
         "max_connections": str(config.max_connections),
         "log_statement": "ddl",
         "log_min_duration_statement": "1000",
-        # A client that died inside a transaction must not hold its locks for ever.
+        # A client that died inside a transaction must not hold its locks forever.
         "idle_in_transaction_session_timeout": "300000",
     }
 
@@ -56,10 +56,10 @@ def instance_properties(config: DatabaseConfig, *, key: kms.IKey) -> dict[str, A
     }
 
 
-def keep_logs(
+def create_log_groups(
     instance: rds.DatabaseInstanceBase, identifier: str, *, log_key: kms.IKey, config: DatabaseConfig
 ) -> None:
-    """Make the log groups before RDS does: encrypted, and with an end."""
+    """Create the log groups before RDS does, so that they are encrypted and expire."""
     resource = instance.node.default_child
     assert resource is not None  # noqa: S101
     for kind in EXPORTED_LOGS:
@@ -74,7 +74,7 @@ def keep_logs(
 
 
 def acknowledge_findings(instance: rds.DatabaseInstanceBase, *, config: DatabaseConfig) -> None:
-    """Accept a database that its file made deletable, and the policy that enhanced monitoring needs."""
+    """Accept that a file may turn deletion protection off, and the policy that enhanced monitoring needs."""
     if not config.deletion_protection:
         acknowledge(
             instance,

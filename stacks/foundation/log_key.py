@@ -1,4 +1,4 @@
-"""The key of every log."""
+"""The key that encrypts every log."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam

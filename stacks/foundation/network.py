@@ -1,4 +1,4 @@
-"""The network: public, private and isolated subnets, watched and closed by default."""
+"""The network: public, private and isolated subnets, closed by default, its flows logged."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -20,7 +20,7 @@ def zones_of(config: NetworkConfig) -> list[str]:
 
 
 class Network(Construct):
-    """A VPC whose database subnets reach nothing and whose every flow is recorded.
+    """A VPC whose database subnets reach nothing and whose flows are all logged.
 
     Load balancers live in public subnets, tasks in private ones with egress through a NAT, the database in
     isolated ones. S3 is reached without the NAT. The default security group lets nothing through.
@@ -53,7 +53,7 @@ class Network(Construct):
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(config.cidr),
             max_azs=config.zones,
-            # Room for a third zone from the start: without it, adding one would renumber every subnet.
+            # Room for a third zone from the start: without it, adding one later would renumber every subnet.
             reserved_azs=MOST_ZONES - config.zones,
             nat_gateway_provider=nat,
             nat_gateways=config.nat_count,

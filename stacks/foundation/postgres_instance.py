@@ -10,8 +10,8 @@ from stacks.acknowledge import acknowledge
 from stacks.config import DatabaseConfig
 from stacks.foundation.database_settings import (
     acknowledge_findings,
+    create_log_groups,
     instance_properties,
-    keep_logs,
     postgresql_parameters,
 )
 from stacks.foundation.read_replica import ReadReplica
@@ -67,7 +67,7 @@ class PostgresInstance(rds.DatabaseInstance):
             removal_policy=cdk.RemovalPolicy.SNAPSHOT,
             **instance_properties(config, key=key),
         )
-        keep_logs(self, identifier, log_key=log_key, config=config)
+        create_log_groups(self, identifier, log_key=log_key, config=config)
         acknowledge_findings(self, config=config)
         if not config.multi_az:
             acknowledge(

@@ -8,7 +8,7 @@ from constructs import Construct
 
 from stacks.acknowledge import acknowledge
 from stacks.config import DatabaseConfig
-from stacks.foundation.database_settings import acknowledge_findings, instance_properties, keep_logs
+from stacks.foundation.database_settings import acknowledge_findings, create_log_groups, instance_properties
 
 FINDINGS = {
     "AwsSolutions-RDS2": "a replica takes its encryption and key from its source; RDS refuses to be told",
@@ -49,7 +49,7 @@ class ReadReplica(Construct):
             removal_policy=cdk.RemovalPolicy.DESTROY,
             **instance_properties(config, key=key),
         )
-        keep_logs(instance, identifier, log_key=log_key, config=config)
+        create_log_groups(instance, identifier, log_key=log_key, config=config)
         for rule, reason in FINDINGS.items():
             acknowledge(instance, rule, because=reason)
         acknowledge_findings(instance, config=config)

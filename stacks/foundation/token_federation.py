@@ -17,7 +17,7 @@ LOG_DAYS = 30
 class TokenFederation(Construct):
     """IAM outbound web identity federation, turned on for the account, and its issuer.
 
-    It is a switch of the whole account: it is turned on once, left alone if it is on, and never turned off,
+    It is a switch for the whole account: it is turned on once, left alone if it is on, and never turned off,
     not even when the stack is deleted. CloudFormation has no type for it.
     """
 
@@ -47,6 +47,6 @@ class TokenFederation(Construct):
             because="the federation is a switch of the account; IAM names no resource for it",
         )
         enabled = runner.resource("Enabled", resource_type="Custom::OutboundWebIdentityFederation")
-        # Asked before its policy is attached, IAM would refuse.
+        # IAM refuses the call until the policy is attached.
         enabled.node.add_dependency(runner.execution_role)
         self.issuer = enabled.get_att_string("IssuerUrl")

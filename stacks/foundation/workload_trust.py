@@ -10,7 +10,7 @@ STS = "sts.amazonaws.com"
 
 
 def github_provider(scope: Construct, config: IdentityConfig) -> str:
-    """Return the ARN of the account's OIDC provider for GitHub Actions; make it if the file names none."""
+    """Return the ARN of the account's OIDC provider for GitHub Actions; create it if the file names none."""
     if config.github_provider_arn is not None:
         return config.github_provider_arn
     provider = iam.CfnOIDCProvider(scope, "Github", url=f"https://{GITHUB}", client_id_list=[STS])

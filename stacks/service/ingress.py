@@ -15,15 +15,15 @@ from stacks.service.listener_rules import ListenerRules, refuse
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
 
-# Reserved for documentation; what the files in config/ come with.
+# Reserved for documentation; the files in config/ come with it.
 PLACEHOLDER = "example.com"
 
 
 class Ingress(Construct):
     """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
 
-    It lets a request through to the tasks only with a token or a session: the rules are in `listener_rules`.
-    There is no port 80, not even to redirect: a redirect comes too late for a token already sent in clear.
+    Only a request with a token or a session reaches the tasks: the rules are in `listener_rules`.
+    There is no port 80, not even to redirect: a redirect would come too late for a token sent in the clear.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Ingress(Construct):
                 else ec2.SubnetType.PRIVATE_WITH_EGRESS
             ),
             internet_facing=config.internet_facing,
-            security_group=_entrance(self, vpc=vpc, cidrs=config.allowed_cidrs),
+            security_group=_security_group(self, vpc=vpc, cidrs=config.allowed_cidrs),
             deletion_protection=config.deletion_protection,
             drop_invalid_header_fields=True,
             desync_mitigation_mode=elb.DesyncMitigationMode.DEFENSIVE,
@@ -141,7 +141,7 @@ class Ingress(Construct):
         self.load_balancer.set_attribute("access_logs.s3.prefix", "alb")
 
 
-def _entrance(scope: Construct, *, vpc: ec2.IVpc, cidrs: tuple[str, ...]) -> ec2.SecurityGroup:
+def _security_group(scope: Construct, *, vpc: ec2.IVpc, cidrs: tuple[str, ...]) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "SecurityGroup",

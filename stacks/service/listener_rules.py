@@ -7,8 +7,8 @@ from constructs import Construct
 
 from stacks.service.sign_in import SignIn
 
-# Paths that a page fetches, or a program calls, but nobody visits: a redirect to a sign-in page would break
-# the one and mislead the other. Five, because a rule takes no more.
+# Paths that a page fetches or a program calls, but nobody visits: a redirect to a sign-in page would break
+# the page and mislead the program. Five, the most that a rule takes.
 FETCHED = ("/ajax-api/*", "/graphql", "/get-artifact", "/model-versions/get-artifact", "/api/*")
 UNAUTHENTICATED = {
     "error_code": "UNAUTHENTICATED",
@@ -19,7 +19,7 @@ UNAUTHENTICATED = {
 class ListenerRules(Construct):
     """Programs pass with a token, people with a session; whoever has neither is refused.
 
-    In this order, since a program's request has no session, and a page's no token:
+    In this order, since a program's request has no session and a page's has no token:
 
     10. `Authorization: Bearer …` — the token's signature, issuer, audience and times are checked here.
     20. What is fetched rather than visited — a session, or 401.
@@ -67,14 +67,14 @@ class ListenerRules(Construct):
 
 
 def refuse() -> elb.ListenerAction:
-    """The answer to a request that no rule takes."""
+    """The response to a request that no rule matches."""
     return elb.ListenerAction.fixed_response(
         401, content_type="application/json", message_body=json.dumps(UNAUTHENTICATED)
     )
 
 
 def _require_audience(rule: elb.ApplicationListenerRule, audience: str) -> None:
-    # The L2 action has no further claims; STS writes a single audience as a string.
+    # The L2 action cannot require further claims; STS writes a single audience as a string.
     resource = rule.node.default_child
     assert isinstance(resource, elb.CfnListenerRule)  # noqa: S101
     resource.add_property_override(

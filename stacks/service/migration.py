@@ -56,7 +56,7 @@ class Migration(Construct):
             description="Runs the migration task of MLflow on AWS for CloudFormation",
             # The longest that Lambda allows.
             timeout=cdk.Duration.minutes(15),
-            allow=self._to_run_in(cluster),
+            allow=self._permissions(cluster),
             log_key=log_key,
             log_days=config.log_days,
         )
@@ -80,10 +80,10 @@ class Migration(Construct):
                 "LogStreamPrefix": self._task.log_stream_prefix,
             },
         )
-        # Started before its policies are attached, the task would be refused.
+        # A task that starts before its policies are attached is refused access.
         self.completed.node.add_dependency(self._task)
 
-    def _to_run_in(self, cluster: Cluster) -> list[iam.PolicyStatement]:
+    def _permissions(self, cluster: Cluster) -> list[iam.PolicyStatement]:
         in_our_cluster = {"ArnEquals": {"ecs:cluster": cluster.cluster.cluster_arn}}
         allow = [
             (["ecs:RunTask"], [self._task.definition.task_definition_arn], in_our_cluster),

@@ -20,7 +20,7 @@ PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Plat
 
 
 class ServerImage(Construct):
-    """One image, the configured one or one built from `server/`, pulled by execution roles that use it."""
+    """One image: the configured one, or one built from `server/`."""
 
     def __init__(self, scope: Construct, construct_id: str, *, config: ServerConfig) -> None:
         super().__init__(scope, construct_id)

@@ -18,7 +18,7 @@ from stacks.service.server_image import ServerImage
 
 CPUS = {"arm64": ecs.CpuArchitecture.ARM64, "x86_64": ecs.CpuArchitecture.X86_64}
 UNPRIVILEGED = "10001:10001"
-# ECS kills the container after this; the server ends its requests and leaves within less.
+# ECS kills the container after this; the server finishes its requests and exits sooner.
 STOP_TIMEOUT = cdk.Duration.seconds(60)
 
 
@@ -110,7 +110,7 @@ class ServerTask(Construct):
 
 
 def _linux(scope: Construct) -> ecs.LinuxParameters:
-    # The init process reaps what the workers leave, and hands SIGTERM to the server.
+    # The init process reaps the workers' orphans, and passes SIGTERM on to the server.
     linux = ecs.LinuxParameters(scope, "Linux", init_process_enabled=True)
     linux.drop_capabilities(ecs.Capability.ALL)
     return linux

@@ -9,17 +9,17 @@ from constructs import Construct
 from stacks.foundation.user_directory import UserDirectory
 from stacks.identity_config import IdentityConfig
 
-# What a person may do changes this much after their groups did: the load balancer then renews the token.
+# A change of a person's groups takes effect after this time, when the load balancer renews the token.
 ACCESS_TOKEN = cdk.Duration.minutes(15)
-# Where the load balancer takes the code, by its documentation.
+# Where the load balancer receives the authorization code.
 CALLBACK_PATH = "/oauth2/idpresponse"
 
 
 class SignIn(Construct):
-    """The load balancer as the only application of the user pool, by the authorization code flow.
+    """The load balancer as the user pool's only application, with the authorization code flow.
 
-    Its secret is read by the load balancer itself, and is in no template. People stay signed in for the
-    configured hours; a token is good for minutes.
+    The load balancer itself reads its secret, which is in no template. People stay signed in for the
+    configured hours; a token is valid for minutes.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SignIn(Construct):
                 scopes=[cognito.OAuthScope.OPENID],
                 callback_urls=[f"{url}{CALLBACK_PATH}"],
             ),
-            # The sign-in page's own way; to call it directly takes the secret.
+            # The flow of the sign-in page; calling it directly takes the client secret.
             auth_flows=cognito.AuthFlow(user_srp=True),
             supported_identity_providers=[
                 cognito.UserPoolClientIdentityProvider.COGNITO,
@@ -65,7 +65,7 @@ class SignIn(Construct):
         return self._authenticate(then, elb.UnauthenticatedAction.AUTHENTICATE)
 
     def or_refusal(self, then: elb.ListenerAction) -> elb.ListenerAction:
-        """Let people pass; answer everybody else with 401."""
+        """Let people pass; refuse everybody else with 401."""
         return self._authenticate(then, elb.UnauthenticatedAction.DENY)
 
     def _authenticate(
@@ -79,6 +79,6 @@ class SignIn(Construct):
             session_timeout=self._session,
             on_unauthenticated_request=otherwise,
             next=then,
-            # The security group says itself where the load balancer may go.
+            # The load balancer's security group already says where it may go.
             allow_https_outbound=False,
         )

@@ -80,7 +80,7 @@ class TrackingServer(Construct):
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
             enable_ecs_managed_tags=True,
         )
-        # Its permissions and its way to the database come first: ECS counts failed starts.
+        # Its permissions and its path to the database come first: ECS counts failed starts.
         self.service.node.add_dependency(task)
 
     def start_after(self, migration: IDependable) -> None:

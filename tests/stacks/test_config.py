@@ -97,7 +97,7 @@ def test_a_role_s_arn_in_full_is_accepted_with_a_wildcard_in_its_name(pattern: s
     ],
 )
 def test_a_pattern_that_could_mean_a_stranger_is_refused(pattern: str) -> None:
-    with pytest.raises(ValidationError, match=r"names no account|names no role|is not an IAM role"):
+    with pytest.raises(ValidationError, match=r"has no account|has no role|is not an IAM role"):
         parse({"identity": {"roles": {"admin": {"iam_roles": [pattern]}}}})
 
 

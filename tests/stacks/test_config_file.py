@@ -81,7 +81,7 @@ MISTAKES = {
     ),
     "names for other zones": (
         after("[network]", 'zone_names = ["a"]'),
-        "names 1 zones while zones = 2",
+        "names 1 zones, but zones = 2",
         "make the two agree",
     ),
     "a retention below a week": (
@@ -112,7 +112,7 @@ MISTAKES = {
     "the default port": (after("[database]", "port = 5432"), "database.port = 5432", "such as 5433"),
     "too many connections": (
         DEV.replace("max_connections = 100", "max_connections = 101"),
-        "database.max_connections = 101: is more than t4g.micro carries",
+        "database.max_connections = 101: is more than t4g.micro supports",
         "use 100 at most",
     ),
     "storage without room to grow": (
@@ -145,7 +145,7 @@ MISTAKES = {
     "fewer tasks than the least": (
         DEV.replace("min_tasks = 1", "min_tasks = 3"),
         "server.max_tasks = 2",
-        "as large or larger",
+        "at least as large",
     ),
     "two sources of one image": (
         after("[server]", 'image_uri = "a/b:1"\nbase_image = "c"'),
@@ -165,17 +165,17 @@ MISTAKES = {
     ),
     "a role of any account": (
         DEV + identity("roles.viewer", 'iam_roles = ["arn:aws:iam::*:role/team"]'),
-        'identity.roles.viewer.iam_roles.0 = "arn:aws:iam::*:role/team": names no account',
+        'identity.roles.viewer.iam_roles.0 = "arn:aws:iam::*:role/team": has no account',
         "expected: ARNs of IAM roles, in full",
     ),
     "a role of no account": (
         DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam:::role/team"]'),
-        "names no account: 12 digits",
+        "has no account: 12 digits",
         "expected: ARNs of IAM roles",
     ),
     "a user for a role": (
         DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:user/eve"]'),
-        "names no role",
+        "has no role",
         "expected: ARNs of IAM roles",
     ),
     "every identity of an account": (
@@ -228,7 +228,7 @@ MISTAKES = {
             "oidc", 'name = "Company"\nissuer = "https://idp"\nclient_id = "x"\nclient_secret_name = "y"'
         ),
         'identity.oidc.name = "Company"',
-        "name them apart",
+        "give each its own name",
     ),
     "any workflow of a repository": (
         DEV + github('name = "a"'),
@@ -237,7 +237,7 @@ MISTAKES = {
     ),
     "a workflow in two places": (
         DEV + github('name = "a"\nbranch = "main"\nenvironment = "production"'),
-        'identity.github.0.branch = "main": stands beside environment',
+        'identity.github.0.branch = "main": is set, and so is environment',
         "set exactly one",
     ),
     "a pattern for a branch": (
@@ -253,7 +253,7 @@ MISTAKES = {
     "one name for two roles": (
         DEV + github('name = "a"\nbranch = "main"') + github('name = "a"\nbranch = "next"'),
         'identity.github.name = "a": names more than one role',
-        "give every role a name",
+        "give each role its own name",
     ),
     "a provider that nobody uses": (
         after_all(f'[identity]\ngithub_provider_arn = "{GITHUB_PROVIDER}"'),
@@ -321,7 +321,7 @@ def test_no_environment_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", ["../etc/passwd", "Prod", "a b", "x" * 21])
 def test_a_name_that_no_stack_could_carry_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not a name for an environment"):
+    with pytest.raises(ConfigurationError, match="is not a valid environment name"):
         load_environment(name=name, path=None, directory=ROOT / "config")
 
 

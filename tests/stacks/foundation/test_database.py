@@ -1,4 +1,4 @@
-"""The database: closed, encrypted, backed up, and without a password of ours."""
+"""The database: closed, encrypted, backed up, and without a password in any template."""
 
 from typing import Any
 

@@ -33,7 +33,7 @@ def test_a_second_factor_is_never_a_text_message(either: Assembly) -> None:
     assert "SmsConfiguration" not in pool(either)
 
 
-def test_an_account_is_recovered_by_its_proved_address_only(either: Assembly) -> None:
+def test_an_account_is_recovered_by_its_verified_address_only(either: Assembly) -> None:
     mechanisms = pool(either)["AccountRecoverySetting"]["RecoveryMechanisms"]
     assert [each["Name"] for each in mechanisms] == ["verified_email"]
     assert pool(either)["AutoVerifiedAttributes"] == ["email"]

@@ -79,7 +79,7 @@ def test_draining_and_stopping_leave_time_for_running_requests(either: Assembly)
         assert task["ContainerDefinitions"][0]["StopTimeout"] == 60
 
 
-def test_a_certificate_is_made_and_proved_in_the_hosted_zone(either: Assembly) -> None:
+def test_a_certificate_is_requested_and_validated_in_the_hosted_zone(either: Assembly) -> None:
     certificate = either.service.one("AWS::CertificateManager::Certificate")
     assert certificate["ValidationMethod"] == "DNS"
     assert certificate["DomainValidationOptions"][0]["HostedZoneId"] == "Z0000000000EXAMPLE"
