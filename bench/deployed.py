@@ -15,7 +15,7 @@ from typing import Any
 from bench import training
 from bench.corpus import EPOCH_MS, HISTORY_KEY, HISTORY_POINTS, Corpus
 from bench.environment import describe
-from bench.load import Caller, closed_loop
+from bench.load import LoadClient, closed_loop
 from bench.measure import Stretch, as_record
 from bench.records import Record
 from bench.run import Plan, chosen, raise_file_limit
@@ -28,11 +28,11 @@ TRAINING_RUNS = 50
 CONCURRENCIES = (1, 16)
 
 
-class RefusedError(RuntimeError):
+class BenchTargetError(RuntimeError):
     """The deployment refused a call that the benchmark cannot do without."""
 
 
-def way_to(url: str, environ: dict[str, str]) -> Wire:
+def wire_to(url: str, environ: dict[str, str]) -> Wire:
     """The way to a deployment, with the bearer token from MLFLOW_TRACKING_TOKEN if there is one."""
     token = environ.get("MLFLOW_TRACKING_TOKEN")
     return Wire.to(
@@ -49,19 +49,19 @@ async def load_deployed(
     network is part of every latency.
 
     Raises:
-        RefusedError: the experiment could not be created, or a run in it.
+        BenchTargetError: the experiment could not be created, or a run in it.
     """
     began = perf_counter()
     raise_file_limit()
     # Nobody's deployment gets 100,000 runs from us.
     scenarios = [each for each in chosen(plan) if each.name != "search-runs-100000"]
-    wire = way_to(url, dict(os.environ))
-    caller = Caller(wire)
-    experiment = await _create_experiment(caller, wire)
+    wire = wire_to(url, dict(os.environ))
+    client = LoadClient(wire)
+    experiment = await _create_experiment(client, wire)
     say(f"experiment {experiment} on {wire.host}")
     records: list[Record] = []
     try:
-        corpus = await _fill(caller, wire, experiment)
+        corpus = await _fill(client, wire, experiment)
         for concurrency in CONCURRENCIES:
             for scenario in scenarios:
                 requests = scenario.requests(wire, corpus)
@@ -92,49 +92,51 @@ async def load_deployed(
             lost = seen.lost_points(await training.points_over_api(wire, seen))
             records.append(training.as_record(seen, system="deployed", lost=lost))
     finally:
-        await asyncio.shield(_delete_experiment(caller, wire, experiment, say))
-        caller.close()
+        await asyncio.shield(_delete_experiment(client, wire, experiment, say))
+        client.close()
     metadata = describe(plan=asdict(plan), seconds=perf_counter() - began, postgresql={})
     return records, {**metadata, "host": wire.host}
 
 
-async def _create_experiment(caller: Caller, wire: Wire) -> str:
+async def _create_experiment(client: LoadClient, wire: Wire) -> str:
     name = f"bench-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    made = await _ask(caller, wire.poster(f"{API}/experiments/create")(json.dumps({"name": name}).encode()))
+    made = await _ask(client, wire.poster(f"{API}/experiments/create")(json.dumps({"name": name}).encode()))
     return str(made["experiment_id"])
 
 
-async def _delete_experiment(caller: Caller, wire: Wire, experiment: str, say: Callable[[str], None]) -> None:
+async def _delete_experiment(
+    client: LoadClient, wire: Wire, experiment: str, say: Callable[[str], None]
+) -> None:
     body = json.dumps({"experiment_id": experiment}).encode()
-    answer = await caller.call(wire.poster(f"{API}/experiments/delete")(body))
-    if answer.status == 200:
+    response = await client.call(wire.poster(f"{API}/experiments/delete")(body))
+    if response.status == 200:
         say(f"experiment {experiment} deleted (MLflow keeps it as deleted until its garbage collection)")
     else:
-        say(f"experiment {experiment} could not be deleted (status {answer.status}): delete it by hand")
+        say(f"experiment {experiment} could not be deleted (status {response.status}): delete it by hand")
 
 
-async def _fill(caller: Caller, wire: Wire, experiment: str) -> Corpus:
+async def _fill(client: LoadClient, wire: Wire, experiment: str) -> Corpus:
     partial = Corpus(experiment, [], [], [], experiment, None)
     make = create_run(wire, partial)
-    runs = [str((await _ask(caller, make(number)))["run"]["info"]["run_id"]) for number in range(RUNS)]
+    runs = [str((await _ask(client, make(number)))["run"]["info"]["run_id"]) for number in range(RUNS)]
     history = [
         {"key": HISTORY_KEY, "value": 1.0 / (1 + step), "timestamp": EPOCH_MS + step, "step": step}
         for step in range(HISTORY_POINTS)
     ]
     batch = wire.poster(f"{API}/runs/log-batch")
     for run in runs[:10]:
-        await _ask(caller, batch(json.dumps({"run_id": run, "metrics": history}).encode()))
+        await _ask(client, batch(json.dumps({"run_id": run, "metrics": history}).encode()))
     return Corpus(experiment, runs, runs, runs[:10], experiment, None)
 
 
-async def _ask(caller: Caller, request: bytes) -> dict[str, Any]:
-    answer = await caller.call(request)
-    if answer.status != 200:
-        what = answer.body[:200].decode(errors="replace")
-        raise RefusedError(
-            f"the server answered {answer.status or 'nothing'} {what!r}; check the URL, and the token in "
+async def _ask(client: LoadClient, request: bytes) -> dict[str, Any]:
+    response = await client.call(request)
+    if response.status != 200:
+        what = response.body[:200].decode(errors="replace")
+        raise BenchTargetError(
+            f"the server answered {response.status or 'nothing'} {what!r}; check the URL, and the token in "
             "MLFLOW_TRACKING_TOKEN"
         )
-    found = json.loads(answer.body)
+    found = json.loads(response.body)
     assert isinstance(found, dict)
     return found

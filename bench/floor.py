@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from bench.corpus import EPOCH_MS, Corpus
-from bench.load import Outcome
+from bench.load import LoadResult
 from bench.scenarios import distinct_bodies, points, spread
 
 _METRICS = """
@@ -141,7 +141,7 @@ def _batches(runs: Sequence[str], *, count: int, keys: int) -> BareWrite:
 
 
 @dataclass(frozen=True)
-class Database:
+class FloorDatabase:
     """Where the floor writes."""
 
     host: str
@@ -152,10 +152,10 @@ class Database:
 
 
 async def bare_loop(
-    database: Database, write: BareWrite, *, first: int, connections: int, seconds: float
-) -> tuple[Outcome, int]:
+    database: FloorDatabase, write: BareWrite, *, first: int, connections: int, seconds: float
+) -> tuple[LoadResult, int]:
     """The same as `load.closed_loop`, with a statement where that sends a request."""
-    outcome = Outcome()
+    outcome = LoadResult()
     numbers = iter(range(first, first + 10**9))
     tls = ssl.create_default_context(cafile=database.ca_file)
     last = first

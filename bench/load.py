@@ -23,7 +23,7 @@ NextRequest = Callable[[int], bytes]
 
 
 @dataclass
-class Outcome:
+class LoadResult:
     """What a stretch of load saw; latencies are in seconds, of the calls answered with 2xx.
 
     A call left unanswered stands in `statuses` under `unanswered` and in `latencies` with the time it
@@ -46,11 +46,11 @@ class Outcome:
         return sum(self.statuses.values()) - self.succeeded
 
 
-class Connection(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
     """One kept-alive connection; one call at a time."""
 
     def __init__(
-        self, answered: Callable[[Connection, str, bytes], None], *, keep_body: bool = False
+        self, answered: Callable[[LoadConnection, str, bytes], None], *, keep_body: bool = False
     ) -> None:
         self._answered = answered
         self._keep_body = keep_body
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         return self.transport is not None and not self.transport.is_closing()
 
 
-async def connect(wire: Wire, connection: Connection) -> None:
+async def connect(wire: Wire, connection: LoadConnection) -> None:
     """Open `connection`.
 
     Raises:
@@ -144,7 +144,7 @@ async def closed_loop(
     concurrency: int,
     seconds: float,
     patience: float = 15.0,
-) -> tuple[Outcome, int]:
+) -> tuple[LoadResult, int]:
     """Keep `concurrency` calls in flight for `seconds`, then wait for the last answers up to `patience`.
 
     The n-th call since the beginning of the scenario sends `next_request(n)`, counting from `first`;
@@ -153,14 +153,14 @@ async def closed_loop(
     measured.
     """
     loop = asyncio.get_running_loop()
-    outcome = Outcome()
+    outcome = LoadResult()
     number = first
     measuring = False
     ends = 0.0
     idle = loop.create_future()
     in_flight = 0
 
-    def answered(connection: Connection, status: str, _body: bytes) -> None:
+    def answered(connection: LoadConnection, status: str, _body: bytes) -> None:
         nonlocal in_flight
         now = perf_counter()
         if measuring:
@@ -177,15 +177,15 @@ async def closed_loop(
         if in_flight == 0 and not idle.done():
             idle.set_result(None)
 
-    def advance(connection: Connection) -> None:
+    def advance(connection: LoadConnection) -> None:
         nonlocal number
         connection.send(next_request(number))
         number += 1
 
-    async def replace(broken: Connection) -> None:
+    async def replace(broken: LoadConnection) -> None:
         # A server that resets everything must not turn this into a busy loop.
         await asyncio.sleep(0.05)
-        connection = Connection(answered)
+        connection = LoadConnection(answered)
         connections[connections.index(broken)] = connection
         try:
             await connect(wire, connection)
@@ -195,7 +195,7 @@ async def closed_loop(
             advance(connection)
 
     reconnects: list[asyncio.Task[None]] = []
-    connections = [Connection(answered) for _ in range(concurrency)]
+    connections = [LoadConnection(answered) for _ in range(concurrency)]
     try:
         for start in range(0, concurrency, 64):
             await asyncio.gather(*(connect(wire, each) for each in connections[start : start + 64]))
@@ -207,7 +207,7 @@ async def closed_loop(
         for index in lame:
             connections[index]._answered = _ignored
             connections[index].close()
-            connections[index] = Connection(answered)
+            connections[index] = LoadConnection(answered)
             await connect(wire, connections[index])
 
         idle = loop.create_future()
@@ -239,12 +239,12 @@ async def _until(future: asyncio.Future[None], seconds: float) -> None:
     await asyncio.wait([future], timeout=seconds)
 
 
-def _ignored(_connection: Connection, _status: str, _body: bytes) -> None:
+def _ignored(_connection: LoadConnection, _status: str, _body: bytes) -> None:
     return
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a caller got for one call; `status` 0 stands for a broken connection or no answer in time."""
 
     status: int
@@ -253,31 +253,31 @@ class Answer:
     retry_after: str | None = None
 
 
-class Caller:
+class LoadClient:
     """One caller that awaits each of its calls; reconnects when it must."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._connection: Connection | None = None
+        self._connection: LoadConnection | None = None
         self._waiting: asyncio.Future[tuple[str, bytes]] | None = None
 
-    async def call(self, request: bytes, *, timeout: float = 120.0) -> Answer:
+    async def call(self, request: bytes, *, timeout: float = 120.0) -> Response:
         """Send one request and return its answer; never raises for what the server does."""
         began = perf_counter()
         try:
             async with asyncio.timeout(timeout):
                 if self._connection is None or not self._connection.usable:
-                    self._connection = Connection(self._answered, keep_body=True)
+                    self._connection = LoadConnection(self._answered, keep_body=True)
                     await connect(self._wire, self._connection)
                 self._waiting = asyncio.get_running_loop().create_future()
                 self._connection.send(request)
                 status, body = await self._waiting
         except (OSError, TimeoutError):
             self.close()
-            return Answer(0, b"", perf_counter() - began)
+            return Response(0, b"", perf_counter() - began)
         if status == "disconnected":
-            return Answer(0, b"", perf_counter() - began)
-        return Answer(int(status), body, perf_counter() - began, self._connection.retry_after)
+            return Response(0, b"", perf_counter() - began)
+        return Response(int(status), body, perf_counter() - began, self._connection.retry_after)
 
     def close(self) -> None:
         """Close the connection."""
@@ -286,6 +286,6 @@ class Caller:
             self._connection.close()
             self._connection = None
 
-    def _answered(self, _connection: Connection, status: str, body: bytes) -> None:
+    def _answered(self, _connection: LoadConnection, status: str, body: bytes) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result((status, body))

@@ -11,8 +11,8 @@ import uvloop
 
 from bench import resources
 from bench.corpus import Corpus
-from bench.floor import Database, bare_loop, bare_write
-from bench.load import NextRequest, Outcome, closed_loop
+from bench.floor import FloorDatabase, bare_loop, bare_write
+from bench.load import LoadResult, NextRequest, closed_loop
 from bench.records import Record, middle, percentile_ms
 from bench.scenarios import Scenario
 from bench.systems import System
@@ -22,7 +22,7 @@ from bench.systems import System
 class Stretch:
     """An outcome and the cores used meanwhile by the server and by PostgreSQL."""
 
-    outcome: Outcome
+    outcome: LoadResult
     server_cores: float
     database_cores: float
 
@@ -37,7 +37,7 @@ class Load:
     """Puts load on systems, and remembers how far each scenario has come on each of them."""
 
     corpus: Corpus
-    floor: Database
+    floor: FloorDatabase
     database_pid: int
     patience: float
     _made: dict[tuple[str, str], NextRequest] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Load:
                 )
             )
         except OSError as error:
-            outcome = Outcome(
+            outcome = LoadResult(
                 seconds=seconds, statuses=Counter({f"not connected: {error.strerror}": concurrency})
             )
         return meter.stretch(outcome)
@@ -97,7 +97,7 @@ class _Meter:
         server = resources.cpu_seconds(self._server) if self._server is not None else 0.0
         return server, resources.cpu_seconds(self._database)
 
-    def stretch(self, outcome: Outcome) -> Stretch:
+    def stretch(self, outcome: LoadResult) -> Stretch:
         seconds = perf_counter() - self._began
         after = self._read()
         return Stretch(

@@ -56,7 +56,7 @@ def _draw_grid(results: Results, path: Path, label: str, value: Callable[[Record
             if line:
                 axis.plot(*zip(*line, strict=True), color=colour, marker=marker, markersize=3, label=name)
         _logarithmic(axis, callers)
-        axis.set_title(scenario.promise, fontsize=7)
+        axis.set_title(scenario.title, fontsize=7)
         axis.set_ylabel(label)
         axis.set_xlabel("callers")
     handles, names = axes.flat[0].get_legend_handles_labels()

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.corpus import Corpus
-from bench.load import Caller, Outcome, closed_loop
+from bench.load import LoadClient, LoadResult, closed_loop
 from bench.records import Record, percentile_ms
 from bench.scenarios import API, get_run, log_metric
 from bench.wire import Wire
@@ -28,8 +28,8 @@ _MEGABYTE = 1_000_000
 class Pressure:
     """What happened. Memory is the PSS of the server's tree, in bytes: before, at most, and after."""
 
-    calm: Outcome
-    probe: Outcome
+    calm: LoadResult
+    probe: LoadResult
     memory_before: int
     memory_peak: int
     memory_after: int
@@ -129,15 +129,15 @@ def large_bodies(wire: Wire, corpus: Corpus, *, clients: int, size: int = 2_000_
     )
 
     async def one(ends: float, seen: Counter[str]) -> None:
-        caller = Caller(wire)
+        client = LoadClient(wire)
         try:
             while perf_counter() < ends:
-                answer = await caller.call(request, timeout=20)
-                seen[f"answered {answer.status}" if answer.status else "no answer"] += 1
-                if not answer.status:
+                response = await client.call(request, timeout=20)
+                seen[f"answered {response.status}" if response.status else "no response"] += 1
+                if not response.status:
                     await asyncio.sleep(0.2)
         finally:
-            caller.close()
+            client.close()
 
     async def attack(seconds: float) -> Counter[str]:
         seen: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from bench.scenarios import SCENARIOS
 README = Path(__file__).resolve().parent.parent / "README.md"
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
-_PROMISES = {each.name: each.promise for each in SCENARIOS}
+_TITLES = {each.name: each.title for each in SCENARIOS}
 _NOTHING = "–"
 
 
@@ -155,7 +155,7 @@ def _comparison(results: Results) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for scenario in results.scenarios():
-        if scenario not in _PROMISES:
+        if scenario not in _TITLES:
             continue
         ours, stock = (results.find(scenario, 16, system) for system in ("ours", "stock"))
         if ours is None or stock is None:
@@ -163,7 +163,7 @@ def _comparison(results: Results) -> str:
         alone, stock_alone = (results.find(scenario, 1, system) for system in ("ours", "stock"))
         floor = results.find(scenario, 16, "floor")
         cells = (
-            _PROMISES[scenario],
+            _TITLES[scenario],
             f"{_number(stock.rps)}/s{_failures(stock)}",
             f"**{_number(ours.rps)}/s**{_failures(ours)}",
             _times(ours.rps, stock.rps),

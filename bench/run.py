@@ -22,7 +22,7 @@ from bench import gate, pressure, resources, training
 from bench.credentials import credentials_endpoint
 from bench.database import SERVER_ROLE, Cluster, Sizes, cluster
 from bench.environment import describe
-from bench.floor import Database
+from bench.floor import FloorDatabase
 from bench.identity import Identity, contributor
 from bench.measure import Load, Stretch, as_record
 from bench.records import Record, percentile
@@ -175,9 +175,9 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def floor_database(base: Cluster) -> Database:
+def floor_database(base: Cluster) -> FloorDatabase:
     """Where bare SQL writes: with the rights of our server's role, over the same TLS."""
-    return Database("127.0.0.1", base.postgres.port, "floor", SERVER_ROLE, base.ca_file)
+    return FloorDatabase("127.0.0.1", base.postgres.port, "floor", SERVER_ROLE, base.ca_file)
 
 
 def raise_file_limit() -> None:

@@ -33,7 +33,7 @@ class Scenario:
     """
 
     name: str
-    promise: str
+    title: str
     requests: Callable[[Wire, Corpus], NextRequest]
     rows: int = 0
     floor: bool = False

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from bench.corpus import EPOCH_MS
-from bench.load import Answer, Caller
+from bench.load import LoadClient, Response
 from bench.records import Record, percentile_ms
 from bench.scenarios import API
 from bench.wire import Wire
@@ -33,7 +33,7 @@ _RETRIED = frozenset({0, 408, 429, 500, 502, 503, 504})
 
 
 @dataclass
-class Training:
+class TrainingResult:
     """What all runs together saw. `batch_seconds` are the log-batch calls of metrics as a run sees
     them: from its first try to its success."""
 
@@ -61,9 +61,9 @@ def pause_before_retry(attempt: int, retry_after: str | None, *, jitter: float) 
     return min(120.0, _BACKOFF_FACTOR * 2.0 ** (attempt - 1)) + jitter
 
 
-async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> Training:
+async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> TrainingResult:
     """`runs` runs at once; what has not ended after `limit` seconds is given up and has failed."""
-    training = Training(started=runs)
+    training = TrainingResult(started=runs)
     began = perf_counter()
     tasks = [asyncio.ensure_future(_one(wire, experiment, number, training)) for number in range(runs)]
     _, late = await asyncio.wait(tasks, timeout=limit)
@@ -77,18 +77,20 @@ async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> Trai
     return training
 
 
-async def _one(wire: Wire, experiment: str, number: int, training: Training) -> None:
-    caller = Caller(wire)
+async def _one(wire: Wire, experiment: str, number: int, training: TrainingResult) -> None:
+    client = LoadClient(wire)
     try:
-        await _run(caller, wire, experiment, number, training)
+        await _run(client, wire, experiment, number, training)
     finally:
-        caller.close()
+        client.close()
 
 
-async def _run(caller: Caller, wire: Wire, experiment: str, number: int, training: Training) -> None:
+async def _run(
+    client: LoadClient, wire: Wire, experiment: str, number: int, training: TrainingResult
+) -> None:
     batch = wire.poster(f"{API}/runs/log-batch")
     created = await _insist(
-        caller,
+        client,
         wire.poster(f"{API}/runs/create")(
             _json(
                 experiment_id=experiment,
@@ -104,19 +106,19 @@ async def _run(caller: Caller, wire: Wire, experiment: str, number: int, trainin
         return
     run = json.loads(created.body)["run"]["info"]["run_id"]
     params = [{"key": f"param_{each}", "value": str(each)} for each in range(10)]
-    if await _insist(caller, batch(_json(run_id=run, metrics=[], params=params, tags=[])), training) is None:
+    if await _insist(client, batch(_json(run_id=run, metrics=[], params=params, tags=[])), training) is None:
         return
     for step in range(BATCHES):
         began = perf_counter()
-        done = await _insist(caller, batch(_metrics(run, step)), training)
+        done = await _insist(client, batch(_metrics(run, step)), training)
         training.batch_seconds.append(perf_counter() - began)
         if done is not None:
             training.acknowledged[run] = training.acknowledged.get(run, 0) + METRICS_PER_BATCH
     tag = wire.poster(f"{API}/runs/set-tag")
-    await _insist(caller, tag(_json(run_uuid=run, run_id=run, key="stage", value="done")), training)
+    await _insist(client, tag(_json(run_uuid=run, run_id=run, key="stage", value="done")), training)
     update = wire.poster(f"{API}/runs/update")
     end = _json(run_uuid=run, run_id=run, status="FINISHED", end_time=EPOCH_MS + 60_000)
-    if await _insist(caller, update(end), training) is not None:
+    if await _insist(client, update(end), training) is not None:
         training.finished += 1
 
 
@@ -133,46 +135,46 @@ def _metrics(run: str, step: int) -> bytes:
     return _json(run_id=run, metrics=metrics, params=[], tags=[])
 
 
-async def _insist(caller: Caller, request: bytes, training: Training) -> Answer | None:
+async def _insist(client: LoadClient, request: bytes, training: TrainingResult) -> Response | None:
     training.calls += 1
     attempt = 0
     while True:
-        answer = await caller.call(request)
-        if 200 <= answer.status < 300:
-            return answer
+        response = await client.call(request)
+        if 200 <= response.status < 300:
+            return response
         attempt += 1
-        if answer.status not in _RETRIED or attempt > _RETRIES:
+        if response.status not in _RETRIED or attempt > _RETRIES:
             training.failed_calls += 1
-            name = str(answer.status or "no answer")
+            name = str(response.status or "no response")
             training.failures[name] = training.failures.get(name, 0) + 1
             return None
         training.retries += 1
         await asyncio.sleep(
-            pause_before_retry(attempt, answer.retry_after, jitter=random.uniform(0, _JITTER_SECONDS))
+            pause_before_retry(attempt, response.retry_after, jitter=random.uniform(0, _JITTER_SECONDS))
         )
 
 
-async def points_over_api(wire: Wire, training: Training, callers: int = 8) -> dict[str, int]:
+async def points_over_api(wire: Wire, training: TrainingResult, clients: int = 8) -> dict[str, int]:
     """How many points the server has of every run, asked through its API."""
     path = f"{API}/metrics/get-history"
     waiting = iter(list(training.acknowledged))
     found: dict[str, int] = {}
 
     async def ask() -> None:
-        caller = Caller(wire)
+        client = LoadClient(wire)
         for run in waiting:
             count = 0
             for key in range(METRICS_PER_BATCH):
-                answer = await caller.call(wire.get(path, run_id=run, metric_key=f"metric_{key}"))
-                count += len(json.loads(answer.body).get("metrics", [])) if answer.status == 200 else 0
+                response = await client.call(wire.get(path, run_id=run, metric_key=f"metric_{key}"))
+                count += len(json.loads(response.body).get("metrics", [])) if response.status == 200 else 0
             found[run] = count
-        caller.close()
+        client.close()
 
-    await asyncio.gather(*(ask() for _ in range(callers)))
+    await asyncio.gather(*(ask() for _ in range(clients)))
     return found
 
 
-def as_record(seen: Training, *, system: str, lost: int) -> Record:
+def as_record(seen: TrainingResult, *, system: str, lost: int) -> Record:
     """What is kept of training runs: latencies are those of log-batch as a run sees them."""
     return Record(
         scenario=f"training-{seen.started}",

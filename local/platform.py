@@ -367,7 +367,7 @@ class Platform:
             self.refresh()
             self._spawn(
                 "load-balancer",
-                [sys.executable, "-m", "local.edge.balancer", "--snapshot", str(self._snapshot),
+                [sys.executable, "-m", "local.edge", "--snapshot", str(self._snapshot),
                  "--certificate", str(certificate.certificate), "--key", str(certificate.key),
                  "--port", str(self._ports["tracking"]),
                  "--authority", str(self.state.authority / "ca.pem"), "--user-pools", self.sign_in_url],

@@ -1,26 +1,15 @@
-"""The load balancer's process: TLS in front of the service's tasks, by the deployed listener's rules.
-
-`python -m local.edge.balancer --help` names its arguments. The snapshot is what `local.edge.snapshot` writes;
-a new one is applied as it appears. It holds the secrets of app clients, as a load balancer does; no AWS
-credential is needed here.
-"""
+"""What the load balancer does with requests: the actions of the deployed listener's rules."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import itertools
-import json
 import random
 import re
 import secrets
-import signal
 import ssl
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -28,8 +17,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from local.edge import listener
+from local.edge.identity_provider import IdentityProvider
 from local.edge.listener import Action, Request, Rule, UnsupportedError
-from local.edge.sign_in import IDENTITY_HEADERS, Client, SignIn, Visit
+from local.edge.sign_in import IDENTITY_HEADERS, Client, CognitoSignIn, Visit
+from local.edge.target_group import FIRST_CHECK_SECONDS, Target, TargetGroup
 from local.edge.token_check import InvalidTokenError, TokenCheck, bearer, has_claim
 
 # RFC 9110: of one connection, not of the message.
@@ -47,79 +38,10 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _CONNECT_SECONDS = 10.0
-# ELB waits for its interval; a laptop's user need not.
-_FIRST_CHECK_SECONDS = 0.3
-_RELOAD_SECONDS = 0.3
-_DRAIN_SECONDS = 5.0
 _CHUNK = 64 * 1024
-_LONGEST_LINE = 16 * 1024
-_LARGEST_DOCUMENT = 256 * 1024
-_IDENTITY_TIMEOUT = aiohttp.ClientTimeout(total=10)
+LONGEST_LINE = 16 * 1024
 # 561 is ELB's own: the user pool gave no tokens for the code.
 _REFUSALS = {401: "401 Authorization Required", 561: "561 Authentication Error"}
-
-
-@dataclass
-class Target:
-    """One task behind the load balancer, and how its health checks go."""
-
-    name: str
-    address: str
-    state: str = "initial"
-    successes: int = 0
-    failures: int = 0
-    due: float = 0.0
-
-
-@dataclass
-class TargetGroup:
-    """Targets that share one health check."""
-
-    path: str
-    interval: float
-    timeout: float
-    healthy_after: int
-    unhealthy_after: int
-    codes: frozenset[int]
-    targets: dict[str, Target] = field(default_factory=dict)
-    _turn: itertools.count[int] = field(default_factory=itertools.count)
-
-    @classmethod
-    def of(cls, described: Mapping[str, Any], before: TargetGroup | None) -> TargetGroup:
-        """Read a target group of a snapshot; targets that were known keep their health."""
-        known = before.targets if before else {}
-        targets = {
-            name: known[name]
-            if name in known and known[name].address == address
-            else Target(name=name, address=address)
-            for name, address in described["targets"].items()
-        }
-        return cls(
-            path=described["HealthCheckPath"],
-            interval=float(described["HealthCheckIntervalSeconds"]),
-            timeout=float(described["HealthCheckTimeoutSeconds"]),
-            healthy_after=int(described["HealthyThresholdCount"]),
-            unhealthy_after=int(described["UnhealthyThresholdCount"]),
-            codes=status_codes(described["Matcher"]["HttpCode"]),
-            targets=targets,
-        )
-
-    def pick(self) -> Target | None:
-        """The next target in turn: of the healthy ones, or of all when all are unhealthy, as ELB does."""
-        healthy = [each for each in self.targets.values() if each.state == "healthy"]
-        if not healthy and all(each.state == "unhealthy" for each in self.targets.values()):
-            healthy = list(self.targets.values())
-        return healthy[next(self._turn) % len(healthy)] if healthy else None
-
-    def judge(self, target: Target, *, passed: bool, now: float) -> None:
-        """Count the result of a health check. A new target stays one until its first success."""
-        target.successes = target.successes + 1 if passed else 0
-        target.failures = 0 if passed else target.failures + 1
-        if passed and (target.state == "initial" or target.successes >= self.healthy_after):
-            target.state = "healthy"
-        elif target.state == "healthy" and target.failures >= self.unhealthy_after:
-            target.state = "unhealthy"
-        target.due = now + (_FIRST_CHECK_SECONDS if target.state == "initial" else self.interval)
 
 
 @dataclass
@@ -187,38 +109,39 @@ class Balancer:
         trust: ssl.SSLContext | None = None,
         user_pools: str = "",
     ) -> None:
-        """`trust` verifies the issuer of tokens and the user pools, which are at `user_pools`."""
+        """Made inside the event loop that runs it.
+
+        `trust` verifies the issuer of tokens and the user pools, which are at `user_pools`.
+        """
         self.configuration = configuration
         self._port = port
-        self._trust = trust or ssl.create_default_context()
         self._user_pools = user_pools
-        self._token_check = TokenCheck(self._fetch)
-        self._sign_in = SignIn(
-            check=self._token_check,
-            post=self._post_form,
-            get=self._get_with_token,
-            load_balancer=configuration.load_balancer,
-        )
-        self._client: aiohttp.ClientSession | None = None
-        self._checks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Balancer:
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self.configuration.idle_seconds),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=configuration.idle_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             # The message as the client sent it: nothing of aiohttp's own.
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_LINE,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
         )
+        provider = IdentityProvider(self._client, trust or ssl.create_default_context())
+        self._token_check = TokenCheck(provider.keys)
+        self._sign_in = CognitoSignIn(
+            check=self._token_check,
+            post=provider.post_form,
+            get=provider.get_with_token,
+            load_balancer=configuration.load_balancer,
+        )
+        self._checks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Balancer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for check in self._checks:
             check.cancel()
         await asyncio.gather(*self._checks, return_exceptions=True)
-        assert self._client is not None  # noqa: S101 - __aenter__
         await self._client.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -242,7 +165,7 @@ class Balancer:
                         check = asyncio.create_task(self._check(group, target))
                         self._checks.add(check)
                         check.add_done_callback(self._checks.discard)
-            await asyncio.sleep(_FIRST_CHECK_SECONDS / 3)
+            await asyncio.sleep(FIRST_CHECK_SECONDS / 3)
 
     async def validate(self, request: web.BaseRequest, action: Action) -> web.StreamResponse | None:
         """Refuse a request without a valid token of the action's issuer."""
@@ -298,44 +221,12 @@ class Balancer:
         text = "" if verdict.location else _REFUSALS[verdict.status]
         return web.Response(status=verdict.status, headers=headers, text=text)
 
-    async def _fetch(self, url: str) -> bytes:
-        assert self._client is not None  # noqa: S101 - __aenter__
-        async with self._client.get(
-            url, ssl=self._trust, timeout=_IDENTITY_TIMEOUT, allow_redirects=False
-        ) as answer:
-            answer.raise_for_status()
-            return await _bounded(answer)
-
-    async def _post_form(self, url: str, form: Mapping[str, str], basic: str) -> dict[str, Any] | None:
-        return await self._document("POST", url, data=form, headers={"Authorization": f"Basic {basic}"})
-
-    async def _get_with_token(self, url: str, token: str) -> dict[str, Any] | None:
-        return await self._document("GET", url, headers={"Authorization": f"Bearer {token}"})
-
-    async def _document(self, method: str, url: str, **more: Any) -> dict[str, Any] | None:
-        assert self._client is not None  # noqa: S101 - __aenter__
-        if "data" in more:
-            more["headers"]["Content-Type"] = "application/x-www-form-urlencoded"
-        try:
-            async with self._client.request(
-                method, url, ssl=self._trust, timeout=_IDENTITY_TIMEOUT, allow_redirects=False, **more
-            ) as answer:
-                document = json.loads(await _bounded(answer)) if answer.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            print(f"{url} does not answer as a user pool: {error}", flush=True)
-            return None
-        if not isinstance(document, dict):
-            print(f"{url} refused: {answer.status}", flush=True)
-            return None
-        return document
-
     async def forward(self, request: web.BaseRequest, action: Action, passage: Passage) -> web.StreamResponse:
         """Send the request to a target of the action's group, and its answer back, as they come."""
         group = self.configuration.groups.get(_group_of(action))
         target = group.pick() if group else None
         if target is None:
             return _plain(503, "503 Service Temporarily Unavailable")
-        assert self._client is not None  # noqa: S101 - __aenter__
         response: web.StreamResponse | None = None
         try:
             async with self._client.request(
@@ -385,7 +276,6 @@ class Balancer:
         return headers
 
     async def _check(self, group: TargetGroup, target: Target) -> None:
-        assert self._client is not None  # noqa: S101 - __aenter__
         try:
             async with self._client.get(
                 f"http://{target.address}{group.path}",
@@ -400,24 +290,6 @@ class Balancer:
         group.judge(target, passed=passed, now=time.monotonic())
         if target.state != before:
             print(f"target {target.name} ({target.address}): {before} -> {target.state}", flush=True)
-
-
-def status_codes(matcher: str) -> frozenset[int]:
-    """Read a matcher of a health check: `200`, `200,202` or `200-299`."""
-    codes: set[int] = set()
-    for part in matcher.split(","):
-        first, _, last = part.strip().partition("-")
-        codes.update(range(int(first), int(last or first) + 1))
-    return frozenset(codes)
-
-
-def tls_context(*, certificate: Path, key: Path, minimum: str) -> ssl.SSLContext:
-    """A server's TLS settings that admit nothing below `minimum`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "1.3" else ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 async def _do_forward(
@@ -524,15 +396,6 @@ def _broken(response: web.StreamResponse | None, request: web.BaseRequest) -> we
     return response
 
 
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    body = b""
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _LARGEST_DOCUMENT:
-            raise aiohttp.ClientPayloadError(f"{answer.url} sends more than {_LARGEST_DOCUMENT} bytes")
-    return body
-
-
 def _plain(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=text)
 
@@ -541,74 +404,3 @@ def _verbatim(url: str) -> Any:
     from yarl import URL
 
     return URL(url, encoded=True)
-
-
-async def serve(
-    *,
-    snapshot: Path,
-    certificate: Path,
-    key: Path,
-    port: int,
-    authority: Path,
-    user_pools: str,
-    host: str = "127.0.0.1",
-) -> None:
-    """Listen until SIGTERM or SIGINT, applying each new snapshot."""
-    text = snapshot.read_text()
-    configuration = Configuration.of(json.loads(text))
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    trust = ssl.create_default_context(cafile=authority)
-    async with Balancer(configuration, port=port, trust=trust, user_pools=user_pools) as balancer:
-        checks = asyncio.create_task(balancer.check_targets())
-        runner = web.ServerRunner(
-            web.Server(
-                balancer.handle,
-                keepalive_timeout=configuration.idle_seconds,
-                max_line_size=_LONGEST_LINE,
-                max_field_size=_LONGEST_LINE,
-                access_log=None,
-            ),
-            shutdown_timeout=_DRAIN_SECONDS,
-        )
-        await runner.setup()
-        context = tls_context(certificate=certificate, key=key, minimum=configuration.tls)
-        await web.TCPSite(runner, host, port, ssl_context=context, backlog=512).start()
-        print(f"listening on {host}:{port}, TLS {configuration.tls} or newer", flush=True)
-        while not stop.is_set():
-            try:
-                await asyncio.wait_for(stop.wait(), _RELOAD_SECONDS)
-            except TimeoutError:
-                new = snapshot.read_text() if snapshot.exists() else text
-                if new != text:
-                    text = new
-                    balancer.configuration = Configuration.of(json.loads(text), balancer.configuration)
-        checks.cancel()
-        await runner.cleanup()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the balancer; 1 if the listener asks for what is not supported or the port is taken."""
-    arguments = argparse.ArgumentParser(prog="python -m local.edge.balancer", description=__doc__)
-    for name in ("snapshot", "certificate", "key", "authority"):
-        arguments.add_argument(f"--{name}", type=Path, required=True)
-    arguments.add_argument("--port", type=int, required=True)
-    arguments.add_argument("--user-pools", required=True, help="where user pools and their page are")
-    chosen = arguments.parse_args(argv)
-    try:
-        import uvloop
-
-        runner: Any = uvloop.run
-    except ImportError:
-        runner = asyncio.run
-    try:
-        runner(serve(**vars(chosen)))
-    except (UnsupportedError, OSError) as error:
-        print(f"load balancer: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

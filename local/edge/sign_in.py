@@ -81,7 +81,7 @@ class Client:
     base_url: str
 
 
-class SignIn:
+class CognitoSignIn:
     """Signs people in by the user pool's page, for the rules of one listener.
 
     `post(url, form, basic)` and `get(url, token)` ask the user pool and give its JSON, or None if it refused.

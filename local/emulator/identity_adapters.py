@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from local.emulator.web_identity import Caller, Federation, RefusedError, Wanted
+from local.emulator.web_identity import Federation, StsError, TokenRequest, TokenSubject
 
 _TOKEN_ACTION = "GetWebIdentityToken"  # noqa: S105 - the name of an API action
 
@@ -35,8 +35,8 @@ def vend_web_identity_tokens(federation: Federation) -> None:
         context: dict[str, Any] = dict(context_of(service, iam_action, body, params))
         if iam_action == f"sts:{_TOKEN_ACTION}":
             # Where this is refused no token comes of it: the handler says so in AWS's words.
-            with contextlib.suppress(RefusedError):
-                context.update(Wanted.of(params).conditions())
+            with contextlib.suppress(StsError):
+                context.update(TokenRequest.of(params).conditions())
         return context
 
     async def handled(method: str, path: str, headers: Any, body: bytes, query: Any) -> Any:
@@ -44,28 +44,28 @@ def vend_web_identity_tokens(federation: Federation) -> None:
         if parameters.get("Action") != [_TOKEN_ACTION]:
             return await handle(method, path, headers, body, query)
         try:
-            wanted = Wanted.of(parameters)
+            request = TokenRequest.of(parameters)
             identity = sts._caller_identity(headers, query)
             if isinstance(identity, CredentialResolutionError):
                 return sts._credential_error_response(identity)
             federation.require(identity["accountId"])
-            if wanted.tags:
+            if request.tags:
                 denied = enforce(
                     extract_access_key_id(headers, query),
                     "sts:TagGetWebIdentityToken",
                     "sts",
                     get_region(),
-                    service_context=wanted.conditions(),
+                    service_context=request.conditions(),
                 )
                 if denied is not None and not isinstance(denied, AuthError):
-                    raise RefusedError(
+                    raise StsError(
                         403,
                         "AccessDenied",
                         f"User: {identity['userArn']} is not authorized to perform: "
                         "sts:TagGetWebIdentityToken",
                     )
-            token, expires = federation.issuer.issue(wanted, caller_of(identity), region=get_region())
-        except RefusedError as refused:
+            token, expires = federation.issuer.issue(request, subject_of(identity), region=get_region())
+        except StsError as refused:
             return sts._error(refused.status, refused.code, escape(str(refused)), ns="sts")
         ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
         return sts._xml(
@@ -80,7 +80,7 @@ def vend_web_identity_tokens(federation: Federation) -> None:
     sts.handle_request = handled
 
 
-def caller_of(identity: Mapping[str, Any]) -> Caller:
+def subject_of(identity: Mapping[str, Any]) -> TokenSubject:
     """The principal that a token speaks for: of a session, its role with the role's path."""
     from ministack.services import iam, sts
 
@@ -89,7 +89,7 @@ def caller_of(identity: Mapping[str, Any]) -> Caller:
         name = arn.split(":assumed-role/", 1)[1].rsplit("/", 1)[0]
         role = iam._roles.get_scoped(account, None, name)
         if role is None:
-            raise RefusedError(403, "AccessDenied", f"the role of {arn} no longer exists")
+            raise StsError(403, "AccessDenied", f"the role of {arn} no longer exists")
         arn = str(role["Arn"])
     session = sts._sessions.get(identity["accessKey"]) or {}
     prefix = "aws:principaltag/"
@@ -98,7 +98,7 @@ def caller_of(identity: Mapping[str, Any]) -> Caller:
         for key, value in (identity.get("principalKeys") or {}).items()
         if key.startswith(prefix)
     }
-    return Caller(arn=arn, account_id=account, tags=tags, expires=session.get("Expiration"))
+    return TokenSubject(arn=arn, account_id=account, tags=tags, expires=session.get("Expiration"))
 
 
 def federate_outbound(federation: Federation) -> None:
@@ -110,7 +110,7 @@ def federate_outbound(federation: Federation) -> None:
         def answer(_parameters: Any) -> Any:
             try:
                 inner = body(get_account_id())
-            except RefusedError as refused:
+            except StsError as refused:
                 return iam._error(refused.status, refused.code, str(refused), ns="iam")
             result = f"<{action}Result>{inner}</{action}Result>" if inner else ""
             return iam._xml(200, f"{action}Response", result, ns="iam")

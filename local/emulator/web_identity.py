@@ -27,7 +27,7 @@ _LONGEST_AUDIENCE = 1000
 CLAIMS = "https://sts.amazonaws.com/"
 
 
-class RefusedError(Exception):
+class StsError(Exception):
     """A request that STS or IAM refuses: the HTTP status, AWS's error code, and the message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -37,7 +37,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Caller:
+class TokenSubject:
     """Who asks: the role (with its path) or user behind the credentials, and when those end."""
 
     arn: str
@@ -47,7 +47,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TokenRequest:
     """The parameters of GetWebIdentityToken."""
 
     audiences: tuple[str, ...]
@@ -56,11 +56,11 @@ class Wanted:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Sequence[str] | str]) -> Wanted:
+    def of(cls, parameters: Mapping[str, Sequence[str] | str]) -> TokenRequest:
         """Read the parameters of a Query API request.
 
         Raises:
-            RefusedError: one is missing or out of its bounds.
+            StsError: one is missing or out of its bounds.
         """
 
         def one(name: str) -> str:
@@ -71,25 +71,21 @@ class Wanted:
         algorithm = one("SigningAlgorithm")
         if not audiences or not algorithm:
             missing = "Audience" if not audiences else "SigningAlgorithm"
-            raise RefusedError(400, "ValidationError", f"The request must contain the parameter {missing}.")
+            raise StsError(400, "ValidationError", f"The request must contain the parameter {missing}.")
         if len(audiences) > _MOST_AUDIENCES or any(len(each) > _LONGEST_AUDIENCE for each in audiences):
-            raise RefusedError(
-                400, "ValidationError", "Audience: at most 10 values of at most 1000 characters"
-            )
+            raise StsError(400, "ValidationError", "Audience: at most 10 values of at most 1000 characters")
         if algorithm not in ALGORITHMS:
-            raise RefusedError(
-                400, "ValidationError", f"SigningAlgorithm must be one of {', '.join(ALGORITHMS)}"
-            )
+            raise StsError(400, "ValidationError", f"SigningAlgorithm must be one of {', '.join(ALGORITHMS)}")
         try:
             seconds = int(one("DurationSeconds") or DEFAULT_SECONDS)
         except ValueError:
             seconds = -1
         if not _SECONDS[0] <= seconds <= _SECONDS[1]:
-            raise RefusedError(400, "ValidationError", "DurationSeconds must be between 60 and 3600")
+            raise StsError(400, "ValidationError", "DurationSeconds must be between 60 and 3600")
         keys = _members(parameters, "Tags.member.{}.Key")
         values = _members(parameters, "Tags.member.{}.Value", count=len(keys))
         if len({key.lower() for key in keys}) < len(keys):
-            raise RefusedError(400, "ValidationError", "Duplicate tag keys found; they are case insensitive.")
+            raise StsError(400, "ValidationError", "Duplicate tag keys found; they are case insensitive.")
         return cls(tuple(audiences), algorithm, seconds, dict(zip(keys, values, strict=True)))
 
     def conditions(self) -> dict[str, Any]:
@@ -119,37 +115,37 @@ class AccountIssuer(TokenIssuer):
         curve = {**point, "use": "sig", "alg": "ES384", "kid": self._curve_id}
         return {"keys": [*super().jwks["keys"], curve]}
 
-    def issue(self, wanted: Wanted, caller: Caller, *, region: str) -> tuple[str, float]:
+    def issue(self, request: TokenRequest, subject: TokenSubject, *, region: str) -> tuple[str, float]:
         """Sign a token for a caller; returns it and the moment it ends, in seconds since 1970.
 
         Raises:
-            RefusedError: it would outlive the caller's own session.
+            StsError: it would outlive the caller's own session.
         """
         now = int(time.time())
-        expires = now + wanted.seconds
-        if caller.expires is not None and expires > caller.expires:
-            raise RefusedError(
+        expires = now + request.seconds
+        if subject.expires is not None and expires > subject.expires:
+            raise StsError(
                 403,
                 "SessionDurationEscalationException",
                 "The requested token duration would extend the session beyond its original expiration time.",
             )
         own = {
-            "aws_account": caller.account_id,
+            "aws_account": subject.account_id,
             "source_region": region,
-            "principal_id": caller.arn,
-            "principal_tags": dict(caller.tags),
-            "request_tags": dict(wanted.tags),
+            "principal_id": subject.arn,
+            "principal_tags": dict(subject.tags),
+            "request_tags": dict(request.tags),
         }
         claims: dict[str, Any] = {
             "iss": self.url,
-            "aud": wanted.audiences[0] if len(wanted.audiences) == 1 else list(wanted.audiences),
-            "sub": caller.arn,
+            "aud": request.audiences[0] if len(request.audiences) == 1 else list(request.audiences),
+            "sub": subject.arn,
             "iat": now,
             "exp": expires,
             "jti": secrets.token_hex(16),
             CLAIMS: {key: value for key, value in own.items() if value},
         }
-        if wanted.algorithm == "RS256":
+        if request.algorithm == "RS256":
             return self.key.sign(claims), expires
         signed = jwt.encode(claims, self._curve, algorithm="ES384", headers={"kid": self._curve_id})
         return signed, expires
@@ -166,10 +162,10 @@ class Federation:
         """Switch it on; returns the issuer's URL.
 
         Raises:
-            RefusedError: FeatureEnabled, if it is on already.
+            StsError: FeatureEnabled, if it is on already.
         """
         if account_id in self.enabled:
-            raise RefusedError(
+            raise StsError(
                 409, "FeatureEnabled", "Outbound web identity federation is already enabled for this account."
             )
         self.enabled.add(account_id)
@@ -179,7 +175,7 @@ class Federation:
         """Switch it off.
 
         Raises:
-            RefusedError: FeatureDisabled, if it is not on.
+            StsError: FeatureDisabled, if it is not on.
         """
         self.info(account_id)
         self.enabled.remove(account_id)
@@ -188,10 +184,10 @@ class Federation:
         """The issuer's URL.
 
         Raises:
-            RefusedError: FeatureDisabled, if it is not on.
+            StsError: FeatureDisabled, if it is not on.
         """
         if account_id not in self.enabled:
-            raise RefusedError(
+            raise StsError(
                 404, "FeatureDisabled", "Outbound web identity federation is not enabled for this account."
             )
         return self.issuer.url
@@ -200,10 +196,10 @@ class Federation:
         """Let STS go on only if it is on.
 
         Raises:
-            RefusedError: OutboundWebIdentityFederationDisabledException, if not.
+            StsError: OutboundWebIdentityFederationDisabledException, if not.
         """
         if account_id not in self.enabled:
-            raise RefusedError(
+            raise StsError(
                 403,
                 "OutboundWebIdentityFederationDisabledException",
                 "Outbound web identity federation is not enabled for this account: enable it first, with "

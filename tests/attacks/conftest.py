@@ -84,7 +84,7 @@ def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         }
         balancer = _start(
             stack,
-            [sys.executable, "-m", "local.edge.balancer"]
+            [sys.executable, "-m", "local.edge"]
             + [part for name, value in arguments.items() for part in (f"--{name}", str(value))],
             log=directory / "balancer.log",
             environ={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT)},

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.deployed import RefusedError, load_deployed, way_to
+from bench.deployed import BenchTargetError, load_deployed, wire_to
 from bench.run import QUICK
 from tests.bench.conftest import TinyServer
 
@@ -54,12 +54,12 @@ async def test_training_runs_are_counted_through_the_api(tiny: TinyServer) -> No
 
 async def test_a_refused_deployment_is_told_with_its_answer(tiny: TinyServer) -> None:
     tiny.failures = [(401, {})]
-    with pytest.raises(RefusedError, match=r"401.*MLFLOW_TRACKING_TOKEN"):
+    with pytest.raises(BenchTargetError, match=r"401.*MLFLOW_TRACKING_TOKEN"):
         await load_deployed(tiny.url, QUICK, say=lambda _: None)
 
 
 def test_no_token_means_no_header() -> None:
-    assert way_to("http://127.0.0.1:1", {}).headers == {}
+    assert wire_to("http://127.0.0.1:1", {}).headers == {}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.load import Caller, closed_loop
+from bench.load import LoadClient, closed_loop
 from bench.wire import Wire
 from tests.bench.conftest import TinyServer
 
@@ -74,10 +74,10 @@ async def test_nobody_listening_is_an_error_not_an_empty_result() -> None:
 
 async def test_a_caller_gets_body_status_and_how_long_to_wait(tiny: TinyServer) -> None:
     tiny.failures = [(429, {"retry-after": "3"})]
-    caller = Caller(tiny.wire)
-    refused = await caller.call(tiny.wire.poster("/mlflow/runs/create")(b"{}"))
-    made = await caller.call(tiny.wire.poster("/mlflow/runs/create")(b"{}"))
-    caller.close()
+    client = LoadClient(tiny.wire)
+    refused = await client.call(tiny.wire.poster("/mlflow/runs/create")(b"{}"))
+    made = await client.call(tiny.wire.poster("/mlflow/runs/create")(b"{}"))
+    client.close()
     assert (refused.status, refused.retry_after) == (429, "3")
     assert (made.status, made.retry_after) == (200, None)
     assert b"run_id" in made.body
@@ -87,4 +87,4 @@ async def test_a_caller_survives_a_server_that_is_not_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         wire = Wire("127.0.0.1", unused.getsockname()[1])
-        assert (await Caller(wire).call(wire.get("/x"))).status == 0
+        assert (await LoadClient(wire).call(wire.get("/x"))).status == 0

@@ -15,8 +15,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from local.edge.balancer import Balancer, Configuration, TargetGroup, status_codes, tls_context
+from local.edge.__main__ import tls_context
+from local.edge.balancer import Balancer, Configuration
 from local.edge.listener import UnsupportedError
+from local.edge.target_group import TargetGroup, status_codes
 from local.parts.certificates import CertificateAuthority
 from local.parts.token_issuer import TokenIssuer
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from local.edge.sign_in import CALLBACK_PATH, Client, SignIn, Verdict, Visit
+from local.edge.sign_in import CALLBACK_PATH, Client, CognitoSignIn, Verdict, Visit
 from local.edge.token_check import TokenCheck
 from local.parts.token_issuer import SigningKey
 
@@ -58,7 +58,7 @@ class UserPool:
 class Browser:
     """Keeps cookies, as a browser does."""
 
-    def __init__(self, sign_in: SignIn, pool: UserPool) -> None:
+    def __init__(self, sign_in: CognitoSignIn, pool: UserPool) -> None:
         self.sign_in = sign_in
         self.pool = pool
         self.cookies: dict[str, str] = {}
@@ -104,7 +104,7 @@ def pool() -> UserPool:
 @pytest.fixture
 def browser(pool: UserPool) -> Browser:
     arn = "arn:aws:elasticloadbalancing:eu-central-1:000000000000:loadbalancer/app/x/1"
-    sign_in = SignIn(check=TokenCheck(pool.keys), post=pool.post, get=pool.get, load_balancer=arn)
+    sign_in = CognitoSignIn(check=TokenCheck(pool.keys), post=pool.post, get=pool.get, load_balancer=arn)
     return Browser(sign_in, pool)
 
 

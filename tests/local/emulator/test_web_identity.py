@@ -12,7 +12,7 @@ import jwt
 import pytest
 from botocore.exceptions import ClientError
 
-from local.emulator.web_identity import RefusedError, Wanted
+from local.emulator.web_identity import StsError, TokenRequest
 from tests.local.conftest import ACCOUNT, REGION, Account
 
 AUDIENCE = "https://mlflow.example.com"
@@ -158,8 +158,8 @@ def test_tags_need_their_own_permission_and_become_claims(federated: Account) ->
 def test_a_parameter_out_of_its_bounds_is_refused(named: str, value: list[str]) -> None:
     # A client library would not send it; others do.
     parameters = {"Audience.member.1": [AUDIENCE], "SigningAlgorithm": ["RS256"], named: value}
-    with pytest.raises(RefusedError) as refused:
-        Wanted.of({key: each for key, each in parameters.items() if each})
+    with pytest.raises(StsError) as refused:
+        TokenRequest.of({key: each for key, each in parameters.items() if each})
     assert (refused.value.status, refused.value.code) == (400, "ValidationError")
 
 
