@@ -52,7 +52,7 @@ class Database(Construct):
             log_key=log_key,
             config=config,
         )
-        self.endpoint = self._instance.instance_endpoint
+        self.endpoint = self._instance.endpoint
         self.port = config.port
 
     @property

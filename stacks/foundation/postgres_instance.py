@@ -67,6 +67,7 @@ class PostgresInstance(rds.DatabaseInstance):
             removal_policy=cdk.RemovalPolicy.SNAPSHOT,
             **instance_properties(config, key=key),
         )
+        self.endpoint = self.instance_endpoint
         create_log_groups(self, identifier, log_key=log_key, config=config)
         acknowledge_findings(self, config=config)
         if not config.multi_az:
