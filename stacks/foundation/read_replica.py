@@ -19,7 +19,7 @@ FINDINGS = {
 
 
 class ReadReplica(Construct):
-    """A replica as closed and as encrypted as its source. It may lag behind, and is no backup."""
+    """A replica as closed and as encrypted as its source. It may lag behind, and is not a backup."""
 
     def __init__(
         self,
