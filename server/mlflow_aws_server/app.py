@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import warnings
 
-from mlflow_aws_server.identity import Gate
-from mlflow_aws_server.readiness import App, Readiness, Receive, Scope, Send
+from mlflow_aws_server.asgi import App, Receive, Scope, Send
+from mlflow_aws_server.identity import Gate, IdentitySettings
+from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.settings import ServerSettings
 
 
@@ -21,17 +22,19 @@ def create_app() -> App:
         SettingsError: a variable is missing or wrong.
     """
     # Imported here: whoever only wants to know what this module holds need not wait for MLflow.
-    from mlflow_aws_server.database_check import DatabaseCheck
+    from mlflow_aws_server.database.check import DatabaseCheck
+    from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.provenance import Provenance
 
     settings = ServerSettings.from_environ(os.environ)
+    open_connection = connector(settings.database, settings.database_user)
     app: App = _Mlflow(_mlflow_app(), threads=settings.connections.threads)
     if settings.fast_path:
         from mlflow_aws_server.fastpath import FastPath
 
-        app = FastPath(app, settings)
-    app = Provenance(app, settings)
-    app = Gate(app, settings.identity)
+        app = FastPath(app, open_connection, connections=settings.connections.fast_path)
+    app = Provenance(app, open_connection)
+    app = Gate(app, IdentitySettings.from_environ(os.environ))
     return Readiness(app, DatabaseCheck(settings))
 
 

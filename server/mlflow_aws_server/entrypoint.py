@@ -104,7 +104,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         SettingsError: a variable is missing or wrong.
     """
-    from mlflow_aws_server.database import store_uri
+    from mlflow_aws_server.database.connect import store_uri
 
     settings = ServerSettings.from_environ(environ)
     connections = settings.connections
@@ -134,9 +134,12 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _serve(environ: Mapping[str, str]) -> int:
+    from mlflow_aws_server.identity import IdentitySettings
     from mlflow_aws_server.schema_wait import SchemaNotReadyError, wait_for_schema
 
     settings = ServerSettings.from_environ(environ)
+    # The workers read it too; what is wrong with it is said before the wait.
+    IdentitySettings.from_environ(environ)
     try:
         wait_for_schema(settings)
     except SchemaNotReadyError as error:

@@ -14,8 +14,9 @@ from contextlib import closing, contextmanager
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
-from mlflow_aws_server import database_roles, schema
-from mlflow_aws_server.database import connect, store_uri
+from mlflow_aws_server import schema
+from mlflow_aws_server.database import roles
+from mlflow_aws_server.database.connect import connect, store_uri
 from mlflow_aws_server.progress import phase, report
 from mlflow_aws_server.settings import MigrationSettings
 
@@ -58,7 +59,7 @@ def migrate(settings: MigrationSettings) -> None:
             with phase("indexes"):
                 _create_indexes(owner)
             with phase("grants"):
-                database_roles.grant_data(owner, server=settings.server_user)
+                roles.grant_data(owner, server=settings.server_user)
     report("migrate", phase="all", outcome="done", schema=schema.installed().head)
 
 
@@ -72,9 +73,7 @@ def _can_migrate(settings: MigrationSettings) -> bool:
     with phase("connect") as details:
         try:
             with closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as owner:
-                ready = database_roles.complete(
-                    owner, migrator=settings.migrator, server=settings.server_user
-                )
+                ready = roles.complete(owner, migrator=settings.migrator, server=settings.server_user)
         except psycopg2.OperationalError as error:
             if not _is_refusal(error):
                 raise
@@ -87,7 +86,7 @@ def _create_roles(settings: MigrationSettings) -> None:
     with phase("roles"), closing(_connect_as_master(settings)) as master:
         master.autocommit = True
         with _locked(master):
-            database_roles.create(
+            roles.create(
                 master,
                 database=settings.database.name,
                 migrator=settings.migrator,

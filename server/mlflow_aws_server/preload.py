@@ -35,8 +35,8 @@ import uvicorn.protocols.http.httptools_impl
 import uvloop
 
 import mlflow_aws_server.app
-import mlflow_aws_server.database_check
-import mlflow_aws_server.database_token
+import mlflow_aws_server.database.check
+import mlflow_aws_server.database.token
 import mlflow_aws_server.fastpath
 import mlflow_aws_server.provenance
 import mlflow_aws_server.schema
@@ -57,7 +57,7 @@ mlflow.server.app.url_map.update()
 mlflow.server.app.url_map.bind("localhost").test("/health")
 
 # Which providers of credentials there are; none is asked before the fork.
-mlflow_aws_server.database_token.prepare()
+mlflow_aws_server.database.token.prepare()
 
 gc.collect()
 # The collector writes to every object it visits, and so would copy what the workers share.

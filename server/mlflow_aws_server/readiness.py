@@ -9,13 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from mlflow_aws_server.asgi import NOT_STORED, App, Receive, Scope, Send, header_values
 
 PATH = "/ready"
 _FRESH_SECONDS = 5.0
@@ -51,13 +47,11 @@ class Readiness:
         if scope["type"] != "http" or scope["path"] != PATH:
             await self._app(scope, receive, send)
             return
-        if scope["method"] not in ("GET", "HEAD") or any(
-            name == b"x-forwarded-for" for name, _ in scope["headers"]
-        ):
+        if scope["method"] not in ("GET", "HEAD") or header_values(scope, b"x-forwarded-for"):
             status = 404
         else:
             status = 200 if await self._is_ready() else 503
-        headers = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
+        headers = [(b"content-length", b"0"), NOT_STORED]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 

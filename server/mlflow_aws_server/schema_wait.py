@@ -14,8 +14,8 @@ from botocore.exceptions import BotoCoreError
 from psycopg2 import errors
 
 from mlflow_aws_server import schema
-from mlflow_aws_server.database import connect
-from mlflow_aws_server.database_token import NoCredentialsError
+from mlflow_aws_server.database.connect import connect
+from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.progress import report
 from mlflow_aws_server.settings import ServerSettings
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mlflow_aws_server.identity.mapping import RoleMap
-from mlflow_aws_server.identity.settings import IdentitySettings, UserPool
-
 DEFAULT_CA_FILE = "/etc/ssl/rds/global-bundle.pem"
 DEFAULT_MAX_CONNECTIONS = 40
 
@@ -28,6 +25,10 @@ _FEWEST_THREADS = 2
 
 
 class SettingsError(ValueError):
+    """The environment variables are wrong; the message says which, what is wrong, and the remedy."""
+
+
+class VariableError(SettingsError):
     """One environment variable is missing or wrong; the message names it, its value and the remedy."""
 
     def __init__(self, *, variable: str, value: str | None, problem: str, remedy: str) -> None:
@@ -35,11 +36,10 @@ class SettingsError(ValueError):
             value = value[:_LONGEST_QUOTE] + "…"
         seen = "is not set" if value is None else f"is {value!r}"
         super().__init__(f"{variable} {seen}: {problem}. {remedy}")
-        self.variable = variable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Database:
+class DatabaseSettings:
     """Where the database is, and which certificate authority vouches for it."""
 
     host: str
@@ -88,7 +88,7 @@ class Connections:
 class ServerSettings:
     """What `serve` and the ASGI application need."""
 
-    database: Database
+    database: DatabaseSettings
     database_user: str
     artifact_root: str
     public_url: str
@@ -98,7 +98,6 @@ class ServerSettings:
     max_connections: int
     connections: Connections
     fast_path: bool
-    identity: IdentitySettings
 
     @property
     def public_host(self) -> str:
@@ -112,7 +111,7 @@ class ServerSettings:
         Raises:
             SettingsError: a variable is missing or wrong.
         """
-        read = _Reader(environ)
+        read = EnvironmentReader(environ)
         workers = read.integer("MLFLOW_AWS_WORKERS", default=_default_workers(), least=1, most=64)
         max_connections = read.integer(
             "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS", default=DEFAULT_MAX_CONNECTIONS, least=1, most=10_000
@@ -121,7 +120,7 @@ class ServerSettings:
         try:
             connections = Connections.divide(total=max_connections, workers=workers, fast_path=fast_path)
         except ValueError as error:
-            raise SettingsError(
+            raise VariableError(
                 variable="MLFLOW_AWS_DATABASE_MAX_CONNECTIONS",
                 value=str(max_connections),
                 problem=str(error),
@@ -131,14 +130,13 @@ class ServerSettings:
             database=_database(read),
             database_user=read.role("MLFLOW_AWS_DATABASE_USER"),
             artifact_root=_artifact_root(read),
-            public_url=_public_url(read),
+            public_url=public_url(read),
             bind=read.text("MLFLOW_AWS_BIND", default="0.0.0.0"),  # noqa: S104 - the security group decides
             port=read.integer("MLFLOW_AWS_PORT", default=5000, least=1, most=65535),
             workers=workers,
             max_connections=max_connections,
             connections=connections,
             fast_path=fast_path,
-            identity=_identity(read),
         )
 
 
@@ -146,7 +144,7 @@ class ServerSettings:
 class MigrationSettings:
     """What `migrate` needs."""
 
-    database: Database
+    database: DatabaseSettings
     migrator: str
     server_user: str
     master_secret_arn: str
@@ -159,11 +157,11 @@ class MigrationSettings:
         Raises:
             SettingsError: a variable is missing or wrong.
         """
-        read = _Reader(environ)
+        read = EnvironmentReader(environ)
         migrator = read.role("MLFLOW_AWS_DATABASE_MIGRATOR", default="mlflow_migrator")
         server_user = read.role("MLFLOW_AWS_DATABASE_USER", default="mlflow_server")
         if migrator == server_user:
-            raise SettingsError(
+            raise VariableError(
                 variable="MLFLOW_AWS_DATABASE_MIGRATOR",
                 value=migrator,
                 problem="the server must not own the schema",
@@ -182,19 +180,24 @@ class MigrationSettings:
         )
 
 
-class _Reader:
-    """Typed access to environment variables; an empty variable counts as unset."""
+class EnvironmentReader:
+    """Typed access to environment variables; an empty variable counts as unset.
+
+    Its methods raise `SettingsError` for a variable that is missing or wrong.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
     def optional(self, variable: str) -> str | None:
+        """The value, or None if it is not set."""
         return self._environ.get(variable, "").strip() or None
 
     def text(self, variable: str, *, default: str | None = None) -> str:
+        """The value, or `default`."""
         value = self.optional(variable) or default
         if value is None:
-            raise SettingsError(
+            raise VariableError(
                 variable=variable,
                 value=None,
                 problem="it is required",
@@ -205,14 +208,16 @@ class _Reader:
     def matching(
         self, variable: str, pattern: re.Pattern[str], *, expected: str, default: str | None = None
     ) -> str:
+        """The value, of which all matches `pattern`; the error says what was `expected`."""
         value = self.text(variable, default=default)
         if not pattern.fullmatch(value):
-            raise SettingsError(
+            raise VariableError(
                 variable=variable, value=value, problem="it is malformed", remedy=f"Expected {expected}."
             )
         return value
 
     def role(self, variable: str, *, default: str | None = None) -> str:
+        """The name of a database role."""
         return self.matching(
             variable,
             _ROLE_NAME,
@@ -221,9 +226,10 @@ class _Reader:
         )
 
     def integer(self, variable: str, *, default: int | None = None, least: int, most: int) -> int:
+        """A whole number from `least` to `most`."""
         value = self.text(variable, default=None if default is None else str(default))
         if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
-            raise SettingsError(
+            raise VariableError(
                 variable=variable,
                 value=value,
                 problem="it is out of range or no number",
@@ -232,18 +238,19 @@ class _Reader:
         return int(value)
 
     def switch(self, variable: str, *, default: bool) -> bool:
+        """Whether a switch is `on` rather than `off`."""
         value = self.text(variable, default="on" if default else "off").lower()
         if value not in _ON_OFF:
-            raise SettingsError(
+            raise VariableError(
                 variable=variable, value=value, problem="it is no switch", remedy="Expected `on` or `off`."
             )
         return _ON_OFF[value]
 
 
-def _database(read: _Reader) -> Database:
+def _database(read: EnvironmentReader) -> DatabaseSettings:
     ca_file = Path(read.text("MLFLOW_AWS_DATABASE_CA_FILE", default=DEFAULT_CA_FILE))
     if not ca_file.is_file():
-        raise SettingsError(
+        raise VariableError(
             variable="MLFLOW_AWS_DATABASE_CA_FILE",
             value=str(ca_file),
             problem="there is no such file",
@@ -252,7 +259,7 @@ def _database(read: _Reader) -> Database:
     variable = "AWS_REGION" if read.optional("AWS_REGION") else "AWS_DEFAULT_REGION"
     if read.optional(variable) is None:
         variable = "AWS_REGION"
-    return Database(
+    return DatabaseSettings(
         host=read.matching(
             "MLFLOW_AWS_DATABASE_HOST",
             re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+"),
@@ -270,7 +277,7 @@ def _database(read: _Reader) -> Database:
     )
 
 
-def _artifact_root(read: _Reader) -> str:
+def _artifact_root(read: EnvironmentReader) -> str:
     return read.matching(
         "MLFLOW_AWS_ARTIFACT_ROOT",
         re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?"),
@@ -278,66 +285,17 @@ def _artifact_root(read: _Reader) -> str:
     )
 
 
-def _public_url(read: _Reader) -> str:
+def public_url(read: EnvironmentReader) -> str:
+    """Where clients and browsers reach this server, without a slash at the end.
+
+    Raises:
+        SettingsError: the variable is missing or wrong.
+    """
     return read.matching(
         "MLFLOW_AWS_PUBLIC_URL",
         re.compile(r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?/?"),
         expected="https://HOST in lower case, without a path",
     ).rstrip("/")
-
-
-_ISSUER = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*")
-_ISSUER_EXPECTED = (
-    "https://HOST or https://HOST/PATH without a slash at the end, as the tokens' `iss` says it"
-)
-
-
-def _identity(read: _Reader) -> IdentitySettings:
-    """There is no way to switch identity off: what is missing here ends the start."""
-    public_url = _public_url(read)
-    roles = read.text("MLFLOW_AWS_ROLES")
-    try:
-        role_map = RoleMap.parse(roles)
-    except ValueError as error:
-        raise SettingsError(
-            variable="MLFLOW_AWS_ROLES",
-            value=roles,
-            problem=str(error),
-            remedy='Expected JSON like {"viewer": {"iam_roles": ["arn:aws:iam::123456789012:role/team/*"], '
-            '"groups": ["mlflow-viewer"]}} with the roles viewer, contributor, approver and admin.',
-        ) from None
-    return IdentitySettings(
-        token_issuer=read.matching("MLFLOW_AWS_TOKEN_ISSUER", _ISSUER, expected=_ISSUER_EXPECTED),
-        token_audience=read.matching(
-            "MLFLOW_AWS_TOKEN_AUDIENCE",
-            re.compile(r"[\x21-\x7e]{1,1000}"),
-            expected="the audience that clients ask AWS STS for, normally this deployment's URL",
-            default=public_url,
-        ),
-        public_url=public_url,
-        roles=role_map,
-        user_pool=_user_pool(read),
-    )
-
-
-def _user_pool(read: _Reader) -> UserPool | None:
-    names = ("MLFLOW_AWS_USER_POOL_ISSUER", "MLFLOW_AWS_USER_POOL_CLIENT_ID")
-    missing = [name for name in names if read.optional(name) is None]
-    if len(missing) == len(names):
-        return None
-    if missing:
-        raise SettingsError(
-            variable=missing[0],
-            value=None,
-            problem=f"{' and '.join(names)} belong together",
-            remedy="Set both, or neither for a server that only programs use.",
-        )
-    return UserPool(
-        issuer=read.matching(names[0], _ISSUER, expected=_ISSUER_EXPECTED),
-        client_id=read.matching(
-            names[1], re.compile(r"[\w+]{1,128}"), expected="the id of the load balancer's app client"
-        ),
-    )
 
 
 def _default_workers() -> int:

@@ -34,7 +34,7 @@ def create_app() -> Any:
         roles=RoleMap.parse(f"{{{roles}}}"),
     )
     # There is no PostgreSQL here to lock models in, and one worker and one client need none.
-    provenance = Provenance(app, settings=None, open_connection=_no_database)  # type: ignore[arg-type]
+    provenance = Provenance(app, _no_database)
     return Gate(provenance, settings, fetch=lambda _issuer: keys)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from mlflow_aws_server.settings import SettingsError
 
 from local.parts.certificates import CertificateAuthority
 from local.parts.token_issuer import TokenIssuer
@@ -66,6 +67,34 @@ class Identity:
         return self.user_pool.user_token(
             username="someone", client_id=CLIENT_ID, groups=[f"mlflow-{role}"], seconds=3600
         )
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+    return {
+        "AWS_REGION": "eu-central-1",
+        "MLFLOW_AWS_DATABASE_HOST": "db.example.eu-central-1.rds.amazonaws.com",
+        "MLFLOW_AWS_DATABASE_CA_FILE": str(ca_file),
+        "MLFLOW_AWS_DATABASE_USER": "mlflow_server",
+        "MLFLOW_AWS_MASTER_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-1",
+        "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts-123/prefix",
+        "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com/",
+        "MLFLOW_AWS_WORKERS": "2",
+        "MLFLOW_AWS_TOKEN_ISSUER": "https://example.tokens.sts.global.api.aws",
+        "MLFLOW_AWS_USER_POOL_ISSUER": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Example",
+        "MLFLOW_AWS_USER_POOL_CLIENT_ID": "1example23456789",
+        "MLFLOW_AWS_ROLES": '{"viewer": {"iam_roles": ["arn:aws:iam::123456789012:role/team/*"]}}',
+    }
+
+
+def assert_says_what_to_do(error: SettingsError, variable: str, value: str) -> None:
+    """The message names the variable, its value, what is wrong with it, and the remedy."""
+    message = str(error)
+    assert message.startswith(f"{variable} is {value!r}: ")
+    assert message.endswith(".")
+    assert len(message.split(". ")) >= 2
 
 
 _MADE: list[Identity] = []

@@ -11,7 +11,7 @@ import subprocess
 import psycopg2
 import pytest
 from mlflow_aws_server import migration, schema
-from mlflow_aws_server.database import store_uri
+from mlflow_aws_server.database.connect import store_uri
 from mlflow_aws_server.settings import MigrationSettings
 
 from tests.server.conftest import SERVER_PYTHON, Deployment

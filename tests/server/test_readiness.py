@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mlflow_aws_server.readiness import Readiness, Receive, Scope, Send
+from mlflow_aws_server.asgi import Receive, Scope, Send
+from mlflow_aws_server.readiness import Readiness
 
 
 async def _application(scope: Scope, receive: Receive, send: Send) -> None:

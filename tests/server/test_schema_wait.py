@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import psycopg2
 import pytest
 from mlflow_aws_server import schema, schema_wait
-from mlflow_aws_server.database_token import NoCredentialsError
+from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.schema_wait import SchemaNotReadyError, wait_for_schema
 from mlflow_aws_server.settings import ServerSettings
 

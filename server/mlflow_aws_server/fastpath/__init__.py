@@ -5,6 +5,5 @@ set-based statements, and hands everything else, and every request it does not f
 """
 
 from mlflow_aws_server.fastpath.middleware import FastPath
-from mlflow_aws_server.fastpath.settings import FastPathSettings
 
-__all__ = ["FastPath", "FastPathSettings"]
+__all__ = ["FastPath"]

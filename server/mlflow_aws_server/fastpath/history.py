@@ -1,4 +1,4 @@
-"""The logged points of a metric: of one run, of many, or a sample of many for a chart."""
+"""The logged points of a metric: of one run, or a sample of many runs for a chart."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from mlflow.server.handlers import MAX_RESULTS_PER_RUN, MAX_RUNS_GET_METRIC_HISTORY_BULK
 from mlflow.utils.search_utils import SearchUtils
 
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import rendering, requests
-from mlflow_aws_server.fastpath.database import Connection, Database
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
-from mlflow_aws_server.fastpath.rendering import number, plain_number, quote
+from mlflow_aws_server.fastpath.rendering import number, quote
 
 # An answer is built in memory while other calls wait; a longer history is stock's, page by page.
 _MOST_POINTS = 50_000
@@ -22,11 +23,6 @@ _HISTORY = """
 SELECT value, timestamp, step, is_nan FROM metrics
 WHERE run_uuid = $1 AND key = $2
 ORDER BY timestamp, step, value OFFSET $3 LIMIT $4
-"""
-_BULK = """
-SELECT run_uuid, value, timestamp, step, is_nan FROM metrics
-WHERE key = $1 AND run_uuid = ANY($2::text[])
-ORDER BY run_uuid, timestamp, step, value LIMIT $3
 """
 
 # MLflow's own sample, for all runs at once: of each run the first row of each of $3 equal buckets, and
@@ -52,14 +48,11 @@ _SAMPLE_ALL = _SAMPLE.format(interval="")
 _SAMPLE_INTERVAL = _SAMPLE.format(interval="AND step >= $4 AND step <= $5")
 
 _HISTORY_ARGUMENTS = frozenset(("run_id", "run_uuid", "metric_key", "max_results", "page_token"))
-_BULK_ARGUMENTS = frozenset(("run_id", "metric_key", "max_results"))
 _INTERVAL_ARGUMENTS = frozenset(("run_ids", "metric_key", "start_step", "end_step", "max_results"))
-_MOST_BULK_RESULTS = 25_000
-_MOST_BULK_RUNS = 100
 _ITEMS = rendering.Items(4)
 
 
-async def history(database: Database, query: bytes) -> bytes:
+async def history(pool: ConnectionPool, query: bytes) -> bytes:
     """`metrics/get-history`."""
     arguments = requests.query(query, _HISTORY_ARGUMENTS)
     run_id = requests.run_id(requests.single(arguments, "run_id"))
@@ -71,10 +64,10 @@ async def history(database: Database, query: bytes) -> bytes:
         raise LeaveToStockError("a very long page")
     limit = (_MOST_POINTS if max_results is None else max_results) + 1
 
-    async def read(connection: Connection) -> Any:
+    async def read(connection: AsyncConnection) -> Any:
         return await connection.fetch(_HISTORY, run_id, key, offset, limit)
 
-    points = await database.run(read)
+    points = await pool.run(read)
     token = None
     if len(points) == limit:
         if max_results is None:
@@ -88,31 +81,7 @@ async def history(database: Database, query: bytes) -> bytes:
     return rendering.listed("metrics", shown, next_page_token=token)
 
 
-async def bulk(database: Database, query: bytes) -> bytes:
-    """`metrics/get-history-bulk`, which Flask renders: keys in order, no layout, a line break at the end."""
-    arguments = requests.query(query, _BULK_ARGUMENTS)
-    run_ids = [requests.run_id(run_id) for run_id in arguments.get("run_id", ())]
-    if not 0 < len(run_ids) <= _MOST_BULK_RUNS:
-        raise LeaveToStockError("no runs, or too many")
-    key = _metric_key(arguments)
-    given = requests.optional(arguments, "max_results")
-    limit = _MOST_BULK_RESULTS
-    if given is not None:
-        limit = min(limit, requests.decimal(given, least=1))
-
-    async def read(connection: Connection) -> Any:
-        return await connection.fetch(_BULK, key, run_ids, limit)
-
-    name = quote(key)
-    shown = [
-        f'{{"key":{name},"run_id":{quote(run_id)},"step":{step},"timestamp":{timestamp},'
-        f'"value":{plain_number(value, is_nan)}}}'
-        for run_id, value, timestamp, step, is_nan in await database.run(read)
-    ]
-    return f'{{"metrics":[{",".join(shown)}]}}\n'.encode("ascii")
-
-
-async def bulk_interval(database: Database, query: bytes) -> bytes:
+async def bulk_interval(pool: ConnectionPool, query: bytes) -> bytes:
     """`metrics/get-history-bulk-interval`."""
     arguments = requests.query(query, _INTERVAL_ARGUMENTS)
     run_ids = [requests.run_id(run_id) for run_id in arguments.get("run_ids", ())]
@@ -128,12 +97,12 @@ async def bulk_interval(database: Database, query: bytes) -> bytes:
     interval = () if start is None else (start, end)
     statement = _SAMPLE_INTERVAL if interval else _SAMPLE_ALL
 
-    async def read(connection: Connection) -> Any:
+    async def read(connection: AsyncConnection) -> Any:
         return await connection.fetch(statement, run_ids, key, max_results, *interval)
 
     metric, name = _ITEMS.metric_with_run_id, quote(key)
     shown = []
-    for position, rows in groupby(await database.run(read), itemgetter("position")):
+    for position, rows in groupby(await pool.run(read), itemgetter("position")):
         run_id = quote(run_ids[position - 1])
         for row in _sample(list(rows), max_results):
             value = number(row["value"], row["is_nan"])

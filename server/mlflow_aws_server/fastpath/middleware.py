@@ -4,55 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import asyncpg
 
-from mlflow_aws_server.fastpath import bodies, history, reading, runs, search, writing
-from mlflow_aws_server.fastpath.bodies import Bodies
-from mlflow_aws_server.fastpath.database import Connection, Database, connector
-from mlflow_aws_server.fastpath.errors import (
-    ContendedError,
-    LeaveToStockError,
-    OverloadedError,
-    SlowBodyError,
-    UnavailableError,
-)
+from mlflow_aws_server import bodies
+from mlflow_aws_server.asgi import JSON, App, Header, Message, Receive, Scope, Send, refuse, respond
+from mlflow_aws_server.bodies import Bodies
+from mlflow_aws_server.database.connect import OpenConnection
+from mlflow_aws_server.database.pool import ConnectionPool
+from mlflow_aws_server.errors import ContendedError, OverloadedError, RefusedError, UnavailableError
+from mlflow_aws_server.fastpath import history, reading, runs, search, writing
+from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.schema import schema_obstacle
-from mlflow_aws_server.fastpath.settings import FastPathSettings
-from mlflow_aws_server.fastpath.stock import (
-    App,
-    Headers,
-    Message,
-    Receive,
-    ResponseHeaders,
-    Scope,
-    Send,
-    environment_obstacle,
-)
+from mlflow_aws_server.fastpath.stock import ResponseHeaders, environment_obstacle
 
 _logger = logging.getLogger(__name__)
 
 _PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
-_JSON = (b"content-type", b"application/json")
-
-_RETRY_AFTER_SECONDS = 1
 _RECHECK_SECONDS = 15.0
 # Callers that may wait for one of the pool's connections. A call takes about a millisecond of a connection.
 _QUEUE = 4096
 
-# What is said of tables and columns that are not as they were.
-_ANOTHER_SCHEMA = (
+# What PostgreSQL answers once tables or columns are not as they were.
+_SCHEMA_CHANGED_ERRORS = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidCachedStatementError,
 )
 
-Handler = Callable[[Database, bytes], Awaitable[bytes]]
+Handler = Callable[[ConnectionPool, bytes], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +74,15 @@ class FastPath:
     def __init__(
         self,
         app: App,
-        settings: FastPathSettings,
+        open_connection: OpenConnection,
         *,
-        open_connection: Callable[[], Awaitable[Connection]] | None = None,
+        connections: int,
     ) -> None:
-        """`open_connection` replaces the way to the database that `settings` describe (in tests)."""
+        """`open_connection` opens one database connection; at most `connections` are open at a time."""
         self._app = app
-        self._settings = settings
         self._open_connection = open_connection
-        self._database: Database | None = None
+        self._connections = connections
+        self._pool: ConnectionPool | None = None
         self._headers: ResponseHeaders | None = None
         self._serving = False
         self._obstacle: str | None = None
@@ -112,20 +96,13 @@ class FastPath:
 
     async def startup(self) -> None:
         """Connect and look at the schema; a database out of reach is tried again in the background."""
-        if not self._settings.fast_path:
-            _logger.info("fast path: switched off; stock MLflow serves every request")
-            return
         if (obstacle := environment_obstacle()) is not None:
             self._step_aside(obstacle)
             return
         self._headers = ResponseHeaders(self._app)
-        self._database = Database(
-            self._open_connection or connector(self._settings),
-            connections=self._settings.connections.fast_path,
-            queue=_QUEUE,
-        )
-        await self._look_at_schema(self._database)
-        self._watcher = asyncio.create_task(self._watch(self._database))
+        self._pool = ConnectionPool(self._open_connection, connections=self._connections, queue=_QUEUE)
+        await self._look_at_schema(self._pool)
+        self._watcher = asyncio.create_task(self._watch(self._pool))
 
     async def shutdown(self) -> None:
         """Close the database connections."""
@@ -134,8 +111,8 @@ class FastPath:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
-        if self._database is not None:
-            await self._database.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -178,11 +155,8 @@ class FastPath:
             return
         try:
             body = await self._bodies.read(receive, length)
-        except OverloadedError as error:
-            await _refuse(send, headers, status=429, code="RESOURCE_EXHAUSTED", message=str(error))
-            return
-        except SlowBodyError as error:
-            await _refuse(send, headers, status=408, code="REQUEST_LIMIT_EXCEEDED", message=str(error))
+        except RefusedError as refusal:
+            await refuse(send, refusal, headers)
             return
         if body is None:
             return
@@ -196,45 +170,39 @@ class FastPath:
         route: _Route,
         question: bytes,
         body: bytes | None,
-        headers: Headers,
+        headers: list[Header],
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        assert self._database is not None  # noqa: S101 - set before serving starts
+        assert self._pool is not None  # noqa: S101 - set before serving starts
         try:
-            answer = await route.handler(self._database, question)
-        except OverloadedError as error:
-            await _refuse(send, headers, status=429, code="RESOURCE_EXHAUSTED", message=str(error))
+            answer = await route.handler(self._pool, question)
+        except OverloadedError as refusal:
+            await refuse(send, refusal, headers)
             return
         except UnavailableError as error:
             _logger.error("%s: the database cannot be reached: %s", scope["path"], error)
             message = "The database cannot be reached at the moment."
-            await _refuse(send, headers, status=503, code="TEMPORARILY_UNAVAILABLE", message=message)
+            await refuse(send, UnavailableError(message), headers)
             return
         except ContendedError as error:
             _logger.error("%s: %s", scope["path"], error)
             message = "Other calls keep changing the same data. Nothing was written; send the call again."
-            await _refuse(send, headers, status=503, code="TEMPORARILY_UNAVAILABLE", message=message)
+            await refuse(send, ContendedError(message), headers)
             return
         except LeaveToStockError as reason:
             _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
-        except _ANOTHER_SCHEMA as error:
+        except _SCHEMA_CHANGED_ERRORS as error:
             self._step_aside(f"the database refused a statement ({error})")
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The statement as a whole took no effect.
             _logger.info("%s left to stock MLflow: %r", scope["path"], error)
         except Exception:
-            # A mistake of ours shall cost speed, not the answer.
+            # On an unexpected error, fall back to stock MLflow.
             _logger.exception("%s left to stock MLflow after an unexpected error", scope["path"])
         else:
-            start = [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(answer)),
-                *headers,
-            ]
-            await send({"type": "http.response.start", "status": 200, "headers": start})
-            await send({"type": "http.response.body", "body": answer})
+            await respond(send, 200, answer, content_type=JSON, headers=headers)
             return
         if body is None:
             await self._app(scope, receive, send)
@@ -247,9 +215,9 @@ class FastPath:
             self._obstacle = reason
             _logger.warning("fast path: stepping aside, stock MLflow serves every request: %s", reason)
 
-    async def _look_at_schema(self, database: Database) -> None:
+    async def _look_at_schema(self, pool: ConnectionPool) -> None:
         try:
-            obstacle = await database.run(schema_obstacle)
+            obstacle = await pool.run(schema_obstacle)
         except (UnavailableError, OverloadedError, ContendedError) as error:
             if self._serving:
                 # Callers are told to come back, which is better than what stock does then.
@@ -264,12 +232,12 @@ class FastPath:
             self._serving = True
             _logger.info("fast path: serving %d routes", len(ROUTES))
 
-    async def _watch(self, database: Database) -> None:
+    async def _watch(self, pool: ConnectionPool) -> None:
         """Look at the schema again and again: a migration may come, or what kept us from serving may end."""
         while True:
             await asyncio.sleep(_RECHECK_SECONDS)
             try:
-                await self._look_at_schema(database)
+                await self._look_at_schema(pool)
             except Exception:
                 _logger.exception("fast path: looking at the schema failed unexpectedly")
 
@@ -307,21 +275,3 @@ def _headers_of_interest(scope: Scope) -> tuple[bytes, bytes | None, int | None]
 
 
 _ONLY_STOCK_UNDERSTANDS = frozenset((b"transfer-encoding", b"content-encoding", b"x-mlflow-workspace"))
-
-
-async def _refuse(send: Send, headers: Headers, *, status: int, code: str, message: str) -> None:
-    """Ask the client to come back: MLflow's client does, for these statuses."""
-    body = json.dumps({"error_code": code, "message": message}).encode("ascii")
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                _JSON,
-                (b"content-length", b"%d" % len(body)),
-                (b"retry-after", b"%d" % _RETRY_AFTER_SECONDS),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import rendering, requests
-from mlflow_aws_server.fastpath.database import Connection, Database
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 
 RUN_COLUMNS = (
@@ -78,18 +79,18 @@ _RUN = rendering.RunRenderer(2)
 _GET_RUN_ARGUMENTS = frozenset(("run_id", "run_uuid"))
 
 
-async def get_run(database: Database, query: bytes) -> bytes:
+async def get_run(pool: ConnectionPool, query: bytes) -> bytes:
     """`runs/get`."""
     arguments = requests.query(query, _GET_RUN_ARGUMENTS)
     run_id = requests.run_id(requests.single(arguments, "run_id"))
 
-    async def read(connection: Connection) -> tuple[Any, Links]:
+    async def read(connection: AsyncConnection) -> tuple[Any, Links]:
         row = await connection.fetchrow(_GET_RUN, run_id)
         if row is None:
             raise LeaveToStockError("no such run")
         return row, await links(connection, [row])
 
-    row, linked = await database.run(read)
+    row, linked = await pool.run(read)
     return rendering.wrapped("run", render(_RUN, row, linked, model_inputs=True))
 
 
@@ -102,7 +103,7 @@ class Links:
         self.model_outputs: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
 
-async def links(connection: Connection, rows: Sequence[Any]) -> Links:
+async def links(connection: AsyncConnection, rows: Sequence[Any]) -> Links:
     """The datasets and models of these runs; asks the database only about runs that have some."""
     linked = Links()
     with_datasets = [row["run_uuid"] for row in rows if row["has_datasets"]]

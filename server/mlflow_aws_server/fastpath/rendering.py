@@ -30,11 +30,6 @@ def number(value: float, is_nan: bool) -> str:
 _NOT_FINITE = {"inf": '"Infinity"', "-inf": '"-Infinity"', "nan": '"NaN"'}
 
 
-def plain_number(value: float, is_nan: bool) -> str:
-    """A double as Python's `json` writes it, with its tokens that are not JSON."""
-    return number(value, is_nan).strip('"')
-
-
 def _object(fields: Sequence[str], indent: int) -> str:
     """A JSON object of rendered fields whose opening brace stands at the current position."""
     if not fields:

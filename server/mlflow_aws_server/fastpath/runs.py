@@ -11,8 +11,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.uri import append_to_uri_path
 
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import reading, rendering, requests
-from mlflow_aws_server.fastpath.database import Connection, Database
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 
 _COLUMNS = ", ".join(reading.RUN_COLUMNS)
@@ -78,7 +79,7 @@ class ArtifactLocations:
     def __init__(self) -> None:
         self._known: OrderedDict[int, str] = OrderedDict()
 
-    async def of(self, connection: Connection, experiment: int) -> str:
+    async def of(self, connection: AsyncConnection, experiment: int) -> str:
         """The artifact location of an experiment."""
         location = self._known.get(experiment)
         if location is None:
@@ -101,7 +102,7 @@ class CreateRun:
     def __init__(self) -> None:
         self._locations = ArtifactLocations()
 
-    async def __call__(self, database: Database, raw: bytes) -> bytes:
+    async def __call__(self, pool: ConnectionPool, raw: bytes) -> bytes:
         """Create the run and answer with it."""
         fields = requests.body(raw)
         requests.only(fields, _CREATE_FIELDS)
@@ -116,7 +117,7 @@ class CreateRun:
         tags.setdefault(requests.RUN_NAME_TAG, name)
         run_id = uuid.uuid4().hex
 
-        async def create(connection: Connection) -> str:
+        async def create(connection: AsyncConnection) -> str:
             for _ in range(2):
                 location = await self._locations.of(connection, experiment)
                 uri = _artifact_uri(location, run_id)
@@ -151,13 +152,13 @@ class CreateRun:
             "status": "RUNNING",
             "start_time": start_time,
             "end_time": None,
-            "artifact_uri": await database.run(create),
+            "artifact_uri": await pool.run(create),
             "lifecycle_stage": "active",
         }
         return rendering.wrapped("run", _RUN.run(row, tags=list(tags.items())))
 
 
-async def update_run(database: Database, raw: bytes) -> bytes:
+async def update_run(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/update`."""
     fields = requests.body(raw)
     requests.only(fields, _UPDATE_FIELDS)
@@ -171,10 +172,10 @@ async def update_run(database: Database, raw: bytes) -> bytes:
     if name is not None and len(name) > _LONGEST_NAME:
         raise LeaveToStockError("a name that does not fit its column")
 
-    async def update(connection: Connection) -> Any:
+    async def update(connection: AsyncConnection) -> Any:
         return await connection.fetchrow(_UPDATE, run_id, status, end_time, name)
 
-    row = await database.run(update)
+    row = await pool.run(update)
     if row is None:
         raise LeaveToStockError("no such active run")
     shown_name = name or rendering.run_name(row["name"], [(requests.RUN_NAME_TAG, row["tagged_name"])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_aws_server.fastpath.database import Connection
+from mlflow_aws_server.database.connect import AsyncConnection
 
 # MLflow's own migration heads (alembic revisions), with the release that has them.
 TESTED_HEADS = frozenset(
@@ -10,7 +10,7 @@ TESTED_HEADS = frozenset(
 )
 
 
-async def schema_obstacle(connection: Connection) -> str | None:
+async def schema_obstacle(connection: AsyncConnection) -> str | None:
     """Why this database is none the fast path may touch, or None.
 
     Raises:

@@ -23,8 +23,9 @@ from mlflow.utils.search_utils import SearchUtils
 from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql
 
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import reading, rendering, requests
-from mlflow_aws_server.fastpath.database import Connection, Database
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 
 _FIELDS = frozenset(("experiment_ids", "filter", "run_view_type", "max_results", "order_by", "page_token"))
@@ -66,7 +67,7 @@ class _Slot(str):
 _EXPERIMENTS, _OFFSET, _LIMIT = _Slot("experiments"), _Slot("offset"), _Slot("limit")
 
 
-async def search_runs(database: Database, raw: bytes) -> bytes:
+async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/search`."""
     fields = requests.body(raw)
     requests.only(fields, _FIELDS)
@@ -95,7 +96,7 @@ async def search_runs(database: Database, raw: bytes) -> bytes:
     }
     arguments = [own[a] if isinstance(a, _Slot) else a for a in statement.arguments]
 
-    async def read(connection: Connection) -> tuple[list[Any], reading.Links]:
+    async def read(connection: AsyncConnection) -> tuple[list[Any], reading.Links]:
         if statement.selective:
             # PostgreSQL forgets an unnamed statement, and so plans it for these very values. Of a statement
             # that it keeps it makes one plan for all values: up to 30 times as slow where keys differ.
@@ -104,7 +105,7 @@ async def search_runs(database: Database, raw: bytes) -> bytes:
             rows = await connection.fetch(statement.sql, *arguments)
         return rows, await reading.links(connection, rows[:max_results])
 
-    rows, linked = await database.run(read)
+    rows, linked = await pool.run(read)
     token = None
     if len(rows) > max_results:
         rows = rows[:max_results]

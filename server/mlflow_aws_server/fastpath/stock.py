@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from mlflow.environment_variables import (
     MLFLOW_ENABLE_WORKSPACES,
@@ -22,17 +20,12 @@ from mlflow.server.handlers import STATIC_PREFIX_ENV_VAR
 from mlflow.server.security_utils import is_allowed_host_header, should_block_cors_request
 from mlflow.version import VERSION
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+from mlflow_aws_server.asgi import App, Header, Message, Scope, replay
 
 TESTED_VERSIONS = frozenset(("3.17.2",))
 
 _REMEMBERED_CALLERS = 256
-_OF_THE_BODY = frozenset((b"content-type", b"content-length"))
+_BODY_HEADERS = frozenset((b"content-type", b"content-length"))
 
 
 def environment_obstacle() -> str | None:
@@ -63,12 +56,12 @@ class ResponseHeaders:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._learnt: OrderedDict[tuple[bytes, bytes | None, str], Headers | None] = OrderedDict()
+        self._learnt: OrderedDict[tuple[bytes, bytes | None, str], list[Header] | None] = OrderedDict()
         security = MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE.get() != "true"
         self._allowed_hosts = get_allowed_hosts() if security else ["*"]
         self._allowed_origins = get_allowed_origins() if security else ["*"]
 
-    async def to(self, *, host: bytes, origin: bytes | None, method: str) -> Headers | None:
+    async def to(self, *, host: bytes, origin: bytes | None, method: str) -> list[Header] | None:
         """The headers beside content type and length, or None when stock would refuse this caller."""
         caller = (host, origin, method)
         if caller in self._learnt:
@@ -89,8 +82,8 @@ class ResponseHeaders:
         except UnicodeDecodeError:
             return False
 
-    async def _ask(self, host: bytes, origin: bytes | None) -> Headers | None:
-        headers: Headers = [(b"host", host)]
+    async def _ask(self, host: bytes, origin: bytes | None) -> list[Header] | None:
+        headers: list[Header] = [(b"host", host)]
         if origin is not None:
             headers.append((b"origin", origin))
         scope: Scope = {
@@ -109,20 +102,12 @@ class ResponseHeaders:
             "state": {},
         }
         answer: list[Message] = []
-        asked = False
-
-        async def receive() -> Message:
-            nonlocal asked
-            if asked:
-                return {"type": "http.disconnect"}
-            asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message: Message) -> None:
             answer.append(message)
 
-        await self._app(scope, receive, send)
+        await self._app(scope, replay(b""), send)
         start = answer[0]
         if start.get("status") != 200:
             return None
-        return [(bytes(k), bytes(v)) for k, v in start["headers"] if bytes(k).lower() not in _OF_THE_BODY]
+        return [(bytes(k), bytes(v)) for k, v in start["headers"] if bytes(k).lower() not in _BODY_HEADERS]

@@ -23,8 +23,9 @@ from collections.abc import Callable
 
 import asyncpg
 
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool, LostRaceError
 from mlflow_aws_server.fastpath import rendering, requests
-from mlflow_aws_server.fastpath.database import Connection, Database, LostRaceError
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.requests import Batch
 
@@ -162,37 +163,39 @@ _LOG = {
 }
 
 
-async def log_batch(database: Database, raw: bytes) -> bytes:
+async def log_batch(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/log-batch`."""
-    return await _log(database, requests.log_batch(raw))
+    return await _log(pool, requests.log_batch(raw))
 
 
-async def log_metric(database: Database, raw: bytes) -> bytes:
+async def log_metric(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/log-metric`."""
-    return await _log(database, requests.log_metric(raw))
+    return await _log(pool, requests.log_metric(raw))
 
 
-async def log_param(database: Database, raw: bytes) -> bytes:
+async def log_param(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/log-parameter`."""
-    return await _log(database, requests.log_param(raw))
+    return await _log(pool, requests.log_param(raw))
 
 
-async def set_tag(database: Database, raw: bytes) -> bytes:
+async def set_tag(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/set-tag`."""
-    return await _log(database, requests.set_tag(raw))
+    return await _log(pool, requests.set_tag(raw))
 
 
-async def _log(database: Database, batch: Batch) -> bytes:
+async def _log(pool: ConnectionPool, batch: Batch) -> bytes:
     # MLflow stores params on their own and first, so a failure afterwards leaves them.
     if batch.params:
-        await _write(database, batch, _params_write)
+        await _write(pool, batch, _params_write)
         if not len(batch.metrics) and not batch.tags:
             return rendering.EMPTY
-    await _write(database, batch, _write_of_the_rest)
+    await _write(pool, batch, _write_of_the_rest)
     return rendering.EMPTY
 
 
-async def _write(database: Database, batch: Batch, how: Callable[[Batch], tuple[str, list[object]]]) -> None:
+async def _write(
+    pool: ConnectionPool, batch: Batch, how: Callable[[Batch], tuple[str, list[object]]]
+) -> None:
     """Run the statement for `batch`; it returns nothing when a run or param is not as it must be.
 
     Raises:
@@ -200,7 +203,7 @@ async def _write(database: Database, batch: Batch, how: Callable[[Batch], tuple[
     """
     statement, arguments = how(batch)
 
-    async def write(connection: Connection) -> object:
+    async def write(connection: AsyncConnection) -> object:
         run = batch.run_id
         sql = statement.replace(_SHARED_LOCK, _EXCLUSIVE_LOCK) if run in contended else statement
         try:
@@ -211,7 +214,7 @@ async def _write(database: Database, batch: Batch, how: Callable[[Batch], tuple[
         except asyncpg.DivisionByZeroError:
             raise LeaveToStockError("params of which some have another value") from None
 
-    if not await database.run(write):
+    if not await pool.run(write):
         raise LeaveToStockError("no such active run, or a param that has another value")
 
 

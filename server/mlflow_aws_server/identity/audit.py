@@ -6,14 +6,14 @@ import datetime as dt
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
 
+from mlflow_aws_server.asgi import Scope, header_values
 from mlflow_aws_server.identity.access import Route
-from mlflow_aws_server.identity.errors import RefusedError
+from mlflow_aws_server.identity.errors import AccessDeniedError
 from mlflow_aws_server.identity.roles import Principal
 
 LOGGER = "mlflow_aws_server.audit"
@@ -47,7 +47,7 @@ class Record:
         "status",
     )  # fmt: skip
 
-    def __init__(self, scope: Mapping[str, Any], *, principal: Principal | None, route: Route | None) -> None:
+    def __init__(self, scope: Scope, *, principal: Principal | None, route: Route | None) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -60,7 +60,7 @@ class Record:
         self.found: dict[str, str] = {}
         self._written = False
 
-    def write(self, refusal: RefusedError | None = None) -> None:
+    def write(self, refusal: AccessDeniedError | None = None) -> None:
         """Log the line, once. Never raises: an answer must not depend on it."""
         if self._written:
             return
@@ -70,7 +70,7 @@ class Record:
         except Exception as error:
             logging.getLogger("mlflow_aws_server.identity").error("an audit line is lost: %r", error)
 
-    def _line(self, refusal: RefusedError | None) -> dict[str, object]:
+    def _line(self, refusal: AccessDeniedError | None) -> dict[str, object]:
         principal, route = self.principal, self.route
         line: dict[str, object] = {
             "audit": self._outcome(refusal),
@@ -83,7 +83,7 @@ class Record:
             "object": self._object(),
             "status": self.status,
             "ms": round((time.perf_counter() - self.started) * 1000, 2),
-            "request_id": _trace_id(self.scope["headers"]),
+            "request_id": _trace_id(self.scope),
         }
         if refusal is not None:
             line["reason"] = refusal.reason
@@ -91,7 +91,7 @@ class Record:
             line["path"] = _printable(self.path)
         return line
 
-    def _outcome(self, refusal: RefusedError | None) -> str:
+    def _outcome(self, refusal: AccessDeniedError | None) -> str:
         if refusal is not None or self.status in _REFUSALS:
             return "refused"
         return "changed" if self.status is not None and self.status < 400 else "failed"
@@ -134,11 +134,9 @@ def _take(source: Any, found: dict[str, str]) -> None:
                 found[name] = str(value)[:_LONGEST_NAME]
 
 
-def _trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    for name, value in headers:
-        if name == b"x-amzn-trace-id":
-            return value.decode("ascii") if _TRACE_ID.fullmatch(value) else None
-    return None
+def _trace_id(scope: Scope) -> str | None:
+    values = header_values(scope, b"x-amzn-trace-id")
+    return values[0].decode("ascii") if values and _TRACE_ID.fullmatch(values[0]) else None
 
 
 def _printable(path: str) -> str:

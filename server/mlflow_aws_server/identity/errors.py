@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
+from mlflow_aws_server.errors import RefusedError
 
-class RefusedError(Exception):
-    """A request that must not reach MLflow.
 
-    `code` is one of MLflow's error codes, `reason` a short word for the audit line.
-    """
+class AccessDeniedError(RefusedError):
+    """A request that must not reach MLflow; `reason` is a short word for the audit line."""
 
     status = 403
     code = "PERMISSION_DENIED"
-    retry_after_seconds: int | None = None
 
     def __init__(self, reason: str, message: str, *, principal: str | None = None) -> None:
         """`principal` is the verified name of a caller who has no role."""
         super().__init__(message)
         self.reason = reason
-        self.message = message
         self.principal = principal
 
 
-class UnauthenticatedError(RefusedError):
+class UnauthenticatedError(AccessDeniedError):
     """Nobody knows who the caller is."""
 
     status = 401
     code = "UNAUTHENTICATED"
 
 
-class PermissionDeniedError(RefusedError):
+class PermissionDeniedError(AccessDeniedError):
     """The caller is known, and may not do this."""
 
 
-class MalformedRequestError(RefusedError):
+class MalformedRequestError(AccessDeniedError):
     """A path or a header that two parsers could read differently."""
 
     status = 400
     code = "BAD_REQUEST"
 
 
-class NoSuchRouteError(RefusedError):
+class NoSuchRouteError(AccessDeniedError):
     """A route that this deployment's table does not hold."""
 
     status = 404
     code = "ENDPOINT_NOT_FOUND"
 
 
-class IssuerUnavailableError(RefusedError):
+class IssuerUnavailableError(AccessDeniedError):
     """The token may be good, but its issuer's keys cannot be had at the moment: try again."""
 
     status = 503
     code = "TEMPORARILY_UNAVAILABLE"
-    retry_after_seconds = 5
+    retry_after = 5

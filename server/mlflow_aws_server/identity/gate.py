@@ -9,17 +9,31 @@ import html
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from mlflow_aws_server.asgi import (
+    JSON,
+    NOT_STORED,
+    PRINCIPAL,
+    App,
+    Header,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header_values,
+    refusal_headers,
+    refuse,
+    respond,
+)
 from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
 from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, Record
 from mlflow_aws_server.identity.callers import Callers
 from mlflow_aws_server.identity.errors import (
+    AccessDeniedError,
     MalformedRequestError,
     PermissionDeniedError,
-    RefusedError,
     UnauthenticatedError,
 )
 from mlflow_aws_server.identity.keys import Keys, KeyStore, fetch_keys
@@ -27,21 +41,13 @@ from mlflow_aws_server.identity.paths import refuse_ambiguous
 from mlflow_aws_server.identity.roles import Lane, Principal
 from mlflow_aws_server.identity.settings import IdentitySettings
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Header = tuple[bytes, bytes]
-
-PRINCIPAL = "mlflow_aws.principal"
-"""Key of the ASGI scope under which whatever is behind the gate finds the `Principal`."""
-
 _BEARER = b"Bearer "
 _ACCESS_TOKEN = b"x-amzn-oidc-accesstoken"
-_OF_THE_BALANCER = b"x-amzn-oidc-"
+_ALB_HEADERS = b"x-amzn-oidc-"
 _OVERRIDES = frozenset((b"x-http-method-override", b"x-http-method", b"x-method-override"))
 _HARMLESS_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+_HTML = b"text/html; charset=utf-8"
+_NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
 _POLICY_VIOLATION = 1008
 
 _log = logging.getLogger("mlflow_aws_server.identity")
@@ -110,11 +116,13 @@ class Gate:
             route = route_of(scope["method"], scope["path"])
             require(principal, route)
             self._refuse_other_origins(scope["method"], principal, request)
-        except RefusedError as refusal:
+        except AccessDeniedError as refusal:
             await self._refuse(refusal, scope, send, principal=principal, route=route)
             return
         if route.path in WHOAMI:
-            await _answer(send, 200, b"application/json", self._whoami(principal))
+            await respond(
+                send, 200, self._whoami(principal), content_type=JSON, headers=[NOT_STORED, _NOSNIFF]
+            )
             return
         inner = {**scope, "headers": request.headers, PRINCIPAL: principal}
         if route.changes and scope["method"] not in _HARMLESS_METHODS:
@@ -185,7 +193,7 @@ class Gate:
 
     async def _refuse(
         self,
-        refusal: RefusedError,
+        refusal: AccessDeniedError,
         scope: Scope,
         send: Send,
         *,
@@ -194,18 +202,15 @@ class Gate:
     ) -> None:
         record = Record(scope, principal=principal, route=route)
         record.status = refusal.status
-        extra: list[Header] = []
-        if refusal.status == 401:
-            extra.append((b"www-authenticate", b"Bearer"))
-        if refusal.retry_after_seconds is not None:
-            extra.append((b"retry-after", b"%d" % refusal.retry_after_seconds))
-        if _is_navigation(scope):
-            kind, body = b"text/html; charset=utf-8", _page(refusal)
-        else:
-            kind = b"application/json"
-            body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
         record.write(refusal)
-        await _answer(send, refusal.status, kind, body, extra)
+        headers = [_NOSNIFF]
+        if refusal.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if _is_navigation(scope):
+            headers += refusal_headers(refusal)
+            await respond(send, refusal.status, _page(refusal), content_type=_HTML, headers=headers)
+        else:
+            await refuse(send, refusal, headers)
 
     def _with_upkeep(self, send: Send) -> Send:
         async def send_with_upkeep(message: Message) -> None:
@@ -234,17 +239,17 @@ def _read(headers: Iterable[Header]) -> _Request:
         MalformedRequestError: they would have the request read as another one.
     """
     bearers: list[bytes] = []
-    of_the_balancer: dict[bytes, bytes] = {}
+    alb_headers: dict[bytes, bytes] = {}
     origin: bytes | None = None
     kept: list[Header] = []
     for header in headers:
         name, value = header
         if name == b"authorization":
             bearers.append(value)
-        elif name.startswith(_OF_THE_BALANCER):
-            if name in of_the_balancer:
+        elif name.startswith(_ALB_HEADERS):
+            if name in alb_headers:
                 raise UnauthenticatedError("two-identities", "A header of the load balancer occurs twice.")
-            of_the_balancer[name] = value
+            alb_headers[name] = value
         elif name in _OVERRIDES:
             raise MalformedRequestError("method-override", "A request has the method it is sent with.")
         elif name == b"upgrade":
@@ -259,12 +264,12 @@ def _read(headers: Iterable[Header]) -> _Request:
                 origin = value
     if len(bearers) > 1:
         raise UnauthenticatedError("two-identities", "A request has one Authorization header.")
-    if bearers and of_the_balancer:
+    if bearers and alb_headers:
         raise UnauthenticatedError(
             "two-identities", "A request is a program's, with a bearer token, or a person's, never both."
         )
     if not bearers:
-        return _Request(None, of_the_balancer.get(_ACCESS_TOKEN), origin, kept)
+        return _Request(None, alb_headers.get(_ACCESS_TOKEN), origin, kept)
     if not bearers[0].startswith(_BEARER):
         # The load balancer's rule for programs knows only this spelling.
         raise UnauthenticatedError("scheme", "The Authorization header must say `Bearer` and a token.")
@@ -287,11 +292,11 @@ def _is_navigation(scope: Scope) -> bool:
     return (
         scope["method"] == "GET"
         and not scope["path"].startswith(("/api/", "/ajax-api/"))
-        and any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+        and any(b"text/html" in value for value in header_values(scope, b"accept"))
     )
 
 
-def _page(refusal: RefusedError) -> bytes:
+def _page(refusal: AccessDeniedError) -> bytes:
     heading = {401: "Please sign in", 403: "You may not do this", 503: "Try again in a moment"}.get(
         refusal.status, "There is no such page"
     )
@@ -300,15 +305,3 @@ def _page(refusal: RefusedError) -> bytes:
         '<body style="font:16px system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem">'
         f"<h1>{heading}</h1><p>{html.escape(refusal.message)}</p></body></html>"
     ).encode()
-
-
-async def _answer(send: Send, status: int, kind: bytes, body: bytes, extra: Iterable[Header] = ()) -> None:
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

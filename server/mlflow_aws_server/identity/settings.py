@@ -1,10 +1,18 @@
-"""What the gate needs to be told; the server's settings carry it as `identity`."""
+"""The gate's part of the configuration."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow_aws_server.identity.mapping import RoleMap
+from mlflow_aws_server.settings import EnvironmentReader, VariableError, public_url
+
+_ISSUER = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*")
+_ISSUER_EXPECTED = (
+    "https://HOST or https://HOST/PATH without a slash at the end, as the tokens' `iss` says it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +32,57 @@ class IdentitySettings:
     public_url: str
     roles: RoleMap
     user_pool: UserPool | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> IdentitySettings:
+        """Read the settings. There is no way to switch identity off: what is missing here ends the start.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        read = EnvironmentReader(environ)
+        url = public_url(read)
+        roles = read.text("MLFLOW_AWS_ROLES")
+        try:
+            role_map = RoleMap.parse(roles)
+        except ValueError as error:
+            raise VariableError(
+                variable="MLFLOW_AWS_ROLES",
+                value=roles,
+                problem=str(error),
+                remedy='Expected JSON like {"viewer": {"groups": ["mlflow-viewer"], "iam_roles": '
+                '["arn:aws:iam::123456789012:role/team/*"]}} with the roles viewer, contributor, approver '
+                "and admin.",
+            ) from None
+        return cls(
+            token_issuer=read.matching("MLFLOW_AWS_TOKEN_ISSUER", _ISSUER, expected=_ISSUER_EXPECTED),
+            token_audience=read.matching(
+                "MLFLOW_AWS_TOKEN_AUDIENCE",
+                re.compile(r"[\x21-\x7e]{1,1000}"),
+                expected="the audience that clients ask AWS STS for, normally this deployment's URL",
+                default=url,
+            ),
+            public_url=url,
+            roles=role_map,
+            user_pool=_user_pool(read),
+        )
+
+
+def _user_pool(read: EnvironmentReader) -> UserPool | None:
+    names = ("MLFLOW_AWS_USER_POOL_ISSUER", "MLFLOW_AWS_USER_POOL_CLIENT_ID")
+    missing = [name for name in names if read.optional(name) is None]
+    if len(missing) == len(names):
+        return None
+    if missing:
+        raise VariableError(
+            variable=missing[0],
+            value=None,
+            problem=f"{' and '.join(names)} belong together",
+            remedy="Set both, or neither for a server that only programs use.",
+        )
+    return UserPool(
+        issuer=read.matching(names[0], _ISSUER, expected=_ISSUER_EXPECTED),
+        client_id=read.matching(
+            names[1], re.compile(r"[\w+]{1,128}"), expected="the id of the load balancer's app client"
+        ),
+    )

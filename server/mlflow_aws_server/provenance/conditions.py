@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_aws_server.provenance.errors import RefusedError, unclear
+from mlflow_aws_server.asgi import Scope, header_values
+from mlflow_aws_server.provenance.errors import ProvenanceError, unclear
 
 _TAG = re.compile(r'"([0-9]{1,10})"')
 
@@ -25,7 +25,7 @@ class Conditions:
         """Compare with the version that holds `place`; None if none does.
 
         Raises:
-            RefusedError: 412, it is not as the caller believed.
+            ProvenanceError: 412, it is not as the caller believed.
         """
         held = "by no version" if current is None else f"by version {current}"
         if self.must_be is not None and (current is None or (self.must_be and current not in self.must_be)):
@@ -38,23 +38,20 @@ class Conditions:
             raise _conflict(f"{place} is held {held}, but If-None-Match excludes version {unwanted}")
 
 
-def conditions_of(headers: Iterable[tuple[bytes, bytes]]) -> Conditions:
+def conditions_of(scope: Scope) -> Conditions:
     """The conditions among a request's headers.
 
     Raises:
-        RefusedError: one cannot be read; it must not be taken for none.
+        ProvenanceError: one cannot be read; it must not be taken for none.
     """
-    given: dict[bytes, list[str]] = {}
-    for name, value in headers:
-        if name in (b"if-match", b"if-none-match"):
-            given.setdefault(name, []).append(value.decode("latin-1"))
-    return Conditions(must_be=_versions(given, b"if-match"), must_not_be=_versions(given, b"if-none-match"))
+    return Conditions(must_be=_versions(scope, b"if-match"), must_not_be=_versions(scope, b"if-none-match"))
 
 
-def _versions(given: dict[bytes, list[str]], name: bytes) -> frozenset[str] | None:
-    if name not in given:
+def _versions(scope: Scope, name: bytes) -> frozenset[str] | None:
+    values = header_values(scope, name)
+    if not values:
         return None
-    text = ",".join(given[name])
+    text = b",".join(values).decode("latin-1")
     if text.strip() == "*":
         return frozenset()
     tags = [_TAG.fullmatch(item.strip()) for item in text.split(",")]
@@ -63,7 +60,7 @@ def _versions(given: dict[bytes, list[str]], name: bytes) -> frozenset[str] | No
     return frozenset(tag[1] for tag in tags if tag)
 
 
-def _conflict(problem: str) -> RefusedError:
-    return RefusedError(
+def _conflict(problem: str) -> ProvenanceError:
+    return ProvenanceError(
         412, "RESOURCE_CONFLICT", f"{problem}. Nothing was changed: look at it again and decide again."
     )

@@ -16,7 +16,7 @@ def read(raw: bytes) -> dict[str, Any]:
     with one name, and a string that holds JSON for that JSON (`_get_normalized_request_json`).
 
     Raises:
-        RefusedError: it is no JSON object.
+        ProvenanceError: it is no JSON object.
     """
     if not raw:
         return {}
@@ -43,7 +43,7 @@ def field(document: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
     """A field by its name or by its name in camel case, as protobuf's JSON has it; None if it is not given.
 
     Raises:
-        RefusedError: it is given in both spellings, or is of another type.
+        ProvenanceError: it is given in both spellings, or is of another type.
     """
     first, *others = name.split("_")
     spellings = {name, first + "".join(part.capitalize() for part in others)} & document.keys()

@@ -1,28 +1,28 @@
-"""Why a request is answered here instead of by MLflow."""
+"""Why a request is refused here."""
 
 from __future__ import annotations
 
+from mlflow_aws_server.errors import RefusedError
 
-class RefusedError(Exception):
-    """The request is refused, with an answer in MLflow's error shape."""
+
+class ProvenanceError(RefusedError):
+    """The request would leave a wrong trace, or none, or cannot be understood."""
 
     def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
         self.retry_after = retry_after
-        """Seconds after which the same request may succeed."""
 
 
-def unclear(message: str) -> RefusedError:
+def unclear(message: str) -> ProvenanceError:
     """The body could mean one thing here and another thing to MLflow."""
-    return RefusedError(400, "INVALID_PARAMETER_VALUE", message)
+    return ProvenanceError(400, "INVALID_PARAMETER_VALUE", message)
 
 
-def reserved(key: str) -> RefusedError:
+def reserved(key: str) -> ProvenanceError:
     """A client tried to write what only the server writes."""
-    return RefusedError(
+    return ProvenanceError(
         403,
         "PERMISSION_DENIED",
         f"The tag {key!r} is written by the server alone: tags whose names begin with 'mlflow_aws.' are "
@@ -30,6 +30,6 @@ def reserved(key: str) -> RefusedError:
     )
 
 
-def later(message: str, *, seconds: int = 1) -> RefusedError:
+def later(message: str, *, seconds: int = 1) -> ProvenanceError:
     """Nothing was changed; the same request may succeed soon."""
-    return RefusedError(503, "TEMPORARILY_UNAVAILABLE", message, retry_after=seconds)
+    return ProvenanceError(503, "TEMPORARILY_UNAVAILABLE", message, retry_after=seconds)

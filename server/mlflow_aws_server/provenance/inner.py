@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from mlflow_aws_server.fastpath.stock import App, Message, Receive, Scope, Send
+from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, replay
 from mlflow_aws_server.provenance import documents
 
 _PREFIX = "/api/2.0/mlflow/"
@@ -76,17 +76,3 @@ async def _call(app: App, scope: Scope, method: str, path: str, *, query: bytes,
         ],
     }
     return await answer_of(app, own, replay(body))
-
-
-def replay(body: bytes, receive: Receive | None = None) -> Receive:
-    """Receive a body that was read already, and then what `receive` gives."""
-    given = False
-
-    async def receive_again() -> Message:
-        nonlocal given
-        if not given:
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive() if receive is not None else {"type": "http.disconnect"}
-
-    return receive_again

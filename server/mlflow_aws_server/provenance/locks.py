@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import asyncpg
 
-from mlflow_aws_server.fastpath.database import Connection
+from mlflow_aws_server.database.connect import AsyncConnection, OpenConnection
 from mlflow_aws_server.provenance.errors import later
 
 _logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class ModelLocks:
 
     def __init__(
         self,
-        open_connection: Callable[[], Awaitable[Connection]],
+        open_connection: OpenConnection,
         *,
         connections: int = CONNECTIONS,
         wait_seconds: float = _WAIT_SECONDS,
@@ -46,7 +46,7 @@ class ModelLocks:
         """Keep everyone else from changing `model`.
 
         Raises:
-            RefusedError: 503, others held it for too long, or the database is out of reach.
+            ProvenanceError: 503, others held it for too long, or the database is out of reach.
         """
         if self._free is None:
             # A semaphore belongs to the event loop, which exists only now.
@@ -65,7 +65,7 @@ class ModelLocks:
         finally:
             self._free.release()
 
-    async def _locked(self, model: str) -> Connection:
+    async def _locked(self, model: str) -> AsyncConnection:
         connection = None
         try:
             connection = await self._open()
@@ -95,7 +95,7 @@ def lock_key(model: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-async def _close(connection: Connection) -> None:
+async def _close(connection: AsyncConnection) -> None:
     try:
         await connection.close(timeout=_CLOSE_SECONDS)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):

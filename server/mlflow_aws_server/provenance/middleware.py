@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Protocol
-
-from mlflow_aws_server.fastpath import bodies
-from mlflow_aws_server.fastpath.bodies import Bodies
-from mlflow_aws_server.fastpath.database import Connection, connector
-from mlflow_aws_server.fastpath.errors import OverloadedError, SlowBodyError
-from mlflow_aws_server.fastpath.settings import FastPathSettings
-from mlflow_aws_server.fastpath.stock import App, Receive, Scope, Send
+from mlflow_aws_server import bodies
+from mlflow_aws_server.asgi import (
+    PRINCIPAL,
+    App,
+    Receive,
+    Scope,
+    Send,
+    header_values,
+    refuse,
+    replay,
+    with_length,
+)
+from mlflow_aws_server.bodies import Bodies
+from mlflow_aws_server.database.connect import OpenConnection
+from mlflow_aws_server.errors import RefusedError
+from mlflow_aws_server.identity import Principal
 from mlflow_aws_server.provenance import documents, tags
 from mlflow_aws_server.provenance.conditions import conditions_of
-from mlflow_aws_server.provenance.errors import RefusedError, reserved
-from mlflow_aws_server.provenance.inner import replay
+from mlflow_aws_server.provenance.errors import ProvenanceError, reserved
 from mlflow_aws_server.provenance.locks import ModelLocks
 from mlflow_aws_server.provenance.promotion import Promotion, Promotions
 from mlflow_aws_server.provenance.routes import Concern, concern_of
 
-PRINCIPAL = "mlflow_aws.principal"
-"""The key under which the gate leaves the verified principal in the ASGI scope."""
-
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
-
-
-class Principal(Protocol):
-    """Who is calling, verified."""
-
-    @property
-    def name(self) -> str:
-        """The role's ARN, or `cognito:` and the user's name."""
 
 
 class Provenance:
@@ -45,17 +39,11 @@ class Provenance:
     be understood, or a caller whom the gate did not name, is refused.
     """
 
-    def __init__(
-        self,
-        app: App,
-        settings: FastPathSettings,
-        *,
-        open_connection: Callable[[], Awaitable[Connection]] | None = None,
-    ) -> None:
-        """`open_connection` replaces the way to the database that `settings` describe (in tests)."""
+    def __init__(self, app: App, open_connection: OpenConnection) -> None:
+        """`open_connection` opens one database connection."""
         self._app = app
         self._bodies = Bodies()
-        self._promotions = Promotions(app, ModelLocks(open_connection or connector(settings)))
+        self._promotions = Promotions(app, ModelLocks(open_connection))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -70,28 +58,17 @@ class Provenance:
         concern, key = known
         try:
             await self._serve(concern, key, scope, receive, send)
-        except RefusedError as refused:
-            await _refuse(send, refused)
+        except RefusedError as refusal:
+            await refuse(send, refusal)
 
     async def _serve(self, concern: Concern, key: str, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _principal(scope)
-        if concern is Concern.UNATTRIBUTED:
-            raise RefusedError(
-                501,
-                "NOT_IMPLEMENTED",
-                "Runs made this way cannot say who made them; use runs/create instead.",
-            )
         if concern is Concern.GUARD_PATH:
             if tags.is_reserved(key):
                 raise reserved(key)
             await self._app(scope, receive, send)
             return
-        try:
-            raw = await self._bodies.read(receive, _length(scope))
-        except OverloadedError as error:
-            raise RefusedError(429, "RESOURCE_EXHAUSTED", str(error), retry_after=1) from None
-        except SlowBodyError as error:
-            raise RefusedError(408, "REQUEST_LIMIT_EXCEEDED", str(error)) from None
+        raw = await self._bodies.read(receive, _length(scope))
         if raw is None:
             return
         try:
@@ -114,18 +91,18 @@ class Provenance:
             promotion = Promotion.read(concern, document)
             body = documents.write(promotion.document())
             answer = await self._promotions.make(
-                promotion, conditions_of(scope["headers"]), _with(scope, body), body, principal=principal
+                promotion, conditions_of(scope), with_length(scope, len(body)), body, principal=principal
             )
             await answer.pass_to(send)
             return
         body = documents.write(document)
-        await self._app(_with(scope, body), replay(body, receive), send)
+        await self._app(with_length(scope, len(body)), replay(body, receive), send)
 
 
 def _principal(scope: Scope) -> str:
     principal: Principal | None = scope.get(PRINCIPAL)
     if principal is None or not principal.name:
-        raise RefusedError(
+        raise ProvenanceError(
             500, "INTERNAL_ERROR", "The caller's identity is unknown here; nothing was changed."
         )
     return principal.name
@@ -135,36 +112,18 @@ def _length(scope: Scope) -> int:
     """The length of the body that comes.
 
     Raises:
-        RefusedError: it is not said, or is larger than any such call can need.
+        ProvenanceError: it is not said, or is larger than any such call can need.
     """
-    lengths = {value for name, value in scope["headers"] if name == b"content-length"}
-    if any(name == b"transfer-encoding" for name, _ in scope["headers"]) or len(lengths) > 1:
-        raise RefusedError(411, "INVALID_PARAMETER_VALUE", "Send the body with one Content-Length.")
+    lengths = set(header_values(scope, b"content-length"))
+    if header_values(scope, b"transfer-encoding") or len(lengths) > 1:
+        raise ProvenanceError(411, "INVALID_PARAMETER_VALUE", "Send the body with one Content-Length.")
     text = lengths.pop() if lengths else b"0"
     if not text.isdigit():
-        raise RefusedError(400, "INVALID_PARAMETER_VALUE", "Content-Length is no number.")
+        raise ProvenanceError(400, "INVALID_PARAMETER_VALUE", "Content-Length is no number.")
     if int(text) > bodies.LARGEST:
-        raise RefusedError(
+        raise ProvenanceError(
             413,
             "INVALID_PARAMETER_VALUE",
             f"The body has {int(text)} bytes; at most {bodies.LARGEST} can be taken. Send less at once.",
         )
     return int(text)
-
-
-def _with(scope: Scope, body: bytes) -> Scope:
-    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-    return {**scope, "headers": [*headers, (b"content-length", b"%d" % len(body))]}
-
-
-async def _refuse(send: Send, refused: RefusedError) -> None:
-    body = json.dumps({"error_code": refused.code, "message": refused.message}).encode("ascii")
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-    ]
-    if refused.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % refused.retry_after))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -14,7 +14,7 @@ from typing import Any
 from mlflow.entities.model_registry.model_version_stages import get_canonical_stage
 from mlflow.exceptions import MlflowException
 
-from mlflow_aws_server.fastpath.stock import App, Scope
+from mlflow_aws_server.asgi import App, Scope, replay
 from mlflow_aws_server.provenance import documents, inner
 from mlflow_aws_server.provenance.conditions import Conditions
 from mlflow_aws_server.provenance.errors import later, unclear
@@ -45,7 +45,7 @@ class Promotion:
         """Understand a request.
 
         Raises:
-            RefusedError: a field is missing or is not what it should be.
+            ProvenanceError: a field is missing or is not what it should be.
         """
         model = _required(document, "name")
         if concern is Concern.ALIAS_REMOVAL:
@@ -128,7 +128,7 @@ class Promotions:
         """Check, change and note: one at a time for each model, whoever else tries.
 
         Raises:
-            RefusedError: a condition does not hold (412), or the model is busy or out of reach (503).
+            ProvenanceError: a condition does not hold (412), or the model is busy or out of reach (503).
         """
         async with self._locks.hold(promotion.model):
             known = await inner.ask(self._app, scope, "registered-models/get", name=promotion.model)
@@ -139,7 +139,7 @@ class Promotions:
                 raise later("The model registry cannot be read at the moment. Nothing was changed.")
             previous = promotion.holder(known.json()["registered_model"])
             conditions.check(previous, place=promotion.place)
-            answer = await inner.answer_of(self._app, scope, inner.replay(body))
+            answer = await inner.answer_of(self._app, scope, replay(body))
             version = promotion.version or previous
             if answer.status == 200 and version is not None:
                 at = self._now()

@@ -15,7 +15,6 @@ class Concern(enum.Enum):
     STAGE = "move a version to a stage: under lock, with history"
     ALIAS = "set an alias: under lock, with history"
     ALIAS_REMOVAL = "remove an alias: under lock, with history"
-    UNATTRIBUTED = "refuse it: what it makes cannot say who made it"
 
 
 PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
@@ -38,7 +37,6 @@ _CONCERNS = {
     ("POST", "model-versions/transition-stage"): Concern.STAGE,
     ("POST", "registered-models/alias"): Concern.ALIAS,
     ("DELETE", "registered-models/alias"): Concern.ALIAS_REMOVAL,
-    ("POST", "runs/create-promptlab-run"): Concern.UNATTRIBUTED,
 }
 _BY_PATH = {
     (method, prefix + path): concern for (method, path), concern in _CONCERNS.items() for prefix in PREFIXES
@@ -54,9 +52,6 @@ def concern_of(method: str, path: str) -> tuple[Concern, str] | None:
 
     Beside the concern: the tag's name, if the path says it.
     """
-    if path.startswith("//"):
-        # Werkzeug takes any number of slashes in front for one.
-        path = "/" + path.lstrip("/")
     if (concern := _BY_PATH.get((method, path))) is not None:
         return concern, ""
     if method in ("PATCH", "DELETE") and (found := _LOGGED_MODEL_TAGS.fullmatch(path)) is not None:

@@ -41,7 +41,7 @@ def refuse_reserved(document: Mapping[str, Any]) -> None:
     """Look at a request's `key` and at the keys of its `tags`.
 
     Raises:
-        RefusedError: one of them is reserved, or is nothing that MLflow would take for a key.
+        ProvenanceError: one of them is reserved, or is nothing that MLflow would take for a key.
     """
     keys = [document.get("key"), *(tag.get("key") for tag in _tags(document))]
     for key in keys:
@@ -59,7 +59,7 @@ def stamp(document: Mapping[str, Any], *, principal: str) -> dict[str, Any]:
     Reserved tags are dropped, not refused: clients copy the tags of one version to the next.
 
     Raises:
-        RefusedError: the tags are no list of objects with string keys.
+        ProvenanceError: the tags are no list of objects with string keys.
     """
     kept = []
     for tag in _tags(document):

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlflow_aws_server.database.connect import AsyncConnection, connect_async
 from mlflow_aws_server.fastpath import FastPath
-from mlflow_aws_server.fastpath.database import Connection, connect
 
 from tests.conftest import RdsLike
-from tests.server.fastpath.harness import Message, Settings
+from tests.server.fastpath.harness import Message
 
 RUN = "0123456789abcdef0123456789abcdef"
 
@@ -54,10 +54,12 @@ class Place:
     name: str
     opened: int = 0
 
-    async def connect(self) -> Connection:
+    async def connect(self) -> AsyncConnection:
         self.opened += 1
         socket = str(self.rds.postgres.socket_directory)
-        return await connect(host=socket, port=self.rds.port, user="postgres", database=self.name, ssl=False)
+        return await connect_async(
+            host=socket, port=self.rds.port, user="postgres", database=self.name, ssl=False
+        )
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
         return self.rds.administer(statement, database=self.name)
@@ -70,9 +72,9 @@ class Place:
 
 
 @asynccontextmanager
-async def serving(place: Place, **settings: Any) -> AsyncIterator[tuple[FastPath, Behind]]:
+async def serving(place: Place) -> AsyncIterator[tuple[FastPath, Behind]]:
     behind = Behind()
-    fast_path = FastPath(behind, Settings(**settings), open_connection=place.connect)
+    fast_path = FastPath(behind, place.connect, connections=4)
     await fast_path.startup()
     try:
         yield fast_path, behind

@@ -8,7 +8,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
@@ -17,8 +17,8 @@ import psycopg2
 from mlflow.server import handlers
 from mlflow.server.fastapi_app import app as mlflow_app
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow_aws_server.database.connect import connect_async
 from mlflow_aws_server.fastpath import FastPath
-from mlflow_aws_server.fastpath.database import connect
 
 Message = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
@@ -64,21 +64,6 @@ class Answer:
     def json(self) -> Any:
         """The body, parsed."""
         return json.loads(self.body)
-
-
-@dataclass
-class Settings:
-    """Settings of a fast path under test; how to connect is injected beside them."""
-
-    fast_path: bool = True
-    database_user: str = "postgres"
-    database: Any = None
-    connections: Any = field(default_factory=lambda: _Share(4))
-
-
-@dataclass
-class _Share:
-    fast_path: int
 
 
 @dataclass
@@ -304,9 +289,9 @@ def make_side(name: str, *, socket: str, port: int, loop: asyncio.AbstractEventL
         await mlflow_app(scope, receive, send)
 
     async def open_connection() -> Any:
-        return await connect(host=socket, port=port, user="postgres", database=name, ssl=False)
+        return await connect_async(host=socket, port=port, user="postgres", database=name, ssl=False)
 
-    side.fast_path = FastPath(counted, Settings(), open_connection=open_connection)
+    side.fast_path = FastPath(counted, open_connection, connections=4)
     side.app = side.fast_path
     loop.run_until_complete(side.fast_path.startup())
     assert side.fast_path.serving

@@ -8,13 +8,14 @@ from typing import Any
 
 import asyncpg
 import pytest
-from mlflow_aws_server.fastpath import FastPath, bodies, database, middleware
-from mlflow_aws_server.fastpath.database import Connection, Database
-from mlflow_aws_server.fastpath.errors import ContendedError, OverloadedError, UnavailableError
+from mlflow_aws_server import bodies
+from mlflow_aws_server.database import pool
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.fastpath import FastPath, middleware
 from mlflow_aws_server.fastpath.middleware import ROUTES
 
 from tests.server.fastpath.alone import RUN, Behind, Place, serving
-from tests.server.fastpath.harness import Answer, Message, Pair, Settings, call
+from tests.server.fastpath.harness import Answer, Message, Pair, call
 
 JSON = ((b"content-type", b"application/json"),)
 
@@ -38,13 +39,6 @@ async def test_both_prefixes_are_served(place: Place) -> None:
             answer = await call(app, "GET", f"{prefix}/mlflow/runs/get", query=f"run_id={RUN}", headers=())
             assert answer.status == 200
         assert behind.paths == []
-
-
-async def test_the_switch_leaves_every_request_to_stock(place: Place) -> None:
-    async with serving(place, fast_path=False) as (app, behind):
-        assert (await log(app)).body == b"stock"
-        assert behind.bodies == [batch()]
-        assert place.opened == 0
 
 
 @pytest.mark.parametrize("heads", [["0123456789ab"], [], ["dc11669786a5", "0123456789ab"]])
@@ -90,11 +84,11 @@ async def test_it_serves_as_soon_as_the_database_is_there(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(middleware, "_RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "_FIRST_BACKOFF_SECONDS", 0.001)
     reachable = False
     real = place.connect
 
-    async def not_yet() -> Connection:
+    async def not_yet() -> AsyncConnection:
         if not reachable:
             raise ConnectionRefusedError("not yet")
         return await real()
@@ -249,102 +243,10 @@ async def test_too_many_waiting_calls_are_asked_to_come_back(
     assert [a.status for a in answers[:7]] == [200] * 7
 
 
-async def test_a_call_that_waits_too_long_is_asked_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_QUEUE_TIMEOUT_SECONDS", 0.05)
-    pool = Database(_never_used, connections=1, queue=9)
-    release = asyncio.Event()
-
-    async def hold(_: Connection) -> None:
-        await release.wait()
-
-    holder = asyncio.create_task(pool.run(hold))
-    await asyncio.sleep(0)
-    with pytest.raises(OverloadedError):
-        await pool.run(hold)
-    release.set()
-    await holder
-    await pool.close()
-
-
-class _FakeConnection:
-    closed = False
-
-    def is_closed(self) -> bool:
-        return self.closed
-
-    def terminate(self) -> None:
-        self.closed = True
-
-    async def close(self, **_: Any) -> None:
-        self.closed = True
-
-
-async def _never_used() -> Connection:
-    return _FakeConnection()
-
-
-async def test_the_pool_never_opens_more_connections_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.0)
-    live: set[_FakeConnection] = set()
-    most = 0
-
-    async def open_connection() -> Connection:
-        nonlocal most
-        await asyncio.sleep(0)
-        connection = _FakeConnection()
-        live.add(connection)
-        most = max(most, sum(not c.closed for c in live))
-        return connection
-
-    pool = Database(open_connection, connections=3, queue=1000)
-    turn = 0
-
-    async def sometimes_broken(connection: _FakeConnection) -> int:
-        nonlocal turn
-        turn += 1
-        mine = turn
-        await asyncio.sleep(0)
-        if mine % 5 == 0:
-            connection.closed = mine % 2 == 0
-            raise ConnectionResetError("gone")
-        if mine % 7 == 0:
-            raise asyncpg.DeadlockDetectedError("lost")
-        return mine
-
-    results = await asyncio.gather(*(pool.run(sometimes_broken) for _ in range(300)), return_exceptions=True)
-    assert most <= 3
-    assert sum(isinstance(r, int) for r in results) > 290
-    # And every right to open one came back.
-    assert len(await asyncio.gather(*(pool.run(_identity) for _ in range(3)))) == 3
-    await pool.close()
-
-
-async def _lose(races: int) -> int:
-    lost = 0
-
-    async def operation(_: Connection) -> int:
-        nonlocal lost
-        if lost < races:
-            lost += 1
-            raise asyncpg.DeadlockDetectedError("lost")
-        return lost
-
-    return await Database(_never_used, connections=1, queue=9).run(operation)
-
-
-async def test_a_lost_race_is_run_again_more_often_than_a_broken_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.0)
-    assert await _lose(11) == 11
-    with pytest.raises(ContendedError, match="12 times"):
-        await _lose(12)
-
-
 async def test_who_always_loses_is_told_so_and_asked_to_come_back(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(pool, "_FIRST_BACKOFF_SECONDS", 0.0)
     place.add_run()
     place.sql(f"ALTER DATABASE {place.name} SET lock_timeout = '1ms'")
     async with serving(place) as (app, behind):
@@ -360,33 +262,6 @@ async def test_who_always_loses_is_told_so_and_asked_to_come_back(
     assert answer.json["message"].startswith("Other calls keep changing the same data.")
 
 
-async def _identity(connection: Connection) -> Connection:
-    await asyncio.sleep(0.01)
-    return connection
-
-
-async def test_a_cancelled_caller_does_not_take_its_connection_along() -> None:
-    pool = Database(_never_used, connections=1, queue=10)
-    release = asyncio.Event()
-
-    async def hold(_: Connection) -> None:
-        await release.wait()
-
-    holder = asyncio.create_task(pool.run(hold))
-    await asyncio.sleep(0)
-    waiting = [asyncio.create_task(pool.run(_identity)) for _ in range(3)]
-    await asyncio.sleep(0)
-    waiting[0].cancel()
-    release.set()
-    await holder
-    # This one is cancelled at the moment it is handed the connection.
-    waiting[1].cancel()
-    async with asyncio.timeout(5):
-        await waiting[2]
-        await pool.run(_identity)
-    await pool.close()
-
-
 async def test_an_operation_that_finds_nothing_keeps_its_connection(place: Place) -> None:
     async with serving(place) as (app, _):
         before = place.opened
@@ -396,22 +271,10 @@ async def test_an_operation_that_finds_nothing_keeps_its_connection(place: Place
         assert place.opened == before
 
 
-async def test_a_database_out_of_reach_is_said_to_be_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.001)
-
-    async def unreachable() -> Connection:
-        raise ConnectionRefusedError("nobody listens")
-
-    pool = Database(unreachable, connections=2, queue=10)
-    for _ in range(5):
-        with pytest.raises(UnavailableError):
-            await pool.run(_identity)
-
-
 async def test_connections_that_break_cost_retries_and_no_point(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "_FIRST_BACKOFF_SECONDS", 0.01)
     place.add_run()
     acknowledged = 0
 
@@ -448,14 +311,14 @@ async def test_connections_that_break_cost_retries_and_no_point(
 async def test_a_run_whose_answer_was_lost_is_created_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "_FIRST_BACKOFF_SECONDS", 0.001)
     real = place.connect
     lost = 0
 
     class Forgetful:
         """Loses the answer to the first INSERT, after it took effect."""
 
-        def __init__(self, connection: Connection) -> None:
+        def __init__(self, connection: AsyncConnection) -> None:
             self._connection = connection
 
         def __getattr__(self, name: str) -> Any:
@@ -469,7 +332,7 @@ async def test_a_run_whose_answer_was_lost_is_created_once(
                 raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
             return result
 
-    async def forgetful() -> Connection:
+    async def forgetful() -> AsyncConnection:
         return Forgetful(await real())
 
     place.connect = forgetful  # type: ignore[method-assign]
@@ -518,7 +381,7 @@ async def test_large_bodies_reach_stock_a_few_at_a_time(place: Place) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"stock"})
 
-    app = FastPath(slow_stock, Settings(), open_connection=place.connect)
+    app = FastPath(slow_stock, place.connect, connections=4)
     await app.startup()
     body = batch(unknown="x" * 100_000)
     answers = await asyncio.gather(*(log(app, body) for _ in range(10)))
@@ -597,7 +460,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(place: P
 async def test_it_lives_and_ends_with_the_application(place: Place) -> None:
     place.add_run()
     behind = Behind()
-    app = FastPath(behind, Settings(), open_connection=place.connect)
+    app = FastPath(behind, place.connect, connections=4)
     incoming: asyncio.Queue[Message] = asyncio.Queue()
     outgoing: asyncio.Queue[Message] = asyncio.Queue()
     life = asyncio.create_task(app({"type": "lifespan"}, incoming.get, outgoing.put))

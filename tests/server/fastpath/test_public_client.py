@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.server import handlers
+from mlflow_aws_server.database.connect import connect_async
 from mlflow_aws_server.fastpath import FastPath
-from mlflow_aws_server.fastpath.database import connect
 
-from tests.server.fastpath.harness import Pair, Settings, Side
+from tests.server.fastpath.harness import Pair, Side
 
 
 @contextmanager
@@ -43,11 +43,11 @@ def with_client(side: Side) -> Iterator[MlflowClient]:
     if side.fast_path is not None:
 
         async def open_connection() -> Any:
-            return await connect(
+            return await connect_async(
                 host=side.socket, port=side.port, user="postgres", database=side.name, ssl=False
             )
 
-        app = FastPath(side.fast_path._app, Settings(), open_connection=open_connection)
+        app = FastPath(side.fast_path._app, open_connection, connections=4)
     with over_http(app) as url:
         yield MlflowClient(url)
 

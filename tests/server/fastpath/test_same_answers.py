@@ -689,9 +689,3 @@ def test_charts_are_those_of_stock(charted: tuple[Pair, list[str]], arguments: d
                 {"run_ids": run_ids, "metric_key": "m", **arguments},
                 prefix=prefix,
             )
-            if not {"start_step", "end_step"} & arguments.keys() and arguments.get("max_results") != "0":
-                pair.get(
-                    "metrics/get-history-bulk",
-                    {"run_id": run_ids, "metric_key": "m", **arguments},
-                    prefix=prefix,
-                )

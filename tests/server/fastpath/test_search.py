@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import search
-from mlflow_aws_server.fastpath.database import Connection, Database
 
 from tests.server.fastpath.alone import Place
 
@@ -18,12 +19,12 @@ KEPT = """
 
 async def kept_after(place: Place, **question: Any) -> int:
     """How many searches the connection keeps prepared after asking this twice."""
-    pool = Database(place.connect, connections=1, queue=1)
+    pool = ConnectionPool(place.connect, connections=1, queue=1)
     body = json.dumps({"experiment_ids": ["0"], **question}).encode()
     for _ in range(2):
         assert await search.search_runs(pool, body) == b"{}"
 
-    async def look(connection: Connection) -> int:
+    async def look(connection: AsyncConnection) -> int:
         return len(await connection.fetch(KEPT))
 
     kept = await pool.run(look)

@@ -12,7 +12,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from mlflow_aws_server.identity import PRINCIPAL, Lane, Principal, Role
+from mlflow_aws_server.asgi import PRINCIPAL
+from mlflow_aws_server.identity import Lane, Principal, Role
 
 from local.parts.token_issuer import SigningKey
 from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, World, arn
@@ -293,10 +294,25 @@ async def test_unknown_route_is_denied_to_the_administrator_too(world: World) ->
     assert not world.behind.reached
 
 
-async def test_what_is_not_offered_says_so(world: World) -> None:
-    answer = await world.call("POST", "/gateway/openai/v1/embeddings", token=world.token("admin"))
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/gateway/openai/v1/embeddings", "no gateway"),
+        # Provenance relies on it: what this route makes cannot say who made it.
+        ("/ajax-api/2.0/mlflow/runs/create-promptlab-run", "from the client to S3"),
+    ],
+)
+async def test_what_is_not_offered_says_so(world: World, path: str, why: str) -> None:
+    answer = await world.call("POST", path, token=world.token("admin"))
     assert answer.status == 403
-    assert "no gateway" in answer.json["message"]
+    assert why in answer.json["message"]
+    assert not world.behind.reached
+
+
+async def test_a_path_that_werkzeug_would_read_as_another_reaches_nobody(world: World) -> None:
+    answer = await world.call("POST", "//api/2.0/mlflow/runs/set-tag", token=world.token("admin"))
+    assert answer.status == 400
+    assert not world.behind.reached
     assert not world.behind.reached
 
 

@@ -14,11 +14,11 @@ from mlflow.server import handlers
 from mlflow.server.fastapi_app import app as mlflow_app
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+from mlflow_aws_server.database.connect import connect_async
 from mlflow_aws_server.fastpath import FastPath
-from mlflow_aws_server.fastpath.database import connect
 from mlflow_aws_server.provenance import Provenance
 
-from tests.server.fastpath.harness import App, Message, Settings
+from tests.server.fastpath.harness import App, Message
 
 ALICE = "arn:aws:iam::123456789012:role/team/alice"
 API = "/api/2.0/mlflow"
@@ -212,12 +212,12 @@ def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEven
         await mlflow_app(scope, receive, send)
 
     async def open_connection() -> Any:
-        return await connect(host=socket, port=port, user="postgres", database=database, ssl=False)
+        return await connect_async(host=socket, port=port, user="postgres", database=database, ssl=False)
 
-    fast_path = FastPath(noted, Settings(), open_connection=open_connection)
+    fast_path = FastPath(noted, open_connection, connections=4)
     loop.run_until_complete(fast_path.startup())
     assert fast_path.serving
-    app = Provenance(fast_path, Settings(), open_connection=open_connection)
+    app = Provenance(fast_path, open_connection)
     # A machine that is busy shall make no caller give up; those who shall are made to by their tests.
     app._promotions._locks._wait_seconds = 50.0
     return Server(database, socket, port, loop, app, fast_path, served)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 from mlflow_aws_server.provenance.conditions import conditions_of
-from mlflow_aws_server.provenance.errors import RefusedError
+from mlflow_aws_server.provenance.errors import ProvenanceError
 
 
 def _check(headers: dict[str, str], current: str | None) -> int:
     try:
-        conditions_of([(k.encode(), v.encode()) for k, v in headers.items()]).check(current, place="It")
-    except RefusedError as refused:
+        conditions_of({"headers": [(k.encode(), v.encode()) for k, v in headers.items()]}).check(
+            current, place="It"
+        )
+    except ProvenanceError as refused:
         return refused.status
     return 200
 
@@ -45,7 +47,7 @@ def test_condition_that_cannot_be_read_is_not_ignored(name: str, text: str) -> N
 
 
 def test_several_headers_are_one_list() -> None:
-    conditions = conditions_of([(b"if-match", b'"1"'), (b"if-match", b'"2"')])
+    conditions = conditions_of({"headers": [(b"if-match", b'"1"'), (b"if-match", b'"2"')]})
     conditions.check("2", place="It")
-    with pytest.raises(RefusedError, match="held by version 3, but If-Match asks for version 1 or 2"):
+    with pytest.raises(ProvenanceError, match="held by version 3, but If-Match asks for version 1 or 2"):
         conditions.check("3", place="It")

@@ -116,11 +116,6 @@ def test_nothing_is_created_for_a_caller_without_a_verified_identity(server: Ser
     assert server.served[before:] == []
 
 
-def test_run_that_could_not_be_stamped_is_refused(server: Server) -> None:
-    answer = server.send("POST", "/ajax-api/2.0/mlflow/runs/create-promptlab-run", {"experiment_id": "0"})
-    assert (answer.status, answer.code) == (501, "NOT_IMPLEMENTED")
-
-
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from mlflow_aws_server import schema
-from mlflow_aws_server.database import connect
+from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.settings import ServerSettings
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from mlflow_aws_server.fastpath.errors import OverloadedError, SlowBodyError
-from mlflow_aws_server.fastpath.stock import App, Message, Receive, Scope, Send
+from mlflow_aws_server.asgi import App, Receive, Scope, Send, replay
+from mlflow_aws_server.errors import OverloadedError, SlowBodyError
 
-# Larger bodies than any call of the fast path can need go to stock MLflow, unread.
 LARGEST = 4 * 1024 * 1024
+"""No call that is worked on here needs a larger body."""
 
 # A body up to this size may always be read; larger ones share a budget, so that many of them, or many
 # unfinished ones, can neither fill the memory nor keep everyone else waiting.
@@ -69,17 +69,8 @@ class Bodies:
 
     async def leave_to(self, app: App, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `app` answer a request whose body was read; of large ones only a few at a time."""
-        replayed = False
-
-        async def receive_again() -> Message:
-            nonlocal replayed
-            if replayed:
-                return await receive()
-            replayed = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
         if len(body) <= _SMALL:
-            await app(scope, receive_again, send)
+            await app(scope, replay(body, receive), send)
             return
         async with self._at_stock:
-            await app(scope, receive_again, send)
+            await app(scope, replay(body, receive), send)

@@ -6,22 +6,17 @@ import asyncio
 import contextlib
 import logging
 import random
-import socket
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
-from mlflow_aws_server.database_token import rds_iam_token
-from mlflow_aws_server.fastpath.errors import ContendedError, OverloadedError, UnavailableError
-from mlflow_aws_server.fastpath.settings import FastPathSettings
+from mlflow_aws_server.database.connect import AsyncConnection, OpenConnection
+from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
 
 _logger = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_SECONDS = 10.0
-_STATEMENT_TIMEOUT_SECONDS = 60.0
 # How long a caller waits for a connection before it is told to come back.
 _QUEUE_TIMEOUT_SECONDS = 15.0
 _ATTEMPTS = 4
@@ -30,7 +25,6 @@ _FIRST_BACKOFF_SECONDS = 0.05
 _RACES = 12
 _LONGEST_RACE_BACKOFF_SECONDS = 0.5
 
-Connection = Any  # asyncpg ships no types
 Result = TypeVar("Result")
 
 # The connection, or the server behind it, is gone or going.
@@ -71,24 +65,24 @@ _INTERRUPTED: tuple[type[BaseException], ...] = (
 )
 
 
-class Database:
+class ConnectionPool:
     """A pool of at most `connections` connections, used one operation at a time.
 
     Connections are opened when they are first needed and replaced when they break. asyncpg's own pool
     sends a second statement after each use and lets any number of callers wait; this one does neither.
     """
 
-    def __init__(self, open_connection: Callable[[], Awaitable[Connection]], *, connections: int, queue: int):
+    def __init__(self, open_connection: OpenConnection, *, connections: int, queue: int):
         self._open = open_connection
         self._size = connections
         self._queue = queue
-        self._idle: list[Connection] = []
+        self._idle: list[AsyncConnection] = []
         self._opened = 0
-        self._waiting: deque[tuple[asyncio.Future[Connection | None], float]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[AsyncConnection | None], float]] = deque()
         self._expiry: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def run(self, operation: Callable[[Connection], Awaitable[Result]]) -> Result:
+    async def run(self, operation: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         """Run `operation` on one connection and return its result.
 
         An operation that fails because of the connection or a lost race is repeated, so it must be
@@ -146,7 +140,7 @@ class Database:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=2)
 
-    async def _acquire(self) -> Connection:
+    async def _acquire(self) -> AsyncConnection:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
@@ -157,7 +151,7 @@ class Database:
         if len(self._waiting) >= self._queue:
             raise OverloadedError(f"{len(self._waiting)} calls are already waiting for a database connection")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Connection | None] = loop.create_future()
+        future: asyncio.Future[AsyncConnection | None] = loop.create_future()
         self._waiting.append((future, loop.time() + _QUEUE_TIMEOUT_SECONDS))
         if self._expiry is None:
             self._expiry = loop.call_later(1.0, self._expire)
@@ -170,7 +164,7 @@ class Database:
         # None: the right to open a connection, in place of one that broke.
         return handed if handed is not None else await self._open_one(counted=True)
 
-    async def _open_one(self, *, counted: bool = False) -> Connection:
+    async def _open_one(self, *, counted: bool = False) -> AsyncConnection:
         if not counted:
             self._opened += 1
         try:
@@ -181,14 +175,14 @@ class Database:
                 raise UnavailableError(f"{type(error).__name__}: {error}") from error
             raise
 
-    def _release(self, connection: Connection, *, broken: bool) -> None:
+    def _release(self, connection: AsyncConnection, *, broken: bool) -> None:
         if not broken and not self._closed and not connection.is_closed():
             self._pass_on(connection)
             return
         connection.terminate()
         self._pass_on(None)
 
-    def _pass_on(self, connection: Connection | None) -> None:
+    def _pass_on(self, connection: AsyncConnection | None) -> None:
         """Give a connection, or the right to open one (None), to the first who still waits."""
         while self._waiting:
             future, _ = self._waiting.popleft()
@@ -219,71 +213,3 @@ class Database:
                 )
         if self._waiting:
             self._expiry = loop.call_later(1.0, self._expire)
-
-
-def connector(settings: FastPathSettings) -> Callable[[], Awaitable[Connection]]:
-    """How to open one connection: TLS with `verify-full`, and a fresh IAM token each time.
-
-    Raises:
-        OSError: the CA bundle cannot be read.
-    """
-    address = settings.database
-    tls = ssl.create_default_context(cafile=str(address.ca_file))
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-
-    async def token() -> str:
-        # Signing is local, but every few hours the role's credentials come over the network.
-        return await asyncio.to_thread(
-            rds_iam_token, address.host, address.port, settings.database_user, address.region
-        )
-
-    async def open_connection() -> Connection:
-        return await connect(
-            host=address.host,
-            port=address.port,
-            user=settings.database_user,
-            database=address.name,
-            password=token,
-            ssl=tls,
-        )
-
-    return open_connection
-
-
-async def connect(**where: Any) -> Connection:
-    """Open one connection as the fast path needs it; `where` and how to log in are asyncpg's own."""
-    connection = await asyncpg.connect(
-        timeout=_CONNECT_TIMEOUT_SECONDS,
-        command_timeout=_STATEMENT_TIMEOUT_SECONDS,
-        statement_cache_size=256,
-        # Entries are dropped when the schema changes; their age means nothing.
-        max_cached_statement_lifetime=0,
-        # No search takes all of the database's cores at once from those who write meanwhile.
-        server_settings={
-            "application_name": "mlflow-fast-path",
-            "jit": "off",
-            "max_parallel_workers_per_gather": "0",
-        },
-        **where,
-    )
-    _notice_dead_peers(connection)
-    return connection
-
-
-def _notice_dead_peers(connection: Connection) -> None:
-    # After a failover the old instance may never say goodbye: without this, a connection to it
-    # would hang for as long as the kernel retransmits (some 15 minutes).
-    transport = getattr(connection, "_transport", None)
-    peer = transport.get_extra_info("socket") if transport is not None else None
-    if peer is None:
-        return
-    with contextlib.suppress(OSError):
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (
-            ("TCP_KEEPIDLE", 15),
-            ("TCP_KEEPINTVL", 5),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", 15_000),
-        ):
-            if hasattr(socket, name):
-                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

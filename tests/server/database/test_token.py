@@ -11,10 +11,10 @@ import boto3
 import psycopg2
 import pytest
 import sqlalchemy
-from mlflow_aws_server import database_token
-from mlflow_aws_server.database import connect, store_uri
-from mlflow_aws_server.database_token import NoCredentialsError, rds_iam_token
-from mlflow_aws_server.settings import Database
+from mlflow_aws_server.database import token
+from mlflow_aws_server.database.connect import connect, store_uri
+from mlflow_aws_server.database.token import NoCredentialsError, rds_iam_token
+from mlflow_aws_server.settings import DatabaseSettings
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from tests.conftest import RdsLike
@@ -27,16 +27,16 @@ def role_credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIAEXAMPLEEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example-of-a-role-s-secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "example/of+a=session-token")
-    database_token._session.cache_clear()
+    token._session.cache_clear()
     yield
-    database_token._session.cache_clear()
+    token._session.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def database(rds: RdsLike) -> Database:
+def database(rds: RdsLike) -> DatabaseSettings:
     rds.administer(f"CREATE ROLE {_USER} LOGIN")
     rds.administer(f"GRANT rds_iam TO {_USER}")
-    return Database(
+    return DatabaseSettings(
         host=rds.host, port=rds.port, name=rds.new_database(), ca_file=rds.ca_file, region="eu-central-1"
     )
 
@@ -78,7 +78,7 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
         rds_iam_token("db.example.com", 5432, "mlflow_server", "eu-central-1")
 
 
-def test_engine_logs_in_over_tls(database: Database) -> None:
+def test_engine_logs_in_over_tls(database: DatabaseSettings) -> None:
     engine = sqlalchemy.create_engine(store_uri(database, _USER))
     try:
         with engine.connect() as connection:
@@ -93,7 +93,7 @@ def test_engine_logs_in_over_tls(database: Database) -> None:
 
 
 def test_every_connection_gets_a_token_of_its_own(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[str, int, str, str]] = []
 
@@ -101,7 +101,7 @@ def test_every_connection_gets_a_token_of_its_own(
         made.append(arguments)  # type: ignore[arg-type]
         return f"token-{len(made)}"
 
-    monkeypatch.setattr(database_token, "rds_iam_token", recorded)
+    monkeypatch.setattr(token, "rds_iam_token", recorded)
     engine = sqlalchemy.create_engine(store_uri(database, _USER))
     try:
         with engine.connect(), engine.connect():
@@ -111,7 +111,7 @@ def test_every_connection_gets_a_token_of_its_own(
     assert made == [(database.host, database.port, _USER, "eu-central-1")] * 2
 
 
-def test_engine_keeps_no_token(database: Database) -> None:
+def test_engine_keeps_no_token(database: DatabaseSettings) -> None:
     engine = sqlalchemy.create_engine(store_uri(database, _USER))
     try:
         with engine.connect():
@@ -123,7 +123,7 @@ def test_engine_keeps_no_token(database: Database) -> None:
 
 
 def test_refused_login_shows_no_token(
-    rds: RdsLike, database: Database, caplog: pytest.LogCaptureFixture
+    rds: RdsLike, database: DatabaseSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     rds.administer("CREATE ROLE stranger LOGIN")
     engine = sqlalchemy.create_engine(store_uri(database, "stranger"))
@@ -164,8 +164,8 @@ def test_uri_without_user_is_refused() -> None:
         )
 
 
-def test_database_with_another_name_than_its_certificate_is_refused(database: Database) -> None:
-    impostor = Database(
+def test_database_with_another_name_than_its_certificate_is_refused(database: DatabaseSettings) -> None:
+    impostor = DatabaseSettings(
         host="127.0.0.2",
         port=database.port,
         name=database.name,
@@ -176,10 +176,12 @@ def test_database_with_another_name_than_its_certificate_is_refused(database: Da
         connect(impostor, _USER, application="test")
 
 
-def test_ipv6_host_and_awkward_names_survive_in_the_uri(database: Database) -> None:
+def test_ipv6_host_and_awkward_names_survive_in_the_uri(database: DatabaseSettings) -> None:
     url = sqlalchemy.make_url(
         store_uri(
-            Database(host="fd00::1", port=1, name="mlflow", ca_file=database.ca_file, region="eu-central-1"),
+            DatabaseSettings(
+                host="fd00::1", port=1, name="mlflow", ca_file=database.ca_file, region="eu-central-1"
+            ),
             _USER,
             options="-c lock_timeout=60s",
         )

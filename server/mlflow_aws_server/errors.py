@@ -1,0 +1,53 @@
+"""Why a request is answered with an error here instead of by MLflow."""
+
+from __future__ import annotations
+
+
+class RefusedError(Exception):
+    """The request is refused, in MLflow's error shape."""
+
+    status: int
+    """The HTTP status."""
+    code: str
+    """One of MLflow's error codes."""
+    retry_after: int | None = None
+    """Seconds after which the same request may succeed; MLflow's client then tries again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class OverloadedError(RefusedError):
+    """More is asked for than can be queued. Nothing was written."""
+
+    status = 429
+    code = "RESOURCE_EXHAUSTED"
+    retry_after = 1
+
+
+class SlowBodyError(RefusedError):
+    """The request's body does not arrive."""
+
+    status = 408
+    code = "REQUEST_LIMIT_EXCEEDED"
+    retry_after = 1
+
+
+class UnavailableError(RefusedError):
+    """The database cannot be reached.
+
+    Whether a write that was under way took effect is unknown, which is safe: each can be repeated.
+    """
+
+    status = 503
+    code = "TEMPORARILY_UNAVAILABLE"
+    retry_after = 1
+
+
+class ContendedError(RefusedError):
+    """Other writers to the same rows were faster again and again. Nothing was written."""
+
+    status = 503
+    code = "TEMPORARILY_UNAVAILABLE"
+    retry_after = 1

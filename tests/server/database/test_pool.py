@@ -1,0 +1,144 @@
+"""Connections shared by many callers: few, handed on, replaced when they break."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from mlflow_aws_server.database import pool as pool_module
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
+from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
+
+
+async def test_a_call_that_waits_too_long_is_asked_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_QUEUE_TIMEOUT_SECONDS", 0.05)
+    pool = ConnectionPool(_never_used, connections=1, queue=9)
+    release = asyncio.Event()
+
+    async def hold(_: AsyncConnection) -> None:
+        await release.wait()
+
+    holder = asyncio.create_task(pool.run(hold))
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await pool.run(hold)
+    release.set()
+    await holder
+    await pool.close()
+
+
+class _FakeConnection:
+    closed = False
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def terminate(self) -> None:
+        self.closed = True
+
+    async def close(self, **_: Any) -> None:
+        self.closed = True
+
+
+async def _never_used() -> AsyncConnection:
+    return _FakeConnection()
+
+
+async def test_the_pool_never_opens_more_connections_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.0)
+    live: set[_FakeConnection] = set()
+    most = 0
+
+    async def open_connection() -> AsyncConnection:
+        nonlocal most
+        await asyncio.sleep(0)
+        connection = _FakeConnection()
+        live.add(connection)
+        most = max(most, sum(not c.closed for c in live))
+        return connection
+
+    pool = ConnectionPool(open_connection, connections=3, queue=1000)
+    turn = 0
+
+    async def sometimes_broken(connection: _FakeConnection) -> int:
+        nonlocal turn
+        turn += 1
+        mine = turn
+        await asyncio.sleep(0)
+        if mine % 5 == 0:
+            connection.closed = mine % 2 == 0
+            raise ConnectionResetError("gone")
+        if mine % 7 == 0:
+            raise asyncpg.DeadlockDetectedError("lost")
+        return mine
+
+    results = await asyncio.gather(*(pool.run(sometimes_broken) for _ in range(300)), return_exceptions=True)
+    assert most <= 3
+    assert sum(isinstance(r, int) for r in results) > 290
+    # And every right to open one came back.
+    assert len(await asyncio.gather(*(pool.run(_identity) for _ in range(3)))) == 3
+    await pool.close()
+
+
+async def _lose(races: int) -> int:
+    lost = 0
+
+    async def operation(_: AsyncConnection) -> int:
+        nonlocal lost
+        if lost < races:
+            lost += 1
+            raise asyncpg.DeadlockDetectedError("lost")
+        return lost
+
+    return await ConnectionPool(_never_used, connections=1, queue=9).run(operation)
+
+
+async def test_a_lost_race_is_run_again_more_often_than_a_broken_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.0)
+    assert await _lose(11) == 11
+    with pytest.raises(ContendedError, match="12 times"):
+        await _lose(12)
+
+
+async def _identity(connection: AsyncConnection) -> AsyncConnection:
+    await asyncio.sleep(0.01)
+    return connection
+
+
+async def test_a_cancelled_caller_does_not_take_its_connection_along() -> None:
+    pool = ConnectionPool(_never_used, connections=1, queue=10)
+    release = asyncio.Event()
+
+    async def hold(_: AsyncConnection) -> None:
+        await release.wait()
+
+    holder = asyncio.create_task(pool.run(hold))
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(pool.run(_identity)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    release.set()
+    await holder
+    # This one is cancelled at the moment it is handed the connection.
+    waiting[1].cancel()
+    async with asyncio.timeout(5):
+        await waiting[2]
+        await pool.run(_identity)
+    await pool.close()
+
+
+async def test_a_database_out_of_reach_is_said_to_be_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.001)
+
+    async def unreachable() -> AsyncConnection:
+        raise ConnectionRefusedError("nobody listens")
+
+    pool = ConnectionPool(unreachable, connections=2, queue=10)
+    for _ in range(5):
+        with pytest.raises(UnavailableError):
+            await pool.run(_identity)
