@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +16,18 @@ DEFAULT_MAX_CONNECTIONS = 40
 # PostgreSQL quotes any name; a plain one also fits an IAM policy, a URL and a log line unchanged.
 _ROLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _ON_OFF = {"on": True, "off": False}
+
+_PREFIX = "MLFLOW_AWS_"
+VARIABLES = frozenset(
+    _PREFIX + name
+    for name in (
+        "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
+        "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_USER", "FAST_PATH",
+        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE", "TOKEN_ISSUER",
+        "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
+    )
+)  # fmt: skip
+"""All that any command of the server reads; whatever else begins with `MLFLOW_AWS_` is refused."""
 
 # The longest value that an error repeats: a mapping of roles can fill a screen.
 _LONGEST_QUOTE = 300
@@ -187,6 +200,18 @@ class EnvironmentReader:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        """Take an environment in which each of our variables is one that the server knows.
+
+        Raises:
+            SettingsError: there are others; most likely they are misspelt.
+        """
+        unknown = sorted(name for name in environ if name.startswith(_PREFIX) and name not in VARIABLES)
+        if unknown:
+            # Not their values: a misspelt variable may hold anything, a secret too.
+            raise SettingsError(
+                f"{', '.join(map(_with_nearest, unknown))}: the server has no such setting. "
+                "Correct the name, or remove the variable."
+            )
         self._environ = environ
 
     def optional(self, variable: str) -> str | None:
@@ -245,6 +270,11 @@ class EnvironmentReader:
                 variable=variable, value=value, problem="it is no switch", remedy="Expected `on` or `off`."
             )
         return _ON_OFF[value]
+
+
+def _with_nearest(name: str) -> str:
+    nearest = difflib.get_close_matches(name, VARIABLES, n=1)
+    return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 
 
 def _database(read: EnvironmentReader) -> DatabaseSettings:

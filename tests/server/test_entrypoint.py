@@ -168,6 +168,22 @@ def test_misconfiguration_is_one_line_and_exit_code_2(command: str) -> None:
     assert len(finished.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_misspelt_variable_ends_the_start_with_exit_code_2(environ: dict[str, str], command: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "mlflow_aws_server", command],
+        env={**environ, "MLFLOW_AWS_FASTPATH": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 2
+    assert finished.stderr == (
+        "mlflow_aws_server: MLFLOW_AWS_FASTPATH (did you mean MLFLOW_AWS_FAST_PATH?): "
+        "the server has no such setting. Correct the name, or remove the variable.\n"
+    )
+
+
 def test_help_lists_the_commands() -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "mlflow_aws_server", "--help"], capture_output=True, text=True, check=True

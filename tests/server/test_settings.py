@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow_aws_server.identity import IdentitySettings
 from mlflow_aws_server.settings import (
+    VARIABLES,
     Connections,
     MigrationSettings,
     ServerSettings,
@@ -82,6 +86,48 @@ def test_error_names_variable_value_and_remedy(environ: dict[str, str], variable
     with pytest.raises(SettingsError) as caught:
         ServerSettings.from_environ(environ)
     assert_says_what_to_do(caught.value, variable, value)
+
+
+READERS = (ServerSettings, MigrationSettings, IdentitySettings)
+
+
+@pytest.mark.parametrize("settings", READERS)
+def test_every_misspelt_variable_is_named_with_the_nearest_setting(
+    environ: dict[str, str], settings: type[ServerSettings]
+) -> None:
+    environ |= {"MLFLOW_AWS_FASTPATH": "off", "MLFLOW_AWS_WORKER": "4", "MLFLOW_AWS_Q": "hunter2"}
+    with pytest.raises(SettingsError) as caught:
+        settings.from_environ(environ)
+    message = str(caught.value)
+    assert "MLFLOW_AWS_FASTPATH (did you mean MLFLOW_AWS_FAST_PATH?)" in message
+    assert "MLFLOW_AWS_WORKER (did you mean MLFLOW_AWS_WORKERS?)" in message
+    assert "MLFLOW_AWS_Q" in message
+    assert "hunter2" not in message
+
+
+class _Asked(Mapping[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+
+def test_settings_known_are_exactly_those_that_are_read(environ: dict[str, str]) -> None:
+    asked = _Asked(environ)
+    for settings in READERS:
+        settings.from_environ(asked)
+    assert {name for name in asked.names if name.startswith("MLFLOW_AWS_")} == VARIABLES
 
 
 def test_server_may_not_be_the_migrator(environ: dict[str, str]) -> None:
