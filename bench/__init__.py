@@ -1,1 +1,1 @@
-"""What a tracking server can carry: load and cost, side by side with stock MLflow and with bare SQL."""
+"""How much load a tracking server takes, and what it costs, beside stock MLflow and bare SQL."""

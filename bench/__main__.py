@@ -55,10 +55,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    """Being terminated stops what was started, as Ctrl-C does.
+    """SIGTERM stops what was started, as Ctrl-C does.
 
-    While an event loop runs, that is cancelling its task: an exception raised just anywhere could end in a
-    callback, and be lost there.
+    While an event loop runs, that means to cancel its task: an exception raised anywhere else could end in a
+    callback and be lost there.
     """
     now = signal.getsignal(signal.SIGINT)
     # Not callable where SIGINT is ignored, as in a shell's background.
@@ -67,7 +67,7 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 def _run(plan: Plan, results: Path) -> int:
     measured, metadata = run(plan, say=to_stderr)
-    # What README shows comes from whole runs only.
+    # README shows whole runs only.
     path = (results if plan == Plan() else results / "partial") / "latest.json"
     records.save(path, measured, metadata)
     report.write(path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import md5
 
-# One moment for everything, so that two databases filled at different times hold the same rows.
+# One time for everything, so that databases filled at different times hold the same rows.
 EPOCH_MS = 1_790_000_000_000
 
 WRITTEN_EXPERIMENT = 1
@@ -32,7 +32,7 @@ class Corpus:
 
 
 def run_id(experiment: int, number: int) -> str:
-    """The id of a seeded run: known without asking the database."""
+    """The id of a seeded run, known without a query."""
     return md5(f"{experiment}/{number}".encode(), usedforsecurity=False).hexdigest()
 
 
@@ -85,7 +85,7 @@ def run_statements(experiment: int, *, first: int, last: int) -> list[str]:
         "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
         " start_time, end_time, source_version, lifecycle_stage, artifact_uri, experiment_id)"
         f" SELECT {_id(experiment)}, 'run-' || i, 'UNKNOWN', '', '', 'bench', '{status}',"
-        # Start times in an order other than that of insertion, as in a database with history.
+        # Start times not in the order of insertion, as in a database with a history.
         f" {EPOCH_MS} + (i * 7919 % {last + 1}) * 1000, {end}, '', 'active',"
         f" 's3://bench-artifacts/{experiment}/' || {_id(experiment)} || '/artifacts', {experiment}"
         f" FROM generate_series({first}::bigint, {last}) i"

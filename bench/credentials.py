@@ -1,7 +1,7 @@
 """An ECS-style credentials endpoint with made-up credentials, for the server under load.
 
-The server signs database tokens with what it finds there, as it does in a task; the benchmark's
-PostgreSQL does not look at them.
+The server signs database tokens with them, as it does in a task; the benchmark's PostgreSQL does not check
+the tokens.
 """
 
 from __future__ import annotations

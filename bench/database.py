@@ -17,13 +17,13 @@ from local.parts.certificates import CertificateAuthority
 from local.parts.ports import free_port
 from local.parts.postgres import SUPERUSER, Postgres, running, state_directory
 
-# A role that may read and write rows and nothing else: the one the task has on AWS.
+# The role that the task has on AWS: it may read and write rows and nothing else.
 SERVER_ROLE = "mlflow_server"
-# `pip install mlflow` knows no such distinction: stock owns its database.
+# Stock MLflow makes no such distinction and owns its database.
 OWNER_ROLE = SUPERUSER
 
-# What RDS gives a db.t4g.micro (1 GiB) by default; durability is PostgreSQL's default: fsync and
-# synchronous_commit are on.
+# RDS's defaults for a db.t4g.micro (1 GiB). Durability is PostgreSQL's default: fsync and synchronous_commit
+# are on.
 SETTINGS = {
     "shared_buffers": "256MB",
     "effective_cache_size": "512MB",
@@ -44,7 +44,7 @@ class Sizes:
     with_history: int = 200
 
     def corpus(self) -> Corpus:
-        """The names of what is in it."""
+        """Names of what is in the database."""
         return corpus.seeded(written=self.written, small=self.small, with_history=self.with_history)
 
 
@@ -74,13 +74,13 @@ class Cluster:
         )
 
     def execute(self, database: str, statements: Sequence[str]) -> None:
-        """Run statements as superuser, each in its own transaction."""
+        """Run statements as the superuser, each in its own transaction."""
         with self.postgres.cursor(database) as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
     def query(self, database: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query, as superuser."""
+        """The rows of a query, run as the superuser."""
         with self.postgres.cursor(database) as cursor:
             cursor.execute(statement, arguments)
             return list(cursor.fetchall())
@@ -91,7 +91,7 @@ class Cluster:
         return {name: self.query("postgres", f"SHOW {name}")[0][0] for name in names}
 
     def prepare(self, databases: Sequence[str], sizes: Sizes) -> None:
-        """Make `databases`, equal to the last row: MLflow's schema, then the seed."""
+        """Create `databases` with the same rows: MLflow's schema, then the seed."""
         self.execute("postgres", [f"CREATE DATABASE {_TEMPLATE}", f"CREATE ROLE {SERVER_ROLE} LOGIN"])
         upgrade_schema(self.uri(_TEMPLATE, OWNER_ROLE))
         self.execute(
@@ -124,7 +124,7 @@ def cluster(project_local: Path) -> Iterator[Cluster]:
     postgres = Postgres(
         directory=directory,
         port=free_port(),
-        # Local and short-lived: the certificate is verified, the password is not. Our server makes its
+        # Local and short-lived: clients verify the certificate, the server checks no password. Ours makes its
         # tokens all the same.
         hba=("hostssl all all 127.0.0.1/32 trust",),
         tls=authority.issue("localhost", "127.0.0.1", name="database"),
@@ -139,7 +139,7 @@ def cluster(project_local: Path) -> Iterator[Cluster]:
 
 
 def upgrade_schema(uri: str) -> None:
-    """Bring a database to the installed MLflow's schema.
+    """Upgrade a database to the installed MLflow's schema.
 
     Raises:
         RuntimeError: `mlflow db upgrade` failed; the message holds the end of its output.

@@ -1,4 +1,4 @@
-"""The same load on a deployed server, bounded, in an experiment of its own that is deleted afterwards."""
+"""The same load, bounded, on a deployed server, in an experiment of its own that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.wire import Wire
 
 RUNS = 200
 TRAINING_RUNS = 50
-# Not what a deployment can do, but what one may ask of it in passing.
+# Not a deployment's limit, but a load that disturbs nobody.
 CONCURRENCIES = (1, 16)
 
 
@@ -33,7 +33,7 @@ class BenchTargetError(RuntimeError):
 
 
 def wire_to(url: str, environ: dict[str, str]) -> Wire:
-    """The way to a deployment, with the bearer token from MLFLOW_TRACKING_TOKEN if there is one."""
+    """How to reach a deployment, with the bearer token from MLFLOW_TRACKING_TOKEN if there is one."""
     token = environ.get("MLFLOW_TRACKING_TOKEN")
     return Wire.to(
         url,
@@ -45,15 +45,14 @@ def wire_to(url: str, environ: dict[str, str]) -> Wire:
 async def load_deployed(
     url: str, plan: Plan, *, say: Callable[[str], None]
 ) -> tuple[list[Record], dict[str, Any]]:
-    """Measure what needs no access to the database; server and generator are apart here, so that the
-    network is part of every latency.
+    """Measure what needs no access to the database; every latency includes the network.
 
     Raises:
-        BenchTargetError: the experiment could not be created, or a run in it.
+        BenchTargetError: the experiment or a run in it could not be created.
     """
     began = perf_counter()
     raise_file_limit()
-    # Nobody's deployment gets 100,000 runs from us.
+    # Never fill a deployment with 100,000 runs.
     scenarios = [each for each in chosen(plan) if each.name != "search-runs-100000"]
     wire = wire_to(url, dict(os.environ))
     client = LoadClient(wire)

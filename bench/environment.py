@@ -1,4 +1,4 @@
-"""Where, when and of what results are."""
+"""Metadata of results: machine, time and versions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def describe(*, plan: Mapping[str, Any], seconds: float, postgresql: Mapping[str
 
 
 def machine() -> dict[str, Any]:
-    """The machine in a few words, without its name."""
+    """A short description of the machine, without its name."""
     model = platform.processor() or platform.machine()
     memory = 0
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""The limit: the same rows written by the barest SQL that PostgreSQL takes, without any server between.
+"""The floor: the same rows written with bare SQL, without a server in between.
 
-One prepared, set-based statement per call over TLS, its arguments ready in memory: no HTTP, no JSON, no
-validation, no check that the run exists but the foreign key's.
+Each call is one prepared, set-based statement over TLS with its arguments ready in memory: no HTTP, no JSON,
+no validation, and only the foreign key checks that the run exists.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _batches(runs: Sequence[str], *, count: int, keys: int) -> BareWrite:
     bodies: list[tuple[list[Any], ...]] = []
     for body in range(distinct_bodies(count)):
         rows = points(body, count=count, keys=keys)
-        # Points come in the order of their steps: the last `keys` of them are the latest.
+        # Points are in the order of their steps, so the last `keys` of them are the latest.
         parts = [rows] if count == keys else [rows, rows[-keys:]]
         bodies.append(
             tuple(
@@ -142,7 +142,7 @@ def _batches(runs: Sequence[str], *, count: int, keys: int) -> BareWrite:
 
 @dataclass(frozen=True)
 class FloorDatabase:
-    """Where the floor writes."""
+    """The database that bare SQL writes to."""
 
     host: str
     port: int
@@ -154,7 +154,7 @@ class FloorDatabase:
 async def bare_loop(
     database: FloorDatabase, write: BareWrite, *, first: int, connections: int, seconds: float
 ) -> tuple[LoadResult, int]:
-    """The same as `load.closed_loop`, with a statement where that sends a request."""
+    """Like `load.closed_loop`, with a statement in place of a request."""
     outcome = LoadResult()
     numbers = iter(range(first, first + 10**9))
     tls = ssl.create_default_context(cafile=database.ca_file)

@@ -1,4 +1,4 @@
-"""What the gate costs: the same request with and without it, on one event loop, without a network.
+"""The cost of the gate: the same request with and without it, on one event loop, without a network.
 
 `python -m bench.gate` prints medians in microseconds and, with --json, writes them to a file.
 """
@@ -78,7 +78,7 @@ async def measure(*, rounds: int = 2000) -> list[Cost]:
 
 
 async def quietly(*, rounds: int) -> list[Cost]:
-    """Measure with audit lines formatted as the server does, and written to nowhere."""
+    """Measure with audit lines formatted as in the server, and written to /dev/null."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a file of ours
         _log_to(nowhere)
         return await measure(rounds=rounds)
@@ -145,7 +145,7 @@ async def _time(app: App, scope: dict[str, Any], body: bytes) -> float:
 
 
 def _log_to(stream: Any) -> None:
-    """Write audit lines as the server's log configuration has it, to `stream`."""
+    """Write audit lines to `stream`, as the server's log configuration does."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger(LOGGER)

@@ -28,10 +28,10 @@ KEYS_PER_RUN = 10
 STEPS_PER_KEY = 20
 POINTS_PER_RUN = KEYS_PER_RUN * STEPS_PER_KEY + METRICS_PER_RUN
 
-# Runs put in at once: long statements, but progress that one can see.
+# Runs per statement: large, yet small enough to show progress.
 _STEP = 20_000
 
-# More than a single caller makes in one turn; a multiple of the runs it writes to.
+# More calls than a single caller makes in one turn; a multiple of the runs it writes to.
 _CALLS = 16_000
 
 _SCENARIOS: Sequence[Scenario] = (
@@ -63,7 +63,7 @@ def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Rec
     """Measure the main calls of a single caller at every stage up to `most` runs."""
     began = perf_counter()
     systems = tuple(name for name in plan.systems if name != "floor")
-    # Both servers work on one database: it is the database that grows.
+    # Both servers use one database, which grows.
     plan = replace(plan, systems=systems, sizes=Sizes(small=0, large=0, with_history=0))
     records: list[Record] = []
     raise_file_limit()
@@ -86,7 +86,7 @@ def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Rec
             load = Load(_corpus(plan, runs), floor_database(base), base.pid, plan.patience)
             for scenario in _SCENARIOS:
                 for turn, (name, system) in enumerate(servers.items()):
-                    # The systems share a database: none may find its rows already there.
+                    # The systems share a database, so none may repeat another's rows.
                     load.begin_at(name, scenario.name, (2 * stage + turn) * _CALLS)
                     stretch = load.on_server(system, scenario, concurrency=1, seconds=plan.seconds)
                     more = {"runs": runs, "metric_rows": runs * POINTS_PER_RUN, "database_bytes": size}
@@ -109,7 +109,7 @@ def fill(first: int, last: int) -> list[str]:
         f" generate_series(1, {KEYS_PER_RUN}) k, generate_series(1, {STEPS_PER_KEY}) s"
     )
     return [
-        # The rows are made to fit: checking each against its run would take most of the time.
+        # The rows fit by construction; checking each foreign key would take most of the time.
         "SET session_replication_role = replica",
         *corpus.run_statements(LARGE_EXPERIMENT, first=first, last=last),
         *corpus.attribute_statements(LARGE_EXPERIMENT, first=first, last=last),
@@ -118,7 +118,7 @@ def fill(first: int, last: int) -> list[str]:
 
 
 def _corpus(plan: Plan, runs: int) -> Corpus:
-    # Read all over what there is, not only its beginning.
+    # Read from all of the runs, not only the first.
     sample = [corpus.run_id(LARGE_EXPERIMENT, number) for number in range(1, runs + 1, max(1, runs // 2_000))]
     return replace(plan.sizes.corpus(), readable=sample, with_history=sample)
 

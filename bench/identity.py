@@ -1,7 +1,7 @@
 """An issuer of tokens for our server under load, and a contributor's token for the load generator.
 
-Our server has no switch for its gate: each call is verified, mapped to a role and, if it changes something,
-audited. Stock MLflow knows nobody and asks nobody.
+Our server's gate cannot be switched off: each call is verified, mapped to a role and, if it changes
+something, audited. Stock MLflow verifies nobody.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SECONDS = 6 * 3600
 
 @dataclass(frozen=True)
 class Identity:
-    """What a server must be told, and what a call must carry; the latter holds a token and is never shown."""
+    """The server's settings, and the headers of a call, which hold a token and are never shown."""
 
     environment: Mapping[str, str]
     headers: Mapping[str, str] = field(repr=False)
@@ -29,7 +29,7 @@ class Identity:
 
 @contextlib.contextmanager
 def contributor(authority: CertificateAuthority, *, audience: str) -> Iterator[Identity]:
-    """A role that may log, at an issuer that publishes its keys until the end of the `with` block."""
+    """A contributor's identity, by an issuer that publishes its keys until the end of the `with` block."""
     certificate = authority.issue("localhost", name="token-issuer")
     with TokenIssuer.create(certificate).serving() as issuer:
         token = issuer.token(subject=_ROLE, audience=audience, seconds=_SECONDS)

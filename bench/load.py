@@ -1,7 +1,7 @@
 """The load generator: many kept-alive connections, each sending its next call when its last is answered.
 
-httptools (the HTTP parser of Node.js, in C) reads the answers and uvloop (libuv) moves the bytes, so a
-call costs the generator about 8 µs; see docs/performance.md for what else was measured.
+httptools (Node.js's HTTP parser, in C) parses responses and uvloop (libuv) does the I/O, so a call costs the
+generator about 8 µs; see docs/performance.md for what else was measured.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NextRequest = Callable[[int], bytes]
 
 @dataclass
 class LoadResult:
-    """What a stretch of load saw; latencies are in seconds, of the calls answered with 2xx.
+    """The result of a stretch of load; latencies are in seconds, of the calls answered with 2xx.
 
-    A call left unanswered stands in `statuses` under `unanswered` and in `latencies` with the time it
-    was waited for; a connection that broke under a call, under `disconnected`.
+    A call without a response counts in `statuses` as `unanswered` and in `latencies` with the time waited for
+    it; a call whose connection broke counts as `disconnected`.
     """
 
     seconds: float = 0.0
@@ -68,19 +68,19 @@ class LoadConnection(asyncio.Protocol):
         self.transport.write(request)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to read answers."""
+        """Start to parse responses."""
         self.transport = cast(asyncio.WriteTransport, transport)
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read what has come; what is no HTTP ends the connection."""
+        """Parse what has arrived; close the connection if it is not HTTP."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.close()
 
     def on_message_begin(self) -> None:
-        """Forget the answer before."""
+        """Discard the previous response."""
         self.retry_after = None
         self._body.clear()
 
@@ -90,12 +90,12 @@ class LoadConnection(asyncio.Protocol):
             self.retry_after = value.decode("ascii", "replace")
 
     def on_body(self, body: bytes) -> None:
-        """Keep the body if the caller wants it."""
+        """Keep the body if it is wanted."""
         if self._keep_body:
             self._body += body
 
     def on_message_complete(self) -> None:
-        """Hand the answer over."""
+        """Pass the response on."""
         if not self._parser.should_keep_alive():
             self.close()
         self.busy = False
@@ -104,7 +104,7 @@ class LoadConnection(asyncio.Protocol):
         )
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Answer for the server if it owes one."""
+        """Report a call without a response as `disconnected`."""
         self.transport = None
         if self.busy:
             self.busy = False
@@ -125,7 +125,7 @@ async def connect(wire: Wire, connection: LoadConnection) -> None:
     """Open `connection`.
 
     Raises:
-        OSError: nobody listens, or TLS failed.
+        OSError: nothing listens there, or TLS failed.
     """
     await asyncio.get_running_loop().create_connection(
         lambda: connection,
@@ -145,11 +145,11 @@ async def closed_loop(
     seconds: float,
     patience: float = 15.0,
 ) -> tuple[LoadResult, int]:
-    """Keep `concurrency` calls in flight for `seconds`, then wait for the last answers up to `patience`.
+    """Keep `concurrency` calls in flight for `seconds`, then wait up to `patience` for the last responses.
 
     The n-th call since the beginning of the scenario sends `next_request(n)`, counting from `first`;
     the number after the last one sent is returned with the outcome, whose `seconds` run until the last
-    answer. One call per connection is sent beforehand and not counted, so that connecting is not
+    response. One call per connection is sent beforehand and not counted, so that connecting is not
     measured.
     """
     loop = asyncio.get_running_loop()
@@ -183,7 +183,7 @@ async def closed_loop(
         number += 1
 
     async def replace(broken: LoadConnection) -> None:
-        # A server that resets everything must not turn this into a busy loop.
+        # Not a busy loop when a server resets every connection.
         await asyncio.sleep(0.05)
         connection = LoadConnection(answered)
         connections[connections.index(broken)] = connection
@@ -245,7 +245,7 @@ def _ignored(_connection: LoadConnection, _status: str, _body: bytes) -> None:
 
 @dataclass(frozen=True)
 class Response:
-    """What a caller got for one call; `status` 0 stands for a broken connection or no answer in time."""
+    """The response to one call; a `status` of 0 means a broken connection or no response in time."""
 
     status: int
     body: bytes
@@ -254,7 +254,7 @@ class Response:
 
 
 class LoadClient:
-    """One caller that awaits each of its calls; reconnects when it must."""
+    """A client that awaits each of its calls, and reconnects if it must."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -262,7 +262,7 @@ class LoadClient:
         self._waiting: asyncio.Future[tuple[str, bytes]] | None = None
 
     async def call(self, request: bytes, *, timeout: float = 120.0) -> Response:
-        """Send one request and return its answer; never raises for what the server does."""
+        """Send one request and return its response; never raises for what the server does."""
         began = perf_counter()
         try:
             async with asyncio.timeout(timeout):

@@ -20,7 +20,7 @@ from bench.systems import System
 
 @dataclass(frozen=True)
 class Stretch:
-    """An outcome and the cores used meanwhile by the server and by PostgreSQL."""
+    """A result of load, and the cores that the server and PostgreSQL used meanwhile."""
 
     outcome: LoadResult
     server_cores: float
@@ -34,7 +34,7 @@ class Stretch:
 
 @dataclass
 class Load:
-    """Puts load on systems, and remembers how far each scenario has come on each of them."""
+    """Puts load on systems, and remembers how far each scenario has come on each."""
 
     corpus: Corpus
     floor: FloorDatabase
@@ -44,7 +44,7 @@ class Load:
     _numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def begin_at(self, system: str, scenario: str, number: int) -> None:
-        """Count the calls of a scenario from `number` on, unless it has come further."""
+        """Number the calls of a scenario from `number` on, unless it is further already."""
         key = (system, scenario)
         self._numbers[key] = max(self._numbers[key], number)
 
@@ -72,7 +72,7 @@ class Load:
         return meter.stretch(outcome)
 
     def on_floor(self, scenario: Scenario, *, concurrency: int, seconds: float) -> Stretch:
-        """Write the same with bare SQL, over as many connections as there would be callers."""
+        """Write the same with bare SQL, over as many connections as there are callers."""
         key = ("floor", scenario.name)
         meter = _Meter(None, self.database_pid)
         outcome, self._numbers[key] = uvloop.run(

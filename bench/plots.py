@@ -12,7 +12,7 @@ from bench.records import Record, Results
 from bench.scenarios import SCENARIOS
 
 matplotlib.use("svg")
-# The same results give the same bytes.
+# So that the same results give the same bytes.
 matplotlib.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 8})
 
 from matplotlib import pyplot  # noqa: E402 - the backend is chosen first
@@ -25,8 +25,8 @@ _STYLE = {
 
 
 def draw(results: Results, directory: Path) -> list[Path]:
-    """Throughput and latency against concurrency, a small picture per scenario; returns the files (none
-    when no scenario with a rate was measured)."""
+    """Throughput and latency against concurrency, one small plot per scenario; returns the files (none if no
+    scenario with a rate was measured)."""
     if not any(results.concurrencies(each.name) for each in SCENARIOS):
         return []
     return [

@@ -1,6 +1,6 @@
-"""Clients that hold a server up: ones that send a byte per second, and ones that send megabytes.
+"""Clients that put a server under pressure: some send a byte per second, some send megabytes.
 
-Beside them a few ordinary callers work; what they see, and the server's memory, is the result.
+A few ordinary callers work beside them; what they see, and the server's memory, is the result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MEGABYTE = 1_000_000
 
 @dataclass
 class Pressure:
-    """What happened. Memory is the PSS of the server's tree, in bytes: before, at most, and after."""
+    """The result. Memory is the PSS of the server's process tree, in bytes: before, peak and after."""
 
     calm: LoadResult
     probe: LoadResult
@@ -42,14 +42,14 @@ Attack = Callable[[float], Coroutine[Any, Any, Counter[str]]]
 async def under(
     wire: Wire, corpus: Corpus, attack: Attack, *, memory: Callable[[], int], seconds: float
 ) -> Pressure:
-    """Let ordinary callers work first alone and then, for `seconds`, beside `attack`."""
+    """Let ordinary callers work alone and then, for `seconds`, beside `attack`."""
     reads, writes = get_run(wire, corpus), log_metric(wire, corpus)
 
     def both(number: int) -> bytes:
         return reads(number) if number % 2 else writes(number)
 
     before = memory()
-    # Far above what the scenarios have used: every write is a new row here as well.
+    # Above all numbers that the scenarios have used, so that every write is a new row here too.
     calm, number = await closed_loop(
         wire, both, first=10_000_000, concurrency=PROBE_CALLERS, seconds=max(2.0, seconds / 5)
     )
@@ -99,7 +99,7 @@ def slow_clients(wire: Wire, corpus: Corpus, *, clients: int) -> Attack:
                 writer.write(body[sent : sent + 1])
                 sent += 1
                 with contextlib.suppress(TimeoutError):
-                    # Anything to read before the body is complete is the server's goodbye.
+                    # Whatever the server sends before the body is complete ends the attempt.
                     status = await asyncio.wait_for(reader.read(64), timeout=1)
                     seen["closed by the server" if not status else f"answered {status[9:12].decode()}"] += 1
                     return
@@ -118,10 +118,9 @@ def slow_clients(wire: Wire, corpus: Corpus, *, clients: int) -> Attack:
 
 
 def large_bodies(wire: Wire, corpus: Corpus, *, clients: int, size: int = 2_000_000) -> Attack:
-    """`clients` connections that send log-batches of `size` bytes, one after the other, for the time.
+    """`clients` connections that send log-batches of `size` bytes, one after the other.
 
-    MLflow refuses a log-batch of more than 1 MB, so being refused is right; being answered at all
-    is what counts.
+    MLflow refuses a log-batch of more than 1 MB, so a refusal is right; what counts is a response.
     """
     tags = [{"key": f"note_{number}", "value": "x" * 4000} for number in range(size // 4040)]
     request = wire.poster(f"{API}/runs/log-batch")(
@@ -149,7 +148,7 @@ def large_bodies(wire: Wire, corpus: Corpus, *, clients: int, size: int = 2_000_
 
 
 def as_record(name: str, clients: int, system: str, seen: Pressure, *, restarted: bool) -> Record:
-    """What is kept of it: rate and latencies are the ordinary callers'."""
+    """The record of it; rate and latencies are the ordinary callers'."""
     return Record(
         scenario=name,
         concurrency=clients,

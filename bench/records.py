@@ -1,4 +1,4 @@
-"""What a measurement is called and holds, and the files it is kept in."""
+"""Records of measurements, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Record:
     """One scenario at one concurrency on one system.
 
     `rps` counts calls that succeeded, per second; `p50_ms` and `p99_ms` are over the calls that
-    succeeded, and a call left without an answer counts with the time it was waited for. `errors` are
-    the calls that failed: answers other than 2xx, broken connections and missing answers. `more`
-    holds what only some scenarios have; its keys stand beside the others in the file.
+    succeeded; a call without a response counts with the time waited for it. `errors` are the calls that
+    failed: responses other than 2xx, broken connections and missing responses. `more` holds what only some
+    scenarios have; in the file, its keys stand beside the others.
     """
 
     scenario: str
@@ -33,7 +33,7 @@ class Record:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The record as it stands in the results file."""
+        """The record as written to the results file."""
         own = {
             "scenario": self.scenario,
             "concurrency": self.concurrency,
@@ -60,7 +60,9 @@ class Record:
         if missing:
             raise ValueError(f"record {dict(value)!r} lacks {missing}; run the benchmark again")
         if value["system"] not in (*SYSTEMS, "deployed"):
-            raise ValueError(f"record {value['scenario']}: system {value['system']!r} is none of {SYSTEMS}")
+            raise ValueError(
+                f"record {value['scenario']}: system {value['system']!r} is not one of {SYSTEMS}"
+            )
         more = {key: content for key, content in value.items() if key not in own}
         return cls(**{key: value[key] for key in own}, more=more)
 
@@ -73,7 +75,7 @@ class Results:
         self._index = {(each.scenario, each.concurrency, each.system): each for each in self.records}
 
     def find(self, scenario: str, concurrency: int, system: str) -> Record | None:
-        """That record, or None when it was not measured."""
+        """The record, or None if it was not measured."""
         return self._index.get((scenario, concurrency, system))
 
     def scenarios(self) -> list[str]:
@@ -81,12 +83,12 @@ class Results:
         return list(dict.fromkeys(each.scenario for each in self.records))
 
     def concurrencies(self, scenario: str) -> list[int]:
-        """At how many callers `scenario` was measured, ascending."""
+        """The numbers of callers that `scenario` was measured at, ascending."""
         return sorted({each.concurrency for each in self.records if each.scenario == scenario})
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The nearest-rank percentile of `values` (any order), `share` in 0..1; None of nothing."""
+    """The nearest-rank percentile of `values` (any order), `share` in 0..1; None if there are none."""
     if not 0 <= share <= 1:
         raise ValueError(f"a percentile's share lies in 0..1, not {share}")
     if not values:
@@ -96,13 +98,13 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def percentile_ms(seconds: Sequence[float], share: float) -> float | None:
-    """The percentile of times in seconds, in milliseconds; None of nothing."""
+    """The percentile of times in seconds, in milliseconds; None if there are none."""
     found = percentile(seconds, share)
     return None if found is None else found * 1000
 
 
 def middle(values: Iterable[float]) -> float | None:
-    """The median, or None of nothing."""
+    """The median; None if there are no values."""
     listed = list(values)
     return median(listed) if listed else None
 

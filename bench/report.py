@@ -58,7 +58,7 @@ def with_section(readme: str, section: str) -> str:
 
 
 def table(results: Results) -> str:
-    """Every record, one a line."""
+    """Every record, one per line."""
     lines = [
         "| scenario | callers | system | calls/s | p50 ms | p99 ms | errors | server cores | database cores |"
         " generator cores |",
@@ -81,7 +81,7 @@ def table(results: Results) -> str:
 
 
 def growth_table(results: Results) -> str:
-    """Median latencies of a single caller, a line per call and system, a column per size."""
+    """Median latencies of a single caller: a line per call and system, a column per size."""
     sizes = sorted({(each.more["runs"], each.more["metric_rows"]) for each in results.records})
     lines = [
         "| call | system | " + " | ".join(f"{runs:,} runs, {rows:,} points" for runs, rows in sizes) + " |",

@@ -1,4 +1,4 @@
-"""What a process and its descendants use, from /proc (Linux; elsewhere there are no figures)."""
+"""The resources that a process tree uses, from /proc (Linux only; elsewhere there are no figures)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PROC = Path("/proc")
 class Usage:
     """CPU seconds since start (reaped children included) and memory of a process tree.
 
-    `pss` shares memory that several processes map among them, so that it adds up; `rss` counts it once
-    per process. Both in bytes.
+    `pss` divides memory that several processes share among them, so that it adds up; `rss` counts it once for
+    each process. Both are in bytes.
     """
 
     processes: int
@@ -25,7 +25,7 @@ class Usage:
 
 
 def tree(root: int) -> list[int]:
-    """`root` and its descendants; empty when it does not run or there is no /proc."""
+    """`root` and its descendants; empty if it does not run or there is no /proc."""
     children = defaultdict(list)
     for entry in _PROC.glob("[0-9]*"):
         stat = _stat(int(entry.name))
@@ -41,7 +41,7 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """CPU time of the tree so far, user and system."""
+    """CPU time of the tree so far, user and system, in seconds."""
     tick = os.sysconf("SC_CLK_TCK")
     return sum(sum(map(int, stat[11:15])) for pid in tree(root) if (stat := _stat(pid))) / tick
 
@@ -57,7 +57,7 @@ def memory(root: int) -> tuple[int, int]:
 
 
 def usage(root: int) -> Usage:
-    """All of it."""
+    """Processes, CPU time and memory of the tree."""
     pss, rss = memory(root)
     return Usage(processes=len(tree(root)), cpu_seconds=cpu_seconds(root), pss=pss, rss=rss)
 
@@ -67,7 +67,7 @@ def _stat(pid: int) -> list[str]:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return []
-    # The name in parentheses may hold anything; what follows starts with the state.
+    # The name in parentheses may contain anything; the state follows it.
     return text.rpartition(")")[2].split()
 
 

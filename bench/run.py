@@ -35,9 +35,9 @@ _MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure. `rounds` maps each concurrency to how often every system has its turn there;
-    a turn lasts `seconds` (more for slow calls, see `Scenario.seconds`). After
-    `budget` seconds no further turns begin, so that a slow machine ends in time too."""
+    """How much to measure. `rounds` maps each concurrency to how many turns every system gets there; a turn
+    lasts `seconds` (more for slow calls, see `Scenario.seconds`). After `budget` seconds no new turns begin,
+    so that the run ends in time on a slow machine too."""
 
     rounds: Mapping[int, int] = field(default_factory=lambda: {1: 2, 16: 3, 64: 1})
     seconds: float = 1.5
@@ -80,7 +80,7 @@ def chosen(plan: Plan) -> list[Scenario]:
     known = {each.name: each for each in SCENARIOS}
     unknown = [name for name in plan.scenarios if name not in known]
     if unknown:
-        raise ValueError(f"no scenario is called {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"unknown scenario {', '.join(unknown)}; choose from {', '.join(known)}")
     return [known[name] for name in plan.scenarios]
 
 
@@ -128,15 +128,15 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[s
 def machines(
     plan: Plan, *, say: Callable[[str], None], shared_database: str | None = None
 ) -> Iterator[tuple[Cluster, dict[str, System]]]:
-    """PostgreSQL with a filled database per system, and the systems, not yet started; all of it is
-    stopped and removed at the end. With `shared_database`, all work on that one."""
+    """PostgreSQL with a filled database per system, and the systems, not yet started; all is stopped and
+    removed at the end. With `shared_database`, all systems use that one."""
     local = _PROJECT / ".local"
     local.mkdir(mode=0o700, exist_ok=True)
     with _alone(local / "bench.lock"), cluster(local) as base, _surroundings(base) as (credentials, identity):
         began = perf_counter()
         base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
         if not shared_database and "ours" in plan.systems:
-            # What `migrate` does beside MLflow's own migrations.
+            # As `migrate` does after MLflow's own migrations.
             base.execute("ours", [*INDEX_STATEMENTS, "ANALYZE runs"])
         runs = plan.sizes.written + plan.sizes.small + plan.sizes.large
         say(f"PostgreSQL with {runs:,} runs: {perf_counter() - began:.0f} s")
@@ -170,18 +170,18 @@ def _alone(lock: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SystemFailedError(
-                f"another benchmark runs here and holds {lock}: two at once would measure each other; wait"
+                f"another benchmark holds {lock}; two at once would measure each other: wait for its end"
             ) from None
         yield
 
 
 def floor_database(base: Cluster) -> FloorDatabase:
-    """Where bare SQL writes: with the rights of our server's role, over the same TLS."""
+    """The database that bare SQL writes to, with the rights of our server's role and the same TLS."""
     return FloorDatabase("127.0.0.1", base.postgres.port, "floor", SERVER_ROLE, base.ca_file)
 
 
 def raise_file_limit() -> None:
-    """Thousands of connections need thousands of file descriptors, here and in the servers we start."""
+    """Allow thousands of connections, here and in the servers that this process starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 16_384 if hard == resource.RLIM_INFINITY else min(16_384, hard)
     if soft < wanted:
@@ -256,7 +256,7 @@ def _in_turns(
     taking_part = [name for name in plan.systems if name in servers or (name == "floor" and scenario.floor)]
     seconds = plan.seconds * scenario.seconds
     for turn in range(rounds):
-        # Whoever begins a round finds the machine as the last one left it: take turns in that, too.
+        # The first of a round finds the machine as the last one left it, so they take turns at that too.
         for name in taking_part[turn % len(taking_part) :] + taking_part[: turn % len(taking_part)]:
             if name == "floor":
                 stretch = load.on_floor(scenario, concurrency=concurrency, seconds=seconds)
@@ -360,5 +360,5 @@ def _line(scenario: Scenario, concurrency: int, made: Sequence[Record]) -> str:
 
 
 def to_stderr(line: str) -> None:
-    """Progress, beside whatever standard output is used for."""
+    """Report progress on standard error, since standard output is for results."""
     print(line, file=sys.stderr, flush=True)

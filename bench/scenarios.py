@@ -1,7 +1,7 @@
 """What is measured: for each scenario, the n-th request it sends.
 
-Requests are never repeated while a scenario lasts: every metric is a new row, every parameter a new
-key, so that no system can answer from what it has already seen.
+A scenario never repeats a write: every metric is a new row and every parameter a new key, so that no system
+can answer from what it has already seen.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ API = "/api/2.0/mlflow"
 
 
 def distinct_bodies(count: int) -> int:
-    """How many bodies of `count` metrics to make; each is sent once to every run before the next one's
-    turn, so that 2,000 runs last longer than any system is fast."""
+    """How many bodies of `count` metrics to make. Each is sent once to every run before the next is, so that
+    with 2,000 runs no system is fast enough to use them up."""
     return 4096 if count == 1 else 64
 
 
@@ -28,8 +28,8 @@ def distinct_bodies(count: int) -> int:
 class Scenario:
     """One kind of call.
 
-    `rows` is how many rows a call adds to the table `metrics`. `floor` says that bench.floor knows the
-    same write as bare SQL. `seconds` scales the time measured: slow calls need longer for as many.
+    `rows` is how many rows a call adds to the table `metrics`. `floor` says that bench.floor has the same
+    write as bare SQL. `seconds` scales the time measured: slow calls need more of it.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Point:
 
 
 def points(body: int, *, count: int, keys: int) -> list[Point]:
-    """The metrics of the `body`-th batch: `count` points over `keys` keys, no point like another.
+    """The metrics of the `body`-th batch: `count` different points over `keys` keys.
 
-    Steps of a key go on from body to body, as they do in training.
+    The steps of a key go on from body to body, as in training.
     """
     if count % keys:
         raise ValueError(f"{count} points do not divide among {keys} keys")
@@ -71,7 +71,7 @@ def points(body: int, *, count: int, keys: int) -> list[Point]:
 
 
 def spread(number: int, runs: int) -> tuple[int, int]:
-    """Which run (0..runs-1) the call goes to, and how many calls that run has had before."""
+    """Which run (0..runs-1) a call goes to, and how many calls that run has had before."""
     return number % runs, number // runs
 
 
@@ -224,7 +224,7 @@ SCENARIOS: Sequence[Scenario] = (
 
 
 def _json(value: Any) -> bytes:
-    # The separators of `requests`, which the MLflow client serializes with.
+    # The same separators as `requests`, which the MLflow client uses.
     return json.dumps(value).encode()
 
 

@@ -26,7 +26,7 @@ _SERVER_PYTHON = _PROJECT / ".local" / "venvs" / "server" / "bin" / "python"
 _PUBLIC_HOST = "mlflow.bench.example"
 PUBLIC_URL = f"https://{_PUBLIC_HOST}"
 _START_TIMEOUT_SECONDS = 180.0
-# A call that reads the database, that nobody has made faster.
+# A call that reads the database and that no fast path serves.
 _PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
 
@@ -36,7 +36,7 @@ class SystemFailedError(RuntimeError):
 
 @dataclass
 class System:
-    """A server process tree of ours or stock's."""
+    """A server's process tree, ours or stock MLflow's."""
 
     name: str
     database: str
@@ -61,7 +61,7 @@ class System:
 
     @property
     def log(self) -> Path:
-        """What it prints."""
+        """The file that holds its output."""
         return self.directory / f"{self.name}.log"
 
     def start(self) -> float:
@@ -80,7 +80,7 @@ class System:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for us; we then stop the whole group.
+                # Ctrl-C is for this process, which then stops the whole group.
                 start_new_session=True,
             )
         while not self.answers():
@@ -93,7 +93,7 @@ class System:
         return perf_counter() - began
 
     def answers(self) -> bool:
-        """Whether one call is answered with 200 within two seconds."""
+        """Whether it answers a call with 200 within two seconds."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:
             connection.request("GET", _PROBE, headers=dict(self.headers))
@@ -104,7 +104,7 @@ class System:
             connection.close()
 
     def settle(self, *, patience: float = 45.0) -> bool:
-        """Wait until it answers promptly again after load; if it does not, restart it and say so (False)."""
+        """Wait until it answers promptly again after load; if it does not, restart it and return False."""
         deadline = perf_counter() + patience
         while not self.answers():
             if perf_counter() > deadline:
@@ -115,7 +115,7 @@ class System:
         return True
 
     def idle(self, *, patience: float = 60.0) -> float:
-        """Wait until it has come to rest; returns the cores it still uses then."""
+        """Wait until it is idle; returns the cores it still uses then."""
         deadline = perf_counter() + patience
         while True:
             before, began = resources.cpu_seconds(self.pid), perf_counter()
@@ -125,7 +125,7 @@ class System:
                 return cores
 
     def stop(self) -> None:
-        """End the whole tree: politely, then not."""
+        """Stop the whole tree: SIGTERM, then SIGKILL."""
         if self._process is None:
             return
         members = resources.tree(self._process.pid)
@@ -145,10 +145,10 @@ class System:
 
 
 def stock(cluster: Cluster, directory: Path, *, database: str = "stock") -> System:
-    """MLflow as `pip install mlflow` and `mlflow server --backend-store-uri …` give it.
+    """MLflow as `pip install mlflow` and `mlflow server --backend-store-uri …` run it.
 
-    uvloop and httptools are no dependencies of MLflow, but of this project, and uvicorn takes them when
-    it finds them; so it is told to take what it would find without us.
+    uvicorn uses uvloop and httptools if they are installed. They are dependencies of this project but not of
+    MLflow, so uvicorn is told to use what stock MLflow would have.
     """
     port = free_port()
     command = [
@@ -171,7 +171,7 @@ def ours(
 ) -> System:
     """Our server with its default settings, as the container's `serve` starts it.
 
-    `identity` is who its callers are, for it answers nobody else.
+    `identity` is that of its callers, since it answers nobody else.
     """
     port = free_port()
     environment = {
@@ -200,7 +200,7 @@ def ours(
 
 @contextlib.contextmanager
 def serving(*systems: System) -> Iterator[None]:
-    """Stops the systems at the end, whatever happened; starting is the caller's."""
+    """Stop the systems at the end, whatever happened; the caller starts them."""
     try:
         yield
     finally:
@@ -209,7 +209,7 @@ def serving(*systems: System) -> Iterator[None]:
 
 
 def _environment(directory: Path) -> dict[str, str]:
-    # What would change a server's behaviour or hand it an identity stays behind.
+    # Without variables that would change a server's behaviour or give it an identity.
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -1,8 +1,8 @@
 """Many training runs at once: what a cluster of jobs does to a tracking server.
 
-Each run has a connection of its own and behaves as MLflow's client does: it creates itself, logs its
-parameters, then batches of metrics, then tags, then finishes; it retries what the client retries, as
-often and with the same pauses. It does not pause between its calls, which is harsher than training.
+Each run has its own connection and behaves as MLflow's client does: it creates a run, logs its parameters,
+batches of metrics and a tag, and finishes it. It retries what the client retries, as often and after the same
+pauses. It does not pause between calls, which is harsher than training.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _RETRIED = frozenset({0, 408, 429, 500, 502, 503, 504})
 
 @dataclass
 class TrainingResult:
-    """What all runs together saw. `batch_seconds` are the log-batch calls of metrics as a run sees
-    them: from its first try to its success."""
+    """The result of all runs together. `batch_seconds` are the log-batch calls of metrics as a run sees them:
+    from the first try to success."""
 
     started: int
     finished: int = 0
@@ -62,7 +62,7 @@ def pause_before_retry(attempt: int, retry_after: str | None, *, jitter: float) 
 
 
 async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> TrainingResult:
-    """`runs` runs at once; what has not ended after `limit` seconds is given up and has failed."""
+    """Train `runs` runs at once; a run that has not finished after `limit` seconds has failed."""
     training = TrainingResult(started=runs)
     began = perf_counter()
     tasks = [asyncio.ensure_future(_one(wire, experiment, number, training)) for number in range(runs)]
@@ -155,7 +155,7 @@ async def _insist(client: LoadClient, request: bytes, training: TrainingResult) 
 
 
 async def points_over_api(wire: Wire, training: TrainingResult, clients: int = 8) -> dict[str, int]:
-    """How many points the server has of every run, asked through its API."""
+    """How many points of every run the server has, according to its API."""
     path = f"{API}/metrics/get-history"
     waiting = iter(list(training.acknowledged))
     found: dict[str, int] = {}
@@ -175,7 +175,7 @@ async def points_over_api(wire: Wire, training: TrainingResult, clients: int = 8
 
 
 def as_record(seen: TrainingResult, *, system: str, lost: int) -> Record:
-    """What is kept of training runs: latencies are those of log-batch as a run sees them."""
+    """The record of training runs; latencies are those of log-batch as a run sees them."""
     return Record(
         scenario=f"training-{seen.started}",
         concurrency=seen.started,

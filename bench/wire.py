@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests as bytes, made once and only patched per call.
+"""HTTP/1.1 requests as bytes, built once and only patched for each call.
 
 A load generator that shares two cores with what it measures must not spend them on building requests.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from urllib.parse import quote, urlsplit
 
-# What MLflow's own client sends.
+# As MLflow's own client sends them.
 _CLIENT_HEADERS = {
-    "User-Agent": "mlflow-python-client/3.17.2",
+    "User-Agent": f"mlflow-python-client/{version('mlflow')}",
     "Accept-Encoding": "gzip, deflate",
     "Accept": "*/*",
     "Connection": "keep-alive",
@@ -32,7 +33,7 @@ class Wire:
 
     @classmethod
     def to(cls, url: str, *, headers: Mapping[str, str] | None = None, ca_file: str | None = None) -> Wire:
-        """The way to `url`; for https the certificate is verified (with `ca_file` when given).
+        """How to reach `url`; for https the certificate is verified (with `ca_file` if given).
 
         Raises:
             ValueError: `url` is not an http or https URL with a host.
@@ -66,5 +67,5 @@ class Wire:
         return post
 
     def post_in_part(self, path: str, length: int) -> bytes:
-        """The head of a POST whose body of `length` bytes the caller sends on its own."""
+        """The head of a POST whose body of `length` bytes the caller sends separately."""
         return self._head("POST", path, "Content-Type: application/json", f"Content-Length: {length}\r\n\r\n")

@@ -70,8 +70,8 @@ def _demonstrate(state: State, prove: Callable[[Platform], int], proved: str) ->
         with _running(state, progress) as platform:
             print()
             code = prove(platform)
-            _summarize(platform, proved if code == 0 else f"It ended with code {code}", progress.seconds)
-        _print(f"Stopped and cleaned up. All of it took {progress.seconds:.0f} s.")
+            _summarize(platform, proved if code == 0 else f"It ended with exit code {code}", progress.seconds)
+        _print(f"Stopped and cleaned up, {progress.seconds:.0f} s after the start.")
     return code
 
 
@@ -80,7 +80,7 @@ def up(state: State) -> int:
     if state.is_held():
         return _say_it_runs(state)
     state.prepare()
-    # Of a run that was killed: it would be taken for this one's.
+    # Left by a killed run, these would be taken for this run's.
     for stale in (state.run / "status.json", state.endpoints):
         stale.unlink(missing_ok=True)
     log = state.logs / SUPERVISOR_LOG
@@ -112,14 +112,14 @@ def supervise(state: State) -> int:
             while (broken := platform.failed_part()) is None:
                 time.sleep(_REFRESH_SECONDS)
                 with contextlib.suppress(Exception):
-                    # The emulator may be busy; what it says is asked again in a second.
+                    # The emulator may be busy; it is asked again in a second.
                     platform.refresh()
             _print(f"error: {broken}")
     return 1
 
 
 def down(state: State) -> int:
-    """Stop what `up` started, and clean up; nothing to do is fine too."""
+    """Stop what `up` started and clean up; succeeds if nothing runs."""
     supervisor = state.supervisor() if state.is_held() else None
     if supervisor is not None:
         os.kill(supervisor.pid, signal.SIGTERM)
@@ -128,8 +128,8 @@ def down(state: State) -> int:
             time.sleep(0.1)
         if supervisor.is_alive():
             print(
-                f"error: process {supervisor.pid} is stopping for {_STOP_SECONDS:.0f} seconds already; "
-                "run `make down` again, or end it by hand",
+                f"error: process {supervisor.pid} has not stopped after {_STOP_SECONDS:.0f} seconds; "
+                "run `make down` again, or kill it",
                 file=sys.stderr,
             )
             return 1
@@ -143,12 +143,12 @@ def down(state: State) -> int:
         print("nothing was running")
     else:
         names = ", ".join(each.what for each in left)
-        print("stopped" if supervisor else f"ended what a killed run had left: {names}")
+        print("stopped" if supervisor else f"ended what a killed run left behind: {names}")
     return 0
 
 
 def env(state: State, *, role: str) -> int:
-    """Print export lines for a POSIX shell: fresh temporary credentials and a fresh token each time."""
+    """Print exports for a POSIX shell, with new temporary credentials and a new token each time."""
     try:
         sys.stdout.write(client_environment(_running_state(state), role).shell())
     except PlatformError as error:
@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIRECTORY",
         type=Path,
         default=State().directory,
-        help="where this platform keeps its state; another one can run beside it (default: .local)",
+        help="where this platform keeps its state, so that another can run beside it (default: .local)",
     )
     commands = parser.add_subparsers(
         dest="name", required=True, metavar="{demo,demo-lifecycle,up,down,env,status}"
@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _running(state: State, progress: Progress) -> Iterator[Platform]:
-    """A platform that is started here and stopped in any case, by its end, a signal or an error."""
+    """Start a platform; stop it at the end of the block, at a signal, or at an error."""
     platform = Platform(state, progress)
     before = signal.signal(signal.SIGTERM, _raise_stopped)
     hangup = signal.signal(signal.SIGHUP, _raise_stopped)
@@ -214,7 +214,7 @@ def _running(state: State, progress: Progress) -> Iterator[Platform]:
         platform.start()
         yield platform
     finally:
-        # From here on, nothing keeps us from cleaning up, except SIGKILL; and then the guard does it.
+        # From here on only SIGKILL interrupts the clean-up, and then the guard does it.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         platform.stop()
@@ -254,7 +254,7 @@ def _smoke(platform: Platform) -> int:
 
 
 def _token_files(platform: Platform) -> dict[str, Path]:
-    """Tokens of those beside the smoke client's own role, in files that only this user may read."""
+    """Tokens of the other roles that the smoke client needs, in files that only this user may read."""
     files = {}
     for role in ("viewer", "approver"):
         files[role] = platform.state.run / f"{role}.token"

@@ -39,7 +39,7 @@ class Stack:
 
 
 def bootstrap(aws: Aws) -> str:
-    """Make what `cdk bootstrap` makes, as far as deploying needs it; returns the bucket of assets."""
+    """Create the part of `cdk bootstrap` that deploying needs; returns the assets bucket."""
     bucket = f"cdk-hnb659fds-assets-{aws.account_id}-{aws.region}"
     aws.client("s3").create_bucket(
         Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": aws.region}
@@ -76,7 +76,7 @@ def deploy(aws: Aws, assembly: Path, name: str, *, supported: Collection[str], b
     kept, left = leave_out(template, supported)
     s3 = aws.client("s3")
     _publish(assembly, name, lambda key, body: s3.put_object(Bucket=bucket, Key=key, Body=body))
-    # Above 51,200 bytes, CloudFormation takes a template from S3 only.
+    # CloudFormation takes a template of more than 51,200 bytes only from S3.
     s3.put_object(Bucket=bucket, Key=f"local/{name}.json", Body=json.dumps(kept).encode())
     cloudformation = aws.client("cloudformation")
     cloudformation.create_stack(

@@ -1,4 +1,4 @@
-"""The environments of processes: nothing ambient for ours, everything a client needs for the user's."""
+"""Environments for processes: nothing ambient for the platform's own, all a client needs for the user's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Without these, an SDK would go looking for credentials on this machine or its network.
+# Without these, an SDK would look for credentials on this machine and its network.
 NO_AMBIENT_AWS: Mapping[str, str] = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _KEPT = ("LANG", "LC_ALL", "TZ", "TERM", "NO_COLOR", "COLUMNS", "HOME", "USER", "LOGNAME", "TMPDIR")
-# What would send a client elsewhere, or make it somebody else.
+# These would send a client elsewhere or give it another identity.
 _UNSET = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -35,7 +35,7 @@ _UNSET = (
 
 
 def clean(**more: str) -> dict[str, str]:
-    """An environment for a child process: the terminal's and the user's, none of AWS's or MLflow's."""
+    """An environment for a child process: variables of user and terminal, none of AWS's or MLflow's."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {**kept, "PATH": os.environ.get("PATH", os.defpath), **NO_AMBIENT_AWS, **more}
 
@@ -66,9 +66,9 @@ class ClientEnvironment:
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_SESSION_TOKEN": self.session_token,
-            # For an hour. A program that runs longer lets the client plugin renew it.
+            # Valid for an hour; for longer programs, the client plugin renews it.
             "MLFLOW_TRACKING_TOKEN": self.token,
-            # What tokens are for: the deployed URL, which is not where the laptop has it.
+            # Tokens are for the deployed URL, which differs from the laptop's.
             "MLFLOW_AWS_AUDIENCE": self.audience,
         }
 
@@ -80,7 +80,7 @@ class ClientEnvironment:
             ambient.get(name)
             for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
         ):
-            # A proxy is on its own machine's loopback, not on ours.
+            # A proxy would use its own machine's loopback, not this one's.
             for name in ("NO_PROXY", "no_proxy"):
                 before = ambient.get(name, "")
                 hosts = [host for host in ("localhost", "127.0.0.1") if host not in before.split(",")]

@@ -1,4 +1,4 @@
-"""Leaves out of a template what the emulator cannot make, and says so."""
+"""Removes from a template what the emulator cannot create, and lists it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 Template = dict[str, Any]
 
-# Types the emulator would accept and then fail at.
-NOT_HERE: Mapping[str, str] = {
+# Types that the emulator accepts and then fails to create.
+_FAILING_TYPES: Mapping[str, str] = {
     "Custom::VpcRestrictDefaultSG": "its function needs the JavaScript SDK of Lambda's own Node.js",
 }
 _SUBSTITUTION = re.compile(r"\$\{([A-Za-z0-9]+)(?:\.[A-Za-z0-9.]+)?\}")
@@ -27,10 +27,10 @@ class LeftOut:
 
 
 def leave_out(template: Template, supported: Collection[str]) -> tuple[Template, list[LeftOut]]:
-    """Return the template without what the emulator cannot make, and what that was.
+    """Return the template without what the emulator cannot create, and what that was.
 
-    What cannot be without a left-out resource goes with it: resources that refer to it, outputs of its
-    values, and parameters that nothing asks for any more.
+    What depends on a left-out resource goes with it: resources that refer to it, outputs of its values, and
+    parameters that nothing uses any more.
     """
     kept = copy.deepcopy(template)
     resources: dict[str, Any] = kept.get("Resources", {})
@@ -72,8 +72,8 @@ def references(value: object) -> Iterator[str]:
 
 
 def _reason(kind: str, supported: Collection[str]) -> str | None:
-    if kind in NOT_HERE:
-        return NOT_HERE[kind]
+    if kind in _FAILING_TYPES:
+        return _FAILING_TYPES[kind]
     if kind in supported or kind.startswith("Custom::"):
         return None
     return "the emulator has no such type"

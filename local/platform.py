@@ -44,7 +44,7 @@ _CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/10ca1000-0000-4000-8
 _PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433, "sign-in": 8444, "issuer": 8445}
 _EMULATOR_SECONDS = 60.0
 _HEALTHY_SECONDS = 180.0
-# Changes of tasks are seen at once; those of the listener's rules within this.
+# Task changes are seen at once, changes of the listener's rules within this time.
 _LOOK_AGAIN_SECONDS = 15.0
 # With its directory, a Unix socket's name must fit into 104 bytes (macOS) or 108 (Linux).
 _LONGEST_SOCKET = 100
@@ -58,7 +58,7 @@ class PlatformError(RuntimeError):
 
 @dataclass
 class Platform:
-    """A laptop's AWS with the stacks deployed on it. `start`, then `watch` from time to time, then `stop`."""
+    """A laptop's AWS with the stacks deployed on it: `start`, `refresh` from time to time, `stop`."""
 
     state: State
     progress: Progress
@@ -107,7 +107,7 @@ class Platform:
             try:
                 assembly, supported = _all_of(synthesized, emulator, database)
             except BaseException:
-                # The others may be waiting for something that will not come.
+                # The other parts may be waiting for something that will not come.
                 self._ledger.end_all()
                 raise
         service = self._deploy(assembly, supported)
@@ -131,7 +131,7 @@ class Platform:
         targets = {
             key: at for group in taken["target_groups"].values() for key, at in group["targets"].items()
         }
-        # A task is registered a little after it starts; until then, ask again at once.
+        # A task is registered shortly after it starts; until then, ask again at once.
         self._settled = targets if targets == addresses else None
         self._look_again = time.monotonic() + _LOOK_AGAIN_SECONDS
         if targets:
@@ -153,7 +153,7 @@ class Platform:
         return client_environment(self.state, role)
 
     def stop(self) -> None:
-        """End every part in order, and then whatever is left. May be called at any time, also twice."""
+        """End every part in order, then whatever is left. May be called at any time, and repeatedly."""
         self.state.endpoints.unlink(missing_ok=True)
         for name in ("load-balancer", "emulator"):
             self._end_child(name)
@@ -186,7 +186,7 @@ class Platform:
         status = os.statvfs(self.state.directory)
         if (free := status.f_bavail * status.f_frsize) < _NEEDED_BYTES:
             raise PlatformError(
-                f"{free // 2**20} MiB are free where {self.state.directory} is, and "
+                f"{free // 2**20} MiB are free on the disk of {self.state.directory}, and "
                 f"{_NEEDED_BYTES // 2**20} MiB are needed: make room there"
             )
 
@@ -283,9 +283,9 @@ class Platform:
                 image_environment={
                     "PATH": f"{server}:/usr/local/bin:/usr/bin:/bin",
                     "PYTHONUNBUFFERED": "1",
-                    # In the image, the authorities of Amazon RDS.
+                    # The image has Amazon RDS's authorities instead.
                     "MLFLOW_AWS_DATABASE_CA_FILE": str(self.state.authority / "ca.pem"),
-                    # In the image, the public ones: who proves the token issuer and the user pool.
+                    # The image has the public authorities, which prove the token issuer and the user pool.
                     "SSL_CERT_FILE": str(self.state.authority / "ca.pem"),
                 },
                 database_host=HOST,
@@ -297,7 +297,7 @@ class Platform:
                 sign_in_port=self._ports["sign-in"],
                 identity_certificate=str(identity.certificate),
                 identity_key=str(identity.key),
-                # The listener's port 443 belongs to root on a laptop.
+                # On a laptop, only root may listen on port 443.
                 task_environment={"MLFLOW_AWS_PUBLIC_URL": self.tracking_url},
                 public_urls={f"https://{DOMAIN}": self.tracking_url},
             )
@@ -316,7 +316,7 @@ class Platform:
                     "local.emulator",
                     str(file),
                 ],
-                # Long enough for its tasks to stop in an orderly way.
+                # Long enough for its tasks to stop in order.
                 patience=75,
                 environment=clean(
                     AWS_ACCESS_KEY_ID=root["access_key"], AWS_SECRET_ACCESS_KEY=root["secret_key"]
@@ -528,7 +528,7 @@ def client_environment(state: State, role: str = demo_roles.DEFAULT) -> ClientEn
 
 
 def not_emulated(left_out: Sequence[LeftOut]) -> list[str]:
-    """What differs from AWS, in lines for people."""
+    """What differs from AWS, one line each, for people to read."""
     kinds = Counter((each.type, each.because) for each in left_out)
     lines = [
         f"{kind}{f' x {count}' if count > 1 else ''}: {because}"
@@ -548,10 +548,10 @@ def not_emulated(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The sign-in page, where a stranger is sent, is no sign of the server's health."""
+    """A redirect to the sign-in page says nothing about the server's health."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
+        """Follow no redirect."""
 
 
 def _client_of(state: State) -> urllib.request.OpenerDirector:
@@ -577,7 +577,7 @@ def _all_of(synthesized: Future[Path], emulator: Future[list[str]], database: Fu
     futures: tuple[Future[Any], ...] = (synthesized, emulator, database)
     pending: set[Future[Any]] = set(futures)
     while pending:
-        # In short waits, so that an interrupt is noticed.
+        # Short waits, so that an interrupt is noticed.
         done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
         for each in done:
             each.result()

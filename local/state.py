@@ -1,4 +1,4 @@
-"""Where the platform keeps what it must remember, and who is running it now."""
+"""The platform's files, and which process runs it now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VENVS = PROJECT / ".local" / "venvs"
 
 
 class AlreadyRunningError(RuntimeError):
-    """Another process runs the platform of this directory."""
+    """Another process runs the platform in this directory."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class State:
 
     @property
     def endpoints(self) -> Path:
-        """Where everything is, for programs."""
+        """The addresses of everything, for programs."""
         return self.directory / "endpoints.json"
 
     @property
@@ -56,7 +56,7 @@ class State:
 
     @property
     def ports(self) -> Path:
-        """Ports of the latest run, to be used again."""
+        """Ports of the latest run, to use again."""
         return self.directory / "ports.json"
 
     @property
@@ -70,12 +70,12 @@ class State:
         return Ledger(self.run / "processes")
 
     def prepare(self) -> None:
-        """Make the directories, closed to others.
+        """Create the directories, closed to other users.
 
         Raises:
-            OSError: they cannot be made.
+            OSError: they cannot be created.
         """
-        # Not closed itself: PostgreSQL runs as another user when we are root, and lives below it.
+        # Stays open: when we are root, PostgreSQL runs below it as another user.
         if not self.directory.exists():
             self.directory.mkdir(parents=True)
             self.directory.chmod(0o711)
@@ -84,7 +84,7 @@ class State:
             directory.chmod(0o700)
 
     def write(self, file: Path, values: Mapping[str, Any]) -> None:
-        """Write a JSON file that only its owner may read, all at once."""
+        """Write a JSON file atomically, readable only by its owner."""
         temporary = file.with_name(f"{file.name}.{os.getpid()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as opened:
@@ -102,10 +102,10 @@ class State:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Be the one who runs the platform. The lock ends with the process, however that ends.
+        """Hold the lock of the process that runs the platform; it ends with the process, however that ends.
 
         Raises:
-            AlreadyRunningError: somebody else is.
+            AlreadyRunningError: another process holds it.
         """
         self.prepare()
         with (self.run / "lock").open("a") as lock:

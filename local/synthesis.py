@@ -1,4 +1,4 @@
-"""Synthesizes the stacks as `cdk synth` does, for a laptop: the dev environment with few values replaced."""
+"""Synthesizes the stacks with `cdk synth` for a laptop: the dev environment with a few values replaced."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from local.parts.processes import Ledger
 
 ENVIRONMENT = "dev"
 IMAGE = "mlflow-on-aws/server:local"
-# Names the stacks accept; clients come by `localhost`, which every machine resolves.
+# A name that the stacks accept; clients use `localhost`, which every machine resolves.
 DOMAIN = "mlflow.localhost"
 
 
 class SynthesisError(RuntimeError):
-    """`cdk synth` failed; the message holds what it said."""
+    """`cdk synth` failed; the message holds its output."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Synthesis:
     def configure(self, *, database_port: int, certificate_arn: str, members: Mapping[str, str]) -> None:
         """Write the laptop's configuration: config/dev.toml, but no image to build and no DNS zone.
 
-        `members` are the ARNs of the IAM roles that have the roles in MLflow.
+        `members` maps each MLflow role to the ARN of the IAM role that has it.
         """
         document = tomlkit.parse((self.project / "config" / f"{ENVIRONMENT}.toml").read_text())
         document["database"]["port"] = database_port
@@ -48,7 +48,7 @@ class Synthesis:
         self.configuration.write_text(tomlkit.dumps(document))
 
     def run(self, ledger: Ledger) -> bool:
-        """Synthesize, unless nothing that goes into it has changed; returns whether it did.
+        """Synthesize if an input has changed; returns whether it did.
 
         Raises:
             SynthesisError: it failed.

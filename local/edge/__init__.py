@@ -1,1 +1,1 @@
-"""The load balancer: the deployed listener's rules, TLS, sign-in and token checks before the tasks."""
+"""The load balancer in front of the tasks: TLS, the deployed listener's rules, sign-in and token checks."""

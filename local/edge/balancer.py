@@ -23,7 +23,7 @@ from local.edge.sign_in import IDENTITY_HEADERS, Client, CognitoSignIn, Visit
 from local.edge.target_group import FIRST_CHECK_SECONDS, Target, TargetGroup
 from local.edge.token_check import InvalidTokenError, TokenCheck, bearer, has_claim
 
-# RFC 9110: of one connection, not of the message.
+# They belong to one connection, not to the message (RFC 9110).
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -40,13 +40,13 @@ _HOP_BY_HOP = frozenset(
 _CONNECT_SECONDS = 10.0
 _CHUNK = 64 * 1024
 LONGEST_LINE = 16 * 1024
-# 561 is ELB's own: the user pool gave no tokens for the code.
+# 561 is ELB's own status: the user pool gave no tokens for the code.
 _REFUSALS = {401: "401 Authorization Required", 561: "561 Authentication Error"}
 
 
 @dataclass
 class Configuration:
-    """What the balancer does at this moment."""
+    """What the balancer does now."""
 
     rules: tuple[Rule, ...]
     groups: dict[str, TargetGroup]
@@ -62,7 +62,7 @@ class Configuration:
         """Read a snapshot.
 
         Raises:
-            UnsupportedError: it asks for something that is not done here.
+            UnsupportedError: it asks for something that is not supported here.
         """
         if snapshot["listener"]["Protocol"] != "HTTPS":
             raise UnsupportedError(f"the listener speaks {snapshot['listener']['Protocol']}, not HTTPS")
@@ -88,18 +88,18 @@ class Configuration:
 
 
 @dataclass
-class Passage:
-    """What the actions before the last leave for it: an identity for the target, cookies for the browser."""
+class ActionContext:
+    """What actions leave for the next: identity headers for the target, cookies for the browser."""
 
     headers: dict[str, str] = field(default_factory=dict)
     cookies: list[str] = field(default_factory=list)
-    # Whether the headers of identity are the load balancer's to set; where no rule identifies anybody, what
-    # a client sends under their names passes like any other header.
+    # Whether the load balancer sets the identity headers; where no rule identifies the caller, a client's own
+    # headers of these names pass like any other.
     identifies: bool = False
 
 
 class Balancer:
-    """Serves requests by its configuration, and keeps asking its targets how they are."""
+    """Serves requests by its configuration, and checks the health of its targets."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Balancer:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=configuration.idle_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            # The message as the client sent it: nothing of aiohttp's own.
+            # The message as the client sent it, with no header of aiohttp's.
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
@@ -147,15 +147,15 @@ class Balancer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request by the first rule that matches it."""
         rule = listener.choose(self.configuration.rules, _seen(request))
-        passage = Passage()
+        context = ActionContext()
         for action in rule.actions:
-            response = await _ACTIONS[action.type](self, request, action, passage)
+            response = await _ACTIONS[action.type](self, request, action, context)
             if response is not None:
                 return response
-        return _plain(500, "the rule ends without an answer")
+        return _plain(500, "the rule ends without a response")
 
     async def check_targets(self) -> None:
-        """Ask the targets that are due; runs until cancelled."""
+        """Run the health checks that are due, until cancelled."""
         while True:
             now = time.monotonic()
             for group in self.configuration.groups.values():
@@ -183,14 +183,14 @@ class Balancer:
             print(f"token refused: {error}", flush=True)
             return _plain(401, "401 Authorization Required")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            print(f"{config['JwksEndpoint']} gives no keys: {error}", flush=True)
+            print(f"no keys from {config['JwksEndpoint']}: {error}", flush=True)
             return _plain(500, "500 Internal Server Error")
         return None
 
     async def authenticate(
-        self, request: web.BaseRequest, action: Action, passage: Passage
+        self, request: web.BaseRequest, action: Action, context: ActionContext
     ) -> web.StreamResponse | None:
-        """Let a signed-in person pass with their identity; send others to the sign-in page, or away."""
+        """Let a signed-in person pass with their identity; send others to sign in, or refuse them."""
         config = action.settings["AuthenticateCognitoConfig"]
         client_id = config["UserPoolClientId"]
         client = Client(
@@ -208,9 +208,9 @@ class Balancer:
             target=request.raw_path,
         )
         verdict = await self._sign_in.admit(visit, config, client)
-        passage.identifies = True
-        passage.headers.update(verdict.headers)
-        passage.cookies.extend(verdict.cookies)
+        context.identifies = True
+        context.headers.update(verdict.headers)
+        context.cookies.extend(verdict.cookies)
         if verdict.status is None:
             return None
         headers: CIMultiDict[str] = CIMultiDict({"Cache-Control": "no-store"})
@@ -221,8 +221,10 @@ class Balancer:
         text = "" if verdict.location else _REFUSALS[verdict.status]
         return web.Response(status=verdict.status, headers=headers, text=text)
 
-    async def forward(self, request: web.BaseRequest, action: Action, passage: Passage) -> web.StreamResponse:
-        """Send the request to a target of the action's group, and its answer back, as they come."""
+    async def forward(
+        self, request: web.BaseRequest, action: Action, context: ActionContext
+    ) -> web.StreamResponse:
+        """Stream the request to a target of the action's group, and its response back."""
         group = self.configuration.groups.get(_group_of(action))
         target = group.pick() if group else None
         if target is None:
@@ -231,22 +233,24 @@ class Balancer:
         try:
             async with self._client.request(
                 request.method,
-                # Encoded as it came: the target sees the bytes of the client's request line.
+                # As encoded by the client: the target sees the bytes of its request line.
                 _verbatim(f"http://{target.address}{request.raw_path}"),
-                headers=self._headers_for_target(request, passage),
+                headers=self._headers_for_target(request, context),
                 data=request.content.iter_chunked(_CHUNK) if request.can_read_body else None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=_CONNECT_SECONDS, sock_read=self.configuration.idle_seconds
                 ),
-            ) as answer:
+            ) as upstream:
                 response = web.StreamResponse(
-                    status=answer.status, reason=answer.reason, headers=_headers_for_client(answer.headers)
+                    status=upstream.status,
+                    reason=upstream.reason,
+                    headers=_headers_for_client(upstream.headers),
                 )
-                for cookie in passage.cookies:
+                for cookie in context.cookies:
                     response.headers.add("Set-Cookie", cookie)
                 await response.prepare(request)
-                async for chunk in answer.content.iter_any():
+                async for chunk in upstream.content.iter_any():
                     await response.write(chunk)
                 await response.write_eof()
                 return response
@@ -255,17 +259,17 @@ class Balancer:
         except (aiohttp.ClientError, ConnectionError):
             return _broken(response, request) or _plain(502, "502 Bad Gateway")
 
-    def _headers_for_target(self, request: web.BaseRequest, passage: Passage) -> CIMultiDict[str]:
+    def _headers_for_target(self, request: web.BaseRequest, context: ActionContext) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in request.headers.items():
             if name.lower() in _HOP_BY_HOP:
                 continue
             if self.configuration.drop_invalid_headers and not listener.is_valid_header(name):
                 continue
-            if passage.identifies and name.lower() in IDENTITY_HEADERS:
+            if context.identifies and name.lower() in IDENTITY_HEADERS:
                 continue
             headers.add(name, value)
-        headers.update(passage.headers)
+        headers.update(context.headers)
         before = ", ".join(request.headers.getall("X-Forwarded-For", ()))
         headers["X-Forwarded-For"] = ", ".join(filter(None, [before, request.remote or ""]))
         headers["X-Forwarded-Proto"] = "https"
@@ -282,8 +286,8 @@ class Balancer:
                 headers={"User-Agent": "ELB-HealthChecker/2.0", "Host": target.name},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=group.timeout),
-            ) as answer:
-                passed = answer.status in group.codes
+            ) as upstream:
+                passed = upstream.status in group.codes
         except (aiohttp.ClientError, TimeoutError, OSError):
             passed = False
         before = target.state
@@ -293,25 +297,25 @@ class Balancer:
 
 
 async def _do_forward(
-    balancer: Balancer, request: web.BaseRequest, action: Action, passage: Passage
+    balancer: Balancer, request: web.BaseRequest, action: Action, context: ActionContext
 ) -> web.StreamResponse:
-    return await balancer.forward(request, action, passage)
+    return await balancer.forward(request, action, context)
 
 
 async def _do_jwt_validation(
-    balancer: Balancer, request: web.BaseRequest, action: Action, _: Passage
+    balancer: Balancer, request: web.BaseRequest, action: Action, _: ActionContext
 ) -> web.StreamResponse | None:
     return await balancer.validate(request, action)
 
 
 async def _do_authenticate_cognito(
-    balancer: Balancer, request: web.BaseRequest, action: Action, passage: Passage
+    balancer: Balancer, request: web.BaseRequest, action: Action, context: ActionContext
 ) -> web.StreamResponse | None:
-    return await balancer.authenticate(request, action, passage)
+    return await balancer.authenticate(request, action, context)
 
 
 async def _do_fixed_response(
-    _: Balancer, __: web.BaseRequest, action: Action, ___: Passage
+    _: Balancer, __: web.BaseRequest, action: Action, ___: ActionContext
 ) -> web.StreamResponse:
     config = action.settings["FixedResponseConfig"]
     return web.Response(
@@ -322,7 +326,7 @@ async def _do_fixed_response(
 
 
 async def _do_redirect(
-    _: Balancer, request: web.BaseRequest, action: Action, __: Passage
+    _: Balancer, request: web.BaseRequest, action: Action, __: ActionContext
 ) -> web.StreamResponse:
     config = action.settings["RedirectConfig"]
     host, _sep, port = request.host.partition(":")
@@ -347,8 +351,8 @@ async def _do_redirect(
     )
 
 
-_Do = Callable[[Balancer, web.BaseRequest, Action, Passage], Awaitable[web.StreamResponse | None]]
-# By ELBv2's name. An action either answers, or returns None for the next one to go on.
+_Do = Callable[[Balancer, web.BaseRequest, Action, ActionContext], Awaitable[web.StreamResponse | None]]
+# By ELBv2's names. An action responds, or returns None to let the next one run.
 _ACTIONS: Mapping[str, _Do] = {
     "jwt-validation": _do_jwt_validation,
     "authenticate-cognito": _do_authenticate_cognito,
@@ -388,7 +392,7 @@ def _headers_for_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 def _broken(response: web.StreamResponse | None, request: web.BaseRequest) -> web.StreamResponse | None:
-    """Where an answer has begun, its end can only be cut off, so that the client sees it is not whole."""
+    """Cut off a response that has begun, so that the client sees it is incomplete; None if none has."""
     if response is None or not response.prepared:
         return None
     if request.transport is not None:

@@ -1,6 +1,6 @@
-"""What a load balancer's listener does with a request: its rules, read from ELBv2's answers.
+"""What a load balancer's listener does with a request: its rules, read from ELBv2's responses.
 
-Pure functions of values; `balancer` moves the bytes.
+Pure functions of values; `balancer` does the I/O.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# The wildcards of ELB's values: * for any number of characters, ? for one.
+# ELB's wildcards: * for any number of characters, ? for one.
 _WILDCARDS = {"*": ".*", "?": "."}
 
 
 class UnsupportedError(ValueError):
-    """The listener asks for something that this load balancer does not do; better none than half of it."""
+    """The listener asks for something that this load balancer does not support."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What conditions look at. Header names are lower case; a header sent twice has both values."""
+    """What conditions see. Header names are in lower case; a header sent twice has both values."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ Condition = Callable[[Request], bool]
 
 @dataclass(frozen=True)
 class Action:
-    """One step of a rule: its ELBv2 type, and the document that says how."""
+    """One step of a rule: its ELBv2 type and its settings."""
 
     type: str
     settings: Mapping[str, Any]
@@ -59,7 +59,7 @@ def rules(described: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
     """Read what DescribeRules says, the default rule last.
 
     Raises:
-        UnsupportedError: a condition is of a kind that is not understood here.
+        UnsupportedError: a condition is of a kind that is not supported here.
     """
     parsed = [
         Rule(
@@ -79,7 +79,7 @@ def actions(described: Sequence[Mapping[str, Any]]) -> tuple[Action, ...]:
 
 
 def choose(all_rules: Sequence[Rule], request: Request) -> Rule:
-    """The first rule that matches; a listener always has a default one."""
+    """The first rule that matches; a listener always has a default rule."""
     return next(rule for rule in all_rules if rule.matches(request))
 
 
@@ -87,7 +87,7 @@ def condition(described: Mapping[str, Any]) -> Condition:
     """Read one condition.
 
     Raises:
-        UnsupportedError: its kind is not understood here.
+        UnsupportedError: its kind is not supported here.
     """
     kind = described["Field"]
     config = described.get(_CONFIGS.get(kind, ""), {})
@@ -110,10 +110,10 @@ def condition(described: Mapping[str, Any]) -> Condition:
 
 
 def minimum_tls(policy: str) -> str:
-    """The lowest TLS version that an ELB security policy admits: "1.3" or "1.2".
+    """The lowest TLS version that an ELB security policy allows: "1.3" or "1.2".
 
     Raises:
-        UnsupportedError: the policy admits less, or is not known here.
+        UnsupportedError: the policy allows less, or is not known here.
     """
     if policy.startswith("ELBSecurityPolicy-TLS13-1-3-"):
         return "1.3"

@@ -1,4 +1,4 @@
-"""Values that a browser carries for the load balancer: encrypted and authenticated by a key of this run."""
+"""Values that a browser carries for the load balancer, encrypted and authenticated with a key of this run."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NONCE_BYTES = 12
-# Browsers take 4 KB a cookie with its name and attributes; ELB shards its own at 4 KB as well.
+# Browsers accept 4 KB per cookie, name and attributes included; ELB too splits its cookies at 4 KB.
 _SHARD = 3900
 _MOST_SHARDS = 4
 
 
 class Seal:
-    """AES-256-GCM; what is sealed for one purpose opens for no other, and for nobody after its time."""
+    """AES-256-GCM; a sealed value opens only for its purpose, and only until it expires."""
 
     def __init__(self) -> None:
         self._cipher = AESGCM(AESGCM.generate_key(256))
 
     def close(self, values: Mapping[str, Any], *, purpose: str, seconds: float) -> str:
-        """Seal values for so many seconds."""
+        """Seal values for a number of seconds."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         document = json.dumps({"values": dict(values), "until": time.time() + seconds}).encode()
         sealed = nonce + self._cipher.encrypt(nonce, document, purpose.encode())
         return base64.urlsafe_b64encode(sealed).decode()
 
     def open(self, sealed: str, *, purpose: str) -> dict[str, Any] | None:
-        """The values; None if they were sealed by somebody else, for something else, or too long ago."""
+        """The values; None if they were sealed with another key, for another purpose, or have expired."""
         try:
             raw = base64.urlsafe_b64decode(sealed.encode())
             document = json.loads(
@@ -47,7 +47,7 @@ def shards(name: str, value: str) -> dict[str, str]:
     """Cookies that together hold a value: NAME-0, NAME-1, …, as ELB names them.
 
     Raises:
-        ValueError: it is larger than the cookies that ELB would make.
+        ValueError: it does not fit into ELB's cookies.
     """
     parts = [value[start : start + _SHARD] for start in range(0, len(value), _SHARD)]
     if len(parts) > _MOST_SHARDS:

@@ -1,8 +1,8 @@
-"""What a load balancer's authenticate-cognito does: the authorization code flow, and a session in cookies.
+"""A load balancer's authenticate-cognito action: the authorization code flow, and a session in cookies.
 
-By "Authenticate users using an Application Load Balancer" in ELB's user guide: cookies, callback path,
-headers for the target, refresh, status codes. Not documented, and chosen here: what ties a sign-in to the
-browser that began it (a cookie and the id token's nonce).
+Cookies, callback path, headers for the target, refresh and status codes follow "Authenticate users using an
+Application Load Balancer" in ELB's user guide. What ties a sign-in to the browser that began it is not
+documented; here it is a cookie and the id token's nonce.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from local.edge.sealed import Seal, joined, shards
 from local.edge.token_check import InvalidTokenError, TokenCheck
 
 CALLBACK_PATH = "/oauth2/idpresponse"
-# The target believes these, so what a client sends under their names goes no further.
+# The target trusts these headers, so a client's own are dropped.
 IDENTITY_HEADERS = ("x-amzn-oidc-accesstoken", "x-amzn-oidc-identity", "x-amzn-oidc-data")
 NONCE_COOKIE = "AWSALBAuthNonce"
 SIGN_IN_SECONDS = 15 * 60.0
 _DEFAULT_SESSION_SECONDS = 604_800
 _NONCE = re.compile(r"[A-Za-z0-9_-]{43}")
-# A renewed token is asked for this much before the old one ends.
-_BEFORE_END_SECONDS = 10.0
+# A token is renewed this long before it expires.
+_RENEW_BEFORE_SECONDS = 10.0
 
 Post = Callable[[str, Mapping[str, str], str], Awaitable[dict[str, Any] | None]]
 Get = Callable[[str, str], Awaitable[dict[str, Any] | None]]
@@ -43,7 +43,7 @@ Get = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 
 @dataclass(frozen=True)
 class Visit:
-    """A request as the sign-in sees it: where it goes, and what the browser brought along."""
+    """A request as the sign-in sees it: where it goes, and what the browser sent."""
 
     method: str
     host: str
@@ -54,7 +54,7 @@ class Visit:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies by name; none if the header is not one."""
+        """The cookies by name; none if the header is malformed."""
         try:
             return {name: morsel.value for name, morsel in SimpleCookie(self.cookie_header).items()}
         except CookieError:
@@ -63,7 +63,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a request: an answer, or headers for the target; and cookies for the browser."""
+    """What becomes of a request: a response, or headers for the target; and cookies for the browser."""
 
     status: int | None = None
     location: str = ""
@@ -82,9 +82,9 @@ class Client:
 
 
 class CognitoSignIn:
-    """Signs people in by the user pool's page, for the rules of one listener.
+    """Signs people in with the user pool's page, for the rules of one listener.
 
-    `post(url, form, basic)` and `get(url, token)` ask the user pool and give its JSON, or None if it refused.
+    `post(url, form, basic)` and `get(url, token)` ask the user pool; None if it refuses, else its JSON.
     """
 
     def __init__(self, *, check: TokenCheck, post: Post, get: Get, load_balancer: str) -> None:
@@ -97,7 +97,7 @@ class CognitoSignIn:
         self._claims_key_id = secrets.token_hex(16)
 
     async def admit(self, visit: Visit, config: Mapping[str, Any], client: Client) -> Verdict:
-        """Let a signed-in person's request pass, or say what is to be done first."""
+        """Let a signed-in person's request pass, or say what must happen first."""
         name = str(config.get("SessionCookieName") or "AWSELBAuthSessionCookie")
         lasts = int(config.get("SessionTimeout") or _DEFAULT_SESSION_SECONDS)
         if visit.path == CALLBACK_PATH:
@@ -115,12 +115,12 @@ class CognitoSignIn:
         return self._to_page(visit, config, client)
 
     def _to_page(self, visit: Visit, config: Mapping[str, Any], client: Client) -> Verdict:
-        """Send the browser to the sign-in page; only it can come back with the state that it takes along."""
+        """Send the browser to the sign-in page, with a state that only this browser can bring back."""
         known = visit.cookies.get(NONCE_COOKIE, "")
-        # Kept while a sign-in is under way: another tab's must not undo it.
+        # Kept while a sign-in is under way, so that another tab's does not break it.
         nonce = known if _NONCE.fullmatch(known) else secrets.token_urlsafe(32)
         state = self._seal.close(
-            # Only what is safe to do again is done again after signing in.
+            # After signing in, only a safe request is repeated.
             {"to": visit.target if visit.method in ("GET", "HEAD") else "/", "nonce": _digest(nonce)},
             purpose=f"state {client.client_id}",
             seconds=SIGN_IN_SECONDS,
@@ -166,9 +166,9 @@ class CognitoSignIn:
         )
 
     async def _pass(self, session: dict[str, Any], client: Client, name: str) -> Verdict | None:
-        """Let the request pass with its session, renewed if its token has ended; None if that failed."""
+        """Let the request pass with its session, renewed if its token has expired; None if that fails."""
         cookies: tuple[str, ...] = ()
-        if session["ends"] - _BEFORE_END_SECONDS < time.time():
+        if session["ends"] - _RENEW_BEFORE_SECONDS < time.time():
             tokens = await self._tokens(
                 client, {"grant_type": "refresh_token", "refresh_token": session["refresh_token"]}
             )
@@ -196,7 +196,7 @@ class CognitoSignIn:
     async def _session(
         self, tokens: Mapping[str, Any], client: Client, *, nonce: str | None
     ) -> dict[str, Any] | None:
-        """What is kept of a user's tokens; None if the pool's answer is not for this client and sign-in."""
+        """What is kept of a user's tokens; None if the pool's response is not for this client and sign-in."""
         try:
             who = await self._check.claims(
                 str(tokens.get("id_token", "")),
@@ -224,7 +224,7 @@ class CognitoSignIn:
         return tuple(_cookie(each, part, left) for each, part in shards(name, sealed).items())
 
     def _user_claims(self, session: Mapping[str, Any], client: Client) -> str:
-        """The user's claims as ELB signs them: ES256, with the padding that JWTs elsewhere leave out."""
+        """The user's claims as ELB signs them: ES256, with base64 padding, which standard JWTs leave out."""
         header = {
             "typ": "JWT",
             "kid": self._claims_key_id,

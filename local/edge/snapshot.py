@@ -1,4 +1,4 @@
-"""Reads the deployed load balancer from the ELBv2 API, for the process that plays it."""
+"""Reads the deployed load balancer from the ELBv2 API, for the process that stands in for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from local.parts.aws import Aws
 
 Snapshot = dict[str, Any]
-_KEPT_OF_LISTENER = ("ListenerArn", "LoadBalancerArn", "Port", "Protocol", "SslPolicy")
+_LISTENER_FIELDS = ("ListenerArn", "LoadBalancerArn", "Port", "Protocol", "SslPolicy")
 
 
 def take(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snapshot:
     """Describe the load balancer: its listener, rules, target groups, and where each target really listens.
 
-    `addresses` leads from `address:port` in the VPC to `host:port` on this machine; a target without one
-    has just ended and is left out.
+    `addresses` maps `address:port` in the VPC to `host:port` on this machine; a target without an entry has
+    just ended and is left out.
     """
     elb = aws.client("elbv2")
     listeners = elb.describe_listeners(LoadBalancerArn=load_balancer_arn)["Listeners"]
@@ -29,7 +29,7 @@ def take(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snap
     groups = elb.describe_target_groups(LoadBalancerArn=load_balancer_arn)["TargetGroups"]
     rules = elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
     return {
-        "listener": {key: listener[key] for key in _KEPT_OF_LISTENER},
+        "listener": {key: listener[key] for key in _LISTENER_FIELDS},
         "certificates": [each["CertificateArn"] for each in listener.get("Certificates", [])],
         "rules": rules,
         "client_secrets": _client_secrets(aws, rules),
@@ -49,7 +49,7 @@ def _group(elb: Any, group: Mapping[str, Any], addresses: Mapping[str, str]) -> 
 
 
 def _client_secrets(aws: Aws, rules: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The secrets of the app clients in the rules: ELB reads them itself, with its user's permission."""
+    """The secrets of the app clients in the rules; ELB reads them as the creator of the rule may."""
     configs = (
         action["AuthenticateCognitoConfig"]
         for rule in rules
@@ -66,9 +66,9 @@ def _client_secrets(aws: Aws, rules: Sequence[Mapping[str, Any]]) -> dict[str, s
 
 
 def write_if_changed(file: Path, taken: Snapshot) -> bool:
-    """Write a snapshot for the balancer's process unless it is there already; returns whether it was new.
+    """Write a snapshot for the balancer's process if it has changed; returns whether it has.
 
-    Only its owner may read it: it holds secrets.
+    Only its owner may read it, since it holds secrets.
     """
     text = json.dumps(taken, indent=1, sort_keys=True, default=str)
     if file.exists() and file.read_text() == text:

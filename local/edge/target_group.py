@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# ELB waits for its interval; a laptop's user need not.
+# ELB waits for its interval; a laptop's user should not have to.
 FIRST_CHECK_SECONDS = 0.3
 
 
 @dataclass
 class Target:
-    """One task behind the load balancer, and how its health checks go."""
+    """One task behind the load balancer, and its health."""
 
     name: str
     address: str
@@ -38,7 +38,7 @@ class TargetGroup:
 
     @classmethod
     def of(cls, described: Mapping[str, Any], before: TargetGroup | None) -> TargetGroup:
-        """Read a target group of a snapshot; targets that were known keep their health."""
+        """Read a target group of a snapshot; targets that are still there keep their health."""
         known = before.targets if before else {}
         targets = {
             name: known[name]
@@ -57,14 +57,14 @@ class TargetGroup:
         )
 
     def pick(self) -> Target | None:
-        """The next target in turn: of the healthy ones, or of all when all are unhealthy, as ELB does."""
+        """The next healthy target in turn, or, as in ELB, of all targets when all are unhealthy."""
         healthy = [each for each in self.targets.values() if each.state == "healthy"]
         if not healthy and all(each.state == "unhealthy" for each in self.targets.values()):
             healthy = list(self.targets.values())
         return healthy[next(self._turn) % len(healthy)] if healthy else None
 
     def judge(self, target: Target, *, passed: bool, now: float) -> None:
-        """Count the result of a health check. A new target stays one until its first success."""
+        """Count the result of a health check. A new target stays `initial` until its first success."""
         target.successes = target.successes + 1 if passed else 0
         target.failures = 0 if passed else target.failures + 1
         if passed and (target.state == "initial" or target.successes >= self.healthy_after):
@@ -75,7 +75,7 @@ class TargetGroup:
 
 
 def status_codes(matcher: str) -> frozenset[int]:
-    """Read a matcher of a health check: `200`, `200,202` or `200-299`."""
+    """Read a health check's matcher: `200`, `200,202` or `200-299`."""
     codes: set[int] = set()
     for part in matcher.split(","):
         first, _, last = part.strip().partition("-")

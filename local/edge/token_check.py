@@ -1,7 +1,7 @@
-"""What a load balancer's jwt-validation checks: RS256 by the issuer's published keys, times, and claims.
+"""A load balancer's jwt-validation action: checks the RS256 signature by published keys, times and claims.
 
-By "Verify JWTs using an Application Load Balancer" in ELB's user guide: `iss` and `exp` are required, `nbf`
-and `iat` checked if present; the JWKS may have 150 KB and 10 keys.
+As "Verify JWTs using an Application Load Balancer" in ELB's user guide has it: `iss` and `exp` are required,
+`nbf` and `iat` are checked if present; a JWKS has at most 150 KB and 10 keys.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import jwt
 
 _MOST_KEYS = 10
 _LARGEST_JWKS = 150 * 1024
-# For how long keys are good without asking again, and how often an unknown key id may make us ask.
+# How long keys are used before they are fetched again, and how often an unknown key id may cause a fetch.
 _FRESH_SECONDS = 300.0
-_ASK_AGAIN_SECONDS = 2.0
+_REFETCH_SECONDS = 2.0
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class InvalidTokenError(Exception):
-    """The token is not accepted; the text says why, for the balancer's own log."""
+    """The token is not valid; the text says why, for the balancer's log."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class _Published:
 
 
 class TokenCheck:
-    """Verifies tokens by keys that `fetch` gets from https URLs, and that are remembered for a while."""
+    """Verifies tokens with keys that `fetch` gets from https URLs and that are cached for a while."""
 
     def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
@@ -42,7 +42,7 @@ class TokenCheck:
         self._published: dict[str, _Published] = {}
 
     async def claims(self, token: str, *, issuer: str, jwks: str) -> dict[str, Any]:
-        """The claims of a token that is signed, by this issuer, and valid now.
+        """The claims of a token that this issuer has signed and that is valid now.
 
         Raises:
             InvalidTokenError: it is not.
@@ -67,7 +67,7 @@ class TokenCheck:
     async def _key(self, url: str, key_id: str) -> jwt.PyJWK:
         published = self._published.setdefault(url, _Published())
         age = self._clock() - published.asked
-        if age > _FRESH_SECONDS or (key_id not in published.keys and age > _ASK_AGAIN_SECONDS):
+        if age > _FRESH_SECONDS or (key_id not in published.keys and age > _REFETCH_SECONDS):
             published.asked = self._clock()
             published.keys = read_keys(await self._fetch(url))
         if key_id not in published.keys:
@@ -79,14 +79,14 @@ def read_keys(document: bytes) -> dict[str, jwt.PyJWK]:
     """The signing keys of a JWKS by their ids.
 
     Raises:
-        InvalidTokenError: it is larger than a load balancer takes, or no JWKS.
+        InvalidTokenError: it is not a JWKS, or is larger than a load balancer accepts.
     """
     try:
         keys = json.loads(document)["keys"] if len(document) <= _LARGEST_JWKS else None
     except (ValueError, KeyError, TypeError):
         keys = None
     if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
-        raise InvalidTokenError("the issuer's JWKS is none, or has more than 150 KB or 10 keys")
+        raise InvalidTokenError("the issuer's JWKS is malformed, or has more than 150 KB or 10 keys")
     return {
         str(each["kid"]): jwt.PyJWK(each) for each in keys if each.get("kty") == "RSA" and each.get("kid")
     }

@@ -1,1 +1,1 @@
-"""The emulated AWS: MiniStack with our own tasks and database door, in an environment of its own."""
+"""The emulated AWS: MiniStack with tasks and a database door of our own, in its own virtual environment."""

@@ -26,12 +26,12 @@ from local.parts.certificates import ServerCertificate
 from local.parts.processes import Ledger
 
 LOOPBACK = "127.0.0.1"
-# What the issuer and the sign-in are called in tokens: the name on their certificate.
+# The issuer's and the sign-in's host in tokens: the name on their certificate.
 HOST = "localhost"
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Serve until SIGTERM, then stop the tasks in an orderly way and end the process."""
+    """Serve until SIGTERM, then stop the tasks in order and end the process."""
     settings = EmulatorSettings.read(Path(arguments[0]))
     configure(settings)
     runtime = make_runtime(settings)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> NoReturn:
     door.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    # A deployment that waits for its custom resource would keep its thread, and us, for minutes.
+    # A deployment that waits for its custom resource would keep this process alive for minutes.
     os._exit(code)
 
 
@@ -71,11 +71,11 @@ def configure(settings: EmulatorSettings) -> None:
         SFTP_ENABLED="0",
         IOT_MTLS_ENABLED="0",
         LAMBDA_EXECUTOR="local",
-        # A Docker engine on this machine is none of ours.
+        # Never use a Docker engine of this machine.
         DOCKER_HOST=f"unix://{state}/no-docker.sock",
         LOG_LEVEL="WARNING",
     )
-    # What MiniStack falls back to where it looks for its own container.
+    # MiniStack would look for its own container by this name.
     os.environ.pop("HOSTNAME", None)
 
 
@@ -101,7 +101,7 @@ def make_runtime(settings: EmulatorSettings) -> Runtime:
 
 
 def issuer_of(settings: EmulatorSettings) -> AccountIssuer:
-    """The issuer of the account's web identity tokens; it listens once it is `serving`."""
+    """The issuer of the account's web identity tokens; it listens while it is `serving`."""
     certificate = ServerCertificate(Path(settings.identity_certificate), Path(settings.identity_key))
     return AccountIssuer(certificate, host=HOST, port=settings.issuer_port)
 
@@ -112,7 +112,7 @@ def sign_in_url(settings: EmulatorSettings) -> str:
 
 
 def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
-    """Put our parts into MiniStack."""
+    """Install our parts in MiniStack."""
     from local.emulator import adapters, identity_adapters, storage_adapters
     from local.emulator.task_credentials import TaskCredentials, issue_session
 
@@ -130,8 +130,8 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     identity_adapters.federate_outbound(federation)
     identity_adapters.keep_identifying_actions()
     storage_adapters.know_every_encryption_header()
-    storage_adapters.ask_for_the_key_through_s3()
-    storage_adapters.judge_the_first_of_a_batch_too()
+    storage_adapters.authorize_the_key_through_s3()
+    storage_adapters.authorize_the_first_of_a_batch_too()
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 
@@ -165,7 +165,7 @@ def open_door(settings: EmulatorSettings) -> ThreadedFrontDoor:
 
 
 async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
-    """Serve the AWS API until SIGTERM or SIGINT; tasks stop before it does, for they need it to."""
+    """Serve the AWS API until SIGTERM or SIGINT; tasks stop first, since they need the API to stop."""
     from hypercorn.asyncio import serve as hypercorn  # type: ignore[import-not-found]
     from hypercorn.config import Config  # type: ignore[import-not-found]
     from ministack.app import app
@@ -197,7 +197,7 @@ async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
 
 
 async def _announce(settings: EmulatorSettings) -> None:
-    """Tell the platform, through the state directory, that the API answers and what it can make."""
+    """Tell the platform, through the state directory, that the API answers and what it can create."""
     for port in (settings.port, settings.sign_in_port):
         while True:
             try:
@@ -214,7 +214,7 @@ async def _announce(settings: EmulatorSettings) -> None:
 
 
 def resource_types() -> list[str]:
-    """The CloudFormation types that MiniStack can make."""
+    """The CloudFormation types that MiniStack can create."""
     from ministack.services.cloudformation import provisioners
 
     handlers: dict[str, Any] = provisioners._RESOURCE_HANDLERS

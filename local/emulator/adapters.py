@@ -1,6 +1,6 @@
-"""Where MiniStack differs from AWS in a way that matters here: one function each, with what and why.
+"""Corrects where MiniStack differs from AWS in a way that matters here: one function each, with the reason.
 
-They change functions of modules in this one process; nothing installed is touched.
+They replace functions of modules in this process only; nothing installed is changed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def refuse_anonymous_s3() -> None:
 
 
 def count_loopback_as_tls() -> None:
-    """The API is plain HTTP on loopback; the bucket policies rightly refuse what is not TLS.
+    """The API is plain HTTP on loopback, and the bucket policies rightly refuse requests without TLS.
 
-    What never leaves this machine counts as encrypted on its way, so that the policies stay as deployed.
+    Requests that never leave this machine count as encrypted, so that the policies stay as deployed.
     """
     from ministack import app
     from ministack.core import iam_evaluator
@@ -50,9 +50,9 @@ def count_loopback_as_tls() -> None:
 
 
 def authorize_ecs_calls_as_documented() -> None:
-    """MiniStack judges every ECS call on its cluster, and does not know the condition key `ecs:cluster`.
+    """MiniStack authorizes every ECS call on its cluster, and does not know the condition key `ecs:cluster`.
 
-    In AWS the resource of RunTask is the task definition, that of DescribeTasks and StopTask the task.
+    In AWS, the resource of RunTask is the task definition, and that of DescribeTasks and StopTask the task.
     """
     from ministack.core import iam_actions
     from ministack.core.responses import get_account_id, get_region
@@ -97,7 +97,7 @@ def _json(body: bytes) -> dict[str, Any]:
 
 
 def run_functions_with(python: Path) -> None:
-    """AWS Lambda's Python has boto3; MiniStack runs functions with its own interpreter, which has not."""
+    """Lambda's Python has boto3; MiniStack runs functions with its own interpreter, which does not."""
     from ministack.core import lambda_runtime
 
     detect = lambda_runtime._detect_runtime_binary
@@ -143,7 +143,7 @@ def complete_db_instances(*, host: str) -> None:
     """An RDS instance from CloudFormation has an address that does not resolve and no managed secret.
 
     Its endpoint becomes the front door's host name (the port is the template's). With
-    ManageMasterUserPassword, RDS makes a secret: so do we, and `MasterUserSecret.SecretArn` resolves.
+    ManageMasterUserPassword, RDS creates a secret: so does this, and `MasterUserSecret.SecretArn` resolves.
     """
     from ministack.services import rds, secretsmanager
     from ministack.services.cloudformation import provisioners
@@ -205,7 +205,7 @@ def configure_buckets_fully() -> None:
 
 
 def define_tasks_fully() -> None:
-    """A task definition from CloudFormation loses nested settings in MiniStack, as its health check."""
+    """A task definition from CloudFormation loses nested settings in MiniStack, such as its health check."""
     from ministack.services import ecs
     from ministack.services.cloudformation import provisioners
 
@@ -236,7 +236,7 @@ def define_tasks_fully() -> None:
 def task_settings(
     *, address_book: AddressBook, environment: dict[str, str], free_port: Callable[[], int]
 ) -> Callable[..., Settings]:
-    """What the laptop adds to a container of ECS: an address, a port of its own, and its health check."""
+    """What the laptop adds to an ECS container: an address, a port of its own, and its health check."""
     from ministack.core.arn import parse_arn
     from ministack.services import ec2, ecs
 

@@ -7,15 +7,15 @@ import threading
 from ipaddress import IPv4Network
 from pathlib import Path
 
-# AWS keeps the first addresses of a subnet to itself.
+# AWS reserves the first addresses of a subnet.
 _FIRST_TASK_HOST = 10
 
 
 class AddressBook:
     """Which process listens behind which address of the VPC: a file that the load balancer reads.
 
-    A Fargate task has an address in its subnet. Here every task is a process on a loopback port, and the
-    book says which; so two tasks can both listen on the container's port.
+    A Fargate task has an address in its subnet. Here every task is a process on a loopback port that the book
+    names, so that two tasks can both have the container's port.
     """
 
     def __init__(self, file: Path) -> None:
@@ -25,7 +25,7 @@ class AddressBook:
         self._write()
 
     def take(self, network: IPv4Network, *, ports: list[int], local_port: int) -> str:
-        """Return a free address of the network, where each of the ports leads to `local_port`."""
+        """Take a free address of the network, and map each of its ports to `local_port`."""
         with self._lock:
             address = next(
                 str(host)

@@ -1,4 +1,4 @@
-"""What a bucket's CloudFormation properties say, in the words of the S3 API."""
+"""A bucket's CloudFormation properties as documents of the S3 API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
 def encryption(properties: Mapping[str, Any]) -> bytes | None:
-    """The body of PutBucketEncryption; None if the template states no encryption."""
+    """The body of PutBucketEncryption; None if the template has no encryption."""
     rules = (properties.get("BucketEncryption") or {}).get("ServerSideEncryptionConfiguration")
     if not rules:
         return None
@@ -18,7 +18,7 @@ def encryption(properties: Mapping[str, Any]) -> bytes | None:
 
 
 def lifecycle(properties: Mapping[str, Any]) -> bytes | None:
-    """The body of PutBucketLifecycleConfiguration; None if the template states no rule.
+    """The body of PutBucketLifecycleConfiguration; None if the template has no rule.
 
     Raises:
         NotImplementedError: a rule has a part that is not translated here.
@@ -30,7 +30,7 @@ def lifecycle(properties: Mapping[str, Any]) -> bytes | None:
 
 
 def logging(properties: Mapping[str, Any]) -> bytes | None:
-    """The body of PutBucketLogging; None if the template states no logging."""
+    """The body of PutBucketLogging; None if the template has no logging."""
     stated = properties.get("LoggingConfiguration")
     if not stated:
         return None

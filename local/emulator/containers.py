@@ -23,7 +23,7 @@ from local.parts.processes import Ledger
 # Docker's own default, where a task definition names none.
 DEFAULT_STOP_SECONDS = 30.0
 _TAIL_SECONDS = 0.1
-# The memory of past containers: enough to ask for an exit code, not a leak.
+# Past containers that are kept, for their exit codes.
 _REMEMBERED = 100
 
 
@@ -72,8 +72,8 @@ class HealthCheck:
 class Settings:
     """What a container gets beyond its definition.
 
-    `environment` wins over the definition's: it holds what a laptop must do differently. `on_health` hears
-    `HEALTHY` and `UNHEALTHY`. `on_exit` is called once, when the process is gone.
+    `environment` overrides the definition's, with what differs on a laptop. `on_health` is called with
+    `HEALTHY` and `UNHEALTHY`, `on_exit` once, when the process is gone.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class Container:
         return {"StatusCode": self._exit_code}
 
     def stop(self, timeout: float | None = None) -> None:  # noqa: ARG002 - the task definition decides
-        """SIGTERM to the first process; after the definition's stop timeout, SIGKILL to all of them."""
+        """Send SIGTERM to the first process and, after the definition's stop timeout, SIGKILL to all."""
         with self._stopping:
             if self._ended.is_set():
                 return
@@ -167,7 +167,7 @@ class Container:
         stdout: bool = True,  # noqa: ARG002
         stderr: bool = True,  # noqa: ARG002
     ) -> bytes | Iterator[bytes]:
-        """What the process wrote, whole lines; with `stream` and `follow`, as it comes until it ends."""
+        """What the process wrote, in whole lines; with `stream` and `follow`, as they come until it ends."""
         if stream:
             return self._follow() if follow else iter(self._log.read_bytes().splitlines(keepends=True))
         lines = self._log.read_bytes().splitlines(keepends=True)
@@ -185,7 +185,7 @@ class Container:
                 stderr=descriptor,
                 env=self.environment,
                 cwd=self._home,
-                # Its own session: signals to it reach nobody else, and its whole group can be killed.
+                # A session of its own: signals to it reach nothing else, and its whole group can be killed.
                 start_new_session=True,
             )
         finally:
@@ -195,7 +195,7 @@ class Container:
 
     def _watch(self) -> None:
         code = self.process.wait()
-        # A container dies with its first process, whatever that has forked.
+        # A container ends with its first process, whatever that has forked.
         self._kill_group()
         self._ledger.remove(self.process.pid)
         self._exit_code = code if code >= 0 else 128 - code
@@ -298,7 +298,7 @@ class Runtime:
             return [each for each in self._containers.values() if each.status == "running"]
 
     def close(self) -> None:
-        """Stop every container, all at the same time, and start no other."""
+        """Stop all containers at the same time, and start no more."""
         self._closed = True
         stoppers = [threading.Thread(target=container.stop) for container in self.running()]
         for stopper in stoppers:
@@ -317,7 +317,7 @@ class Runtime:
         **_docker: object,
     ) -> Container:
         if self._closed:
-            raise RuntimeError("the platform is stopping: no container is started")
+            raise RuntimeError("the platform is stopping: it starts no container")
         packed = self._image(image)
         labels = labels or {}
         settings = self._prepare(labels)
@@ -327,7 +327,7 @@ class Runtime:
             name=name,
             labels=labels,
             argv=[*packed.entrypoint, *(command or ())],
-            # Nothing of this process's own environment: a container sees only what is given to it.
+            # Nothing from this process's environment: a container sees only what it is given.
             environment={
                 "HOME": str(home),
                 "TMPDIR": str(home),

@@ -1,4 +1,4 @@
-"""Whether an IAM token opens the RDS instance: what RDS decides when a member of `rds_iam` signs in."""
+"""Whether an IAM token opens the RDS instance: RDS's decision when a member of `rds_iam` signs in."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from local.emulator.front_door import Refusal
 
 
 def judge(user: str, token: str, *, host: str, port: int, account_id: str, region: str) -> Refusal | None:
-    """Judge a token presented at `host`:`port` for a database user: None if it is good, or why not.
+    """Check a token presented at `host`:`port` for a database user; None if it is valid, else why not.
 
-    It is good if there is an instance at this endpoint with IAM authentication on, if the token is signed by
-    live credentials for exactly this user and endpoint, is not expired, and if the signer's policies allow
+    It is valid if the instance at this endpoint has IAM authentication on, if the token is signed by live
+    credentials for exactly this user and endpoint and has not expired, and if the signer's policies allow
     `rds-db:connect` on the instance's resource id and this user.
     """
     from ministack.core.rds_iam import RdsIamTokenError, verify_rds_iam_token

@@ -1,9 +1,9 @@
 """The front door of the RDS instance: TLS and IAM tokens before PostgreSQL, as Amazon RDS has them.
 
-Clients come by TCP and must ask for TLS. PostgreSQL itself is behind a Unix socket, in a directory that only
-this platform may enter, and says who signs in how: it lets in members of `rds_iam` at once, on which the
-front door asks them for a token and has it judged; everybody else has PostgreSQL's own password exchange
-passed through.
+Clients connect over TCP and must ask for TLS. PostgreSQL itself is behind a Unix socket, in a directory that
+only this platform may enter, and decides how a user signs in. When it admits a member of `rds_iam` without a
+password, the front door asks the client for a token and has it checked; for everybody else it passes
+PostgreSQL's password exchange through.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _SSL_REQUEST = 80877103
 _GSS_REQUEST = 80877104
 _CANCEL_REQUEST = 80877102
 _PROTOCOL_3 = 3
-# A start-up packet names a user, a database and some settings; PostgreSQL draws its line here too.
+# A start-up packet names a user, a database and some settings; PostgreSQL has the same limit.
 _LONGEST_STARTUP = 10_000
-# A token with a session token is about 1.5 KB; PostgreSQL accepts passwords up to this.
+# A token with a session token is about 1.5 KB; PostgreSQL accepts passwords up to this length.
 _LONGEST_PASSWORD = 65_535
 _CHUNK = 128 * 1024
 
@@ -37,7 +37,7 @@ _CLEARTEXT_PASSWORD = 3
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a token was refused: for the log here, never for the client."""
+    """Why a token was refused: for the log, never for the client."""
 
     reason: str
 
@@ -74,7 +74,7 @@ class FrontDoor:
 
     @property
     def port(self) -> int:
-        """Where it listens; useful when it was asked for port 0."""
+        """The port it listens on; of use when it was given port 0."""
         assert self._server is not None  # noqa: S101 - after start()
         port = self._server.sockets[0].getsockname()[1]
         assert isinstance(port, int)  # noqa: S101 - AF_INET
@@ -91,7 +91,7 @@ class FrontDoor:
         )
 
     async def close(self) -> None:
-        """Stop listening and cut every connection."""
+        """Stop listening and close every connection."""
         if self._server is not None:
             self._server.close()
         for task in list(self._connections):
@@ -134,7 +134,7 @@ class _Session:
                 backend.transport.abort()
 
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """Bring the connection to where PostgreSQL takes over; None if it ended before that."""
+        """Run the start-up until PostgreSQL takes over; None if the connection ended before."""
         while True:
             packet = await self._startup_packet()
             code = struct.unpack_from("!I", packet, 4)[0]
@@ -143,7 +143,7 @@ class _Session:
             elif code == _SSL_REQUEST and not self._encrypted:
                 await self._encrypt()
             elif code == _CANCEL_REQUEST:
-                # As with PostgreSQL, the secret key in it is all the permission it needs.
+                # As in PostgreSQL, the secret key in the packet is all the permission it needs.
                 await self._cancel(packet)
                 return None
             elif code >> 16 == _PROTOCOL_3:
@@ -161,7 +161,7 @@ class _Session:
 
     async def _encrypt(self) -> None:
         if self._reader._buffer:  # type: ignore[attr-defined]
-            # Sent before the handshake, it was never protected: somebody may have put it there.
+            # Data sent before the handshake is unprotected: an attacker may have put it there.
             raise ValueError("received unencrypted data after SSL request")
         self._writer.write(b"S")
         await self._writer.drain()
@@ -172,7 +172,7 @@ class _Session:
         parameters = _parameters(packet[8:])
         user = parameters.get("user", "")
         if not self._encrypted:
-            # What RDS answers with rds.force_ssl=1.
+            # RDS's answer with rds.force_ssl=1.
             peer = self._writer.get_extra_info("peername")[0]
             await self._fail(
                 "28000",
@@ -185,7 +185,7 @@ class _Session:
             writer.write(packet)
             kind, body = await _message(reader)
             while kind not in (_AUTHENTICATION, b"E"):
-                # A notice, or which version of the protocol it speaks.
+                # A notice, or the protocol version.
                 self._writer.write(_framed(kind, body))
                 kind, body = await _message(reader)
             welcome = kind == _AUTHENTICATION and struct.unpack_from("!I", body)[0] == _AUTHENTICATION_OK
@@ -228,7 +228,7 @@ class _Session:
         body = b"".join(key + value.encode() + b"\0" for key, value in fields.items()) + b"\0"
         self._writer.write(_framed(b"E", body))
         await self._writer.drain()
-        # A clean end, so that the message arrives before the connection's.
+        # Close cleanly, so that the message arrives before the end of the connection.
         self._writer.close()
         with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 2)
@@ -250,11 +250,11 @@ class ThreadedFrontDoor:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         return self._door.port
 
     def close(self) -> None:
-        """Stop listening and cut every connection."""
+        """Stop listening and close every connection."""
         self._run(self._door.close())
         self._end()
 
@@ -290,10 +290,10 @@ async def _splice(
     backend_reader: asyncio.StreamReader,
     backend: asyncio.StreamWriter,
 ) -> None:
-    """Carry bytes both ways until either side ends; then both do."""
+    """Copy bytes both ways until either side ends; then end both."""
     directions = (
-        asyncio.create_task(_carry(client_reader, backend)),
-        asyncio.create_task(_carry(backend_reader, client)),
+        asyncio.create_task(_copy(client_reader, backend)),
+        asyncio.create_task(_copy(backend_reader, client)),
     )
     try:
         await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -301,13 +301,13 @@ async def _splice(
         for direction in directions:
             direction.cancel()
         await asyncio.gather(*directions, return_exceptions=True)
-    # PostgreSQL's last words (why it ends the session) are still on their way to the client.
+    # PostgreSQL's last message, why it ends the session, may still be on its way to the client.
     with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
         client.close()
         await asyncio.wait_for(client.wait_closed(), 2)
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()

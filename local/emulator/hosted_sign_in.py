@@ -1,7 +1,7 @@
 """The user pool's hosted sign-in, its keys and its token endpoint, over HTTPS, as Cognito has at its domain.
 
-MiniStack knows users, clients, codes and tokens; here they get a host of their own, which serves nothing
-else, and a page. Paths and answers are those of Cognito's "User pool endpoints and managed login reference".
+MiniStack has users, clients, codes and tokens; this gives them a host of their own, which serves nothing
+else, and a page. Paths and responses follow Cognito's "User pool endpoints and managed login reference".
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ footer { margin-top: 1.6rem; font-size: .8rem; color: var(--muted) }
 
 
 def page(title: str, heading: str, form: str) -> str:
-    """A page around a form; the form's HTML is MiniStack's and already escaped."""
+    """A page around a form, whose HTML MiniStack has already escaped."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -73,9 +73,9 @@ def page(title: str, heading: str, form: str) -> str:
 
 
 def protection(origins: Sequence[str]) -> dict[str, str]:
-    """Headers that keep the page out of frames, scripts and caches; forms lead to itself and `origins`."""
+    """Headers that forbid frames, scripts and caches, and allow forms only to this host and `origins`."""
     style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    # A browser checks where a form's answer redirects to as well: back to the application.
+    # Browsers also check where a form's response redirects: back to the application.
     forms = " ".join(["'self'", *origins])
     return {
         "Cache-Control": "no-store",
@@ -95,7 +95,7 @@ class HostedSignIn:
         self._protection = protection(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or take part in the server's start and end."""
+        """Answer one request, or the server's lifespan events."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "http":

@@ -1,6 +1,6 @@
-"""Where MiniStack's identity services differ from AWS in a way that matters here: one function each.
+"""Corrects where MiniStack's identity services differ from AWS in a way that matters: one function each.
 
-Like `adapters`, they change functions of modules in this one process.
+Like `adapters`, they replace functions of modules in this process only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TOKEN_ACTION = "GetWebIdentityToken"  # noqa: S105 - the name of an API action
 
 
 def vend_web_identity_tokens(federation: Federation) -> None:
-    """MiniStack signs with a key that everybody knows, and calls every caller root: ours is a real issuer.
+    """MiniStack signs with a well-known key and takes every caller for root; this is a real issuer.
 
     A caller with tags needs `sts:TagGetWebIdentityToken` too. The token's subject is the ARN of the role
     behind a session, with its path, or of the user.
@@ -34,7 +34,7 @@ def vend_web_identity_tokens(federation: Federation) -> None:
     def with_conditions(service: str, iam_action: str, body: bytes, params: Any) -> dict[str, Any]:
         context: dict[str, Any] = dict(context_of(service, iam_action, body, params))
         if iam_action == f"sts:{_TOKEN_ACTION}":
-            # Where this is refused no token comes of it: the handler says so in AWS's words.
+            # If this fails, no token is issued: the handler answers with AWS's error.
             with contextlib.suppress(StsError):
                 context.update(TokenRequest.of(params).conditions())
         return context
@@ -81,7 +81,7 @@ def vend_web_identity_tokens(federation: Federation) -> None:
 
 
 def subject_of(identity: Mapping[str, Any]) -> TokenSubject:
-    """The principal that a token speaks for: of a session, its role with the role's path."""
+    """The principal that a token names: for a session, its role with the role's path."""
     from ministack.services import iam, sts
 
     arn, account = str(identity["userArn"]), str(identity["accountId"])
@@ -102,7 +102,7 @@ def subject_of(identity: Mapping[str, Any]) -> TokenSubject:
 
 
 def federate_outbound(federation: Federation) -> None:
-    """IAM's three operations of outbound web identity federation are missing in MiniStack."""
+    """MiniStack lacks IAM's three operations of outbound web identity federation."""
     from ministack.core.responses import get_account_id
     from ministack.services import iam
 
@@ -139,7 +139,7 @@ def federate_outbound(federation: Federation) -> None:
 def keep_identifying_actions() -> None:
     """A listener rule loses its jwt-validation and authenticate-cognito settings in MiniStack.
 
-    Nor is a target group its load balancer's there when only a rule leads to it.
+    MiniStack also does not attach a target group to the load balancer when only a rule leads to it.
     """
     from ministack.services import alb
     from ministack.services.cloudformation import provisioners
@@ -166,7 +166,7 @@ def keep_identifying_actions() -> None:
 
 
 def _xml(value: Any) -> str:
-    """A document in the Query protocol: lists of `member`, maps of strings where ELBv2's model has one."""
+    """A document in the Query protocol: lists of `member`, maps of strings where ELBv2's model has them."""
     if isinstance(value, Mapping):
         return "".join(
             f"<{key}>{_entries(inner) if key == 'AuthenticationRequestExtraParams' else _xml(inner)}</{key}>"
@@ -188,8 +188,7 @@ def give_user_pools_a_host(url: str, *, public_urls: Mapping[str, str]) -> None:
     """A user pool's tokens name an issuer in AWS; here they name `url`, and so does `ProviderURL`.
 
     MiniStack has no such attribute, and forgets a user's groups when a token is renewed. An app client sends
-    people back to where the application is on this machine: `public_urls` leads from a URL of the template
-    to that.
+    people back to the application on this machine: `public_urls` maps a URL of the template to it.
     """
     from ministack.services import cognito
     from ministack.services.cloudformation import provisioners

@@ -1,4 +1,4 @@
-"""What the platform tells its emulator: a JSON file without a secret in it."""
+"""What the platform tells its emulator, in a JSON file that holds no secret."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class EmulatorSettings:
     image: str
     image_entrypoint: tuple[str, ...]
     image_environment: Mapping[str, str]
-    # The database's endpoint, what proves it, and PostgreSQL behind it.
+    # The database's endpoint, its certificate, and PostgreSQL behind it.
     database_host: str
     database_port: int
     database_certificate: str
     database_key: str
     database_socket: str
-    # Where STS's tokens are published, and what proves it.
+    # Where the keys of STS's tokens are published.
     issuer_port: int
-    # Where the user pool's hosted sign-in is, and what proves both.
+    # Where the user pool's hosted sign-in is, and the certificate of both.
     sign_in_port: int
     identity_certificate: str
     identity_key: str
-    # For every task, over its definition: what a laptop must do differently.
+    # Overrides every task's definition, with what differs on a laptop.
     task_environment: Mapping[str, str] = field(default_factory=dict)
-    # From a URL in a template to where the laptop has it: an app client may send people back there only.
+    # Maps a URL in a template to the laptop's: app clients may send people back only there.
     public_urls: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

@@ -1,6 +1,6 @@
-"""Where MiniStack judges S3 requests by less than AWS does: one function each.
+"""Corrects where MiniStack authorizes S3 requests by less than AWS does: one function each.
 
-Like `adapters`, they change functions of modules in this one process.
+Like `adapters`, they replace functions of modules in this process only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# What S3 asks of KMS for its caller, by the action that the caller asked of S3.
+# What S3 needs from KMS on the caller's behalf, by the S3 action.
 _KEY_ACTIONS: Mapping[str, str] = {
     "s3:GetObject": "kms:Decrypt",
     "s3:GetObjectVersion": "kms:Decrypt",
@@ -23,7 +23,7 @@ _WRITE_HEADERS = (
 
 
 def know_every_encryption_header() -> None:
-    """Two headers by which an upload chooses its encryption are no condition keys in MiniStack."""
+    """MiniStack has no condition keys for two headers by which an upload chooses its encryption."""
     from ministack.core import iam_actions
 
     context_of = iam_actions.s3_service_context
@@ -40,11 +40,11 @@ def know_every_encryption_header() -> None:
     iam_actions.s3_service_context = with_encryption
 
 
-def ask_for_the_key_through_s3() -> None:
-    """In MiniStack, S3 asks nobody for the key of a bucket encrypted with KMS.
+def authorize_the_key_through_s3() -> None:
+    """In MiniStack, S3 checks no permission for the key of a bucket encrypted with KMS.
 
-    In AWS the caller needs the key's permission too, and S3 asks on their behalf: `kms:ViaService` says so. A
-    call of KMS itself has no such key, which is why a policy that demands it refuses those.
+    In AWS, the caller needs permission for the key too; S3 uses it on their behalf and says so in
+    `kms:ViaService`. A direct call of KMS has no such context key, so a policy that requires it refuses it.
     """
     from ministack.core import iam_evaluator
 
@@ -71,7 +71,7 @@ def ask_for_the_key_through_s3() -> None:
 
 
 def _key_of(object_arn: str) -> str | None:
-    """The key that the object's bucket is encrypted with; None if it is S3's own or another notation."""
+    """The ARN of the key that the object's bucket is encrypted with; None if it is not named by an ARN."""
     from ministack.services import s3
 
     bucket = object_arn.rsplit(":", 1)[-1].split("/", 1)[0]
@@ -79,8 +79,8 @@ def _key_of(object_arn: str) -> str | None:
     return found[1] if found and found[1].startswith("arn:") else None
 
 
-def judge_the_first_of_a_batch_too() -> None:
-    """Of the versions that one DeleteObjects names, MiniStack lets the first go unjudged.
+def authorize_the_first_of_a_batch_too() -> None:
+    """MiniStack does not authorize the first of the versions that a DeleteObjects names.
 
     It refuses the whole request where AWS would list what it refused; nothing is deleted either way.
     """

@@ -1,7 +1,7 @@
 """The endpoint where a task fetches credentials of its own role, as the ECS agent offers it.
 
-The emulator's own answers with invented keys of a role that does not exist. Here they are a session of the
-role in the task definition, so that IAM policies apply to the server as they will in AWS.
+MiniStack's own endpoint returns invented keys of a role that does not exist. This one returns a session of
+the role in the task definition, so that IAM policies apply to the server as they will in AWS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# ECS renews them hourly or so; SDKs ask again before the end.
+# As in ECS, about an hour; SDKs ask again before the end.
 _LIFETIME_SECONDS = 3600
 
 
@@ -28,7 +28,7 @@ class _Task:
 
 
 class TaskCredentials:
-    """Who may fetch which role's credentials: by an unguessable path, and a token in the header."""
+    """Which task may fetch which role's credentials: by an unguessable path and a token in the header."""
 
     def __init__(self, issue: Callable[[str, str, int], Mapping[str, str]]) -> None:
         self._issue = issue
@@ -53,7 +53,7 @@ class TaskCredentials:
 
 
 def issue_session(role_arn: str, session_name: str, lifetime: int) -> Mapping[str, str]:
-    """Make the emulator know a new session of a role, and return it as ECS would.
+    """Register a new session of a role in the emulator, and return it as ECS would.
 
     Raises:
         LookupError: there is no such role, or it does not trust ECS tasks.

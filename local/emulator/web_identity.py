@@ -1,6 +1,6 @@
-"""Outbound web identity federation: what STS and IAM answer, and the issuer whose tokens STS gives away.
+"""Outbound web identity federation: what STS and IAM answer, and the issuer of the tokens that STS vends.
 
-MiniStack's GetWebIdentityToken signs with a fixed shared key and calls every caller root; IAM's three
+MiniStack's GetWebIdentityToken signs with a fixed shared key and takes every caller for root; IAM's three
 operations are missing there. The shapes and error codes are those of the services' API models; the claims are
 those of IAM's documentation, "Understanding token claims".
 """
@@ -28,7 +28,7 @@ CLAIMS = "https://sts.amazonaws.com/"
 
 
 class StsError(Exception):
-    """A request that STS or IAM refuses: the HTTP status, AWS's error code, and the message."""
+    """STS or IAM refuses a request: the HTTP status, AWS's error code, and the message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class StsError(Exception):
 
 @dataclass(frozen=True)
 class TokenSubject:
-    """Who asks: the role (with its path) or user behind the credentials, and when those end."""
+    """The role (with its path) or user behind the caller's credentials, and when those end."""
 
     arn: str
     account_id: str
@@ -89,7 +89,7 @@ class TokenRequest:
         return cls(tuple(audiences), algorithm, seconds, dict(zip(keys, values, strict=True)))
 
     def conditions(self) -> dict[str, Any]:
-        """The condition keys that IAM defines for this request, for policies to look at."""
+        """The values of the condition keys that IAM defines for this request."""
         return {
             "sts:IdentityTokenAudience": list(self.audiences),
             "sts:SigningAlgorithm": self.algorithm,
@@ -101,7 +101,7 @@ class TokenRequest:
 
 @dataclass
 class AccountIssuer(TokenIssuer):
-    """The issuer of one account's tokens: RS256 by default, and ES384 for who asks for it."""
+    """The issuer of one account's tokens: RS256, or ES384 on request."""
 
     _curve: ec.EllipticCurvePrivateKey = field(
         default_factory=lambda: ec.generate_private_key(ec.SECP384R1())
@@ -116,10 +116,10 @@ class AccountIssuer(TokenIssuer):
         return {"keys": [*super().jwks["keys"], curve]}
 
     def issue(self, request: TokenRequest, subject: TokenSubject, *, region: str) -> tuple[str, float]:
-        """Sign a token for a caller; returns it and the moment it ends, in seconds since 1970.
+        """Sign a token for a subject; returns it and when it expires, in seconds since 1970.
 
         Raises:
-            StsError: it would outlive the caller's own session.
+            StsError: it would outlive the caller's session.
         """
         now = int(time.time())
         expires = now + request.seconds
@@ -153,7 +153,7 @@ class AccountIssuer(TokenIssuer):
 
 @dataclass
 class Federation:
-    """Which accounts have outbound federation on, and the one issuer that this machine has for them."""
+    """Which accounts have outbound federation on, and the one issuer they share on this machine."""
 
     issuer: AccountIssuer
     enabled: set[str] = field(default_factory=set)
@@ -193,10 +193,10 @@ class Federation:
         return self.issuer.url
 
     def require(self, account_id: str) -> None:
-        """Let STS go on only if it is on.
+        """Check that it is on, as STS does before it issues a token.
 
         Raises:
-            StsError: OutboundWebIdentityFederationDisabledException, if not.
+            StsError: OutboundWebIdentityFederationDisabledException, if it is off.
         """
         if account_id not in self.enabled:
             raise StsError(

@@ -12,7 +12,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 @dataclass(frozen=True)
 class Aws:
-    """The AWS API of the emulator, with one set of credentials. Refuses any endpoint beyond this machine."""
+    """The emulated AWS API with one set of credentials; refuses an endpoint beyond this machine."""
 
     endpoint: str
     region: str

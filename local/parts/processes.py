@@ -1,4 +1,4 @@
-"""The processes of a platform: who they are, so that they, and only they, are ended."""
+"""The processes of a platform, identified so that only they are ended."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Process:
-    """A process by its id and the moment it began: together they cannot mean somebody else's."""
+    """A process, identified by its id and start time, so that a reused id is not mistaken for it."""
 
     pid: int
     began: str
     what: str
-    # What ends it in an orderly way.
+    # Ends it in an orderly way.
     signal: int = signal.SIGTERM
-    # How long it may take to do so, before it is killed.
+    # Seconds it may take to end before it is killed.
     patience: float = 10.0
 
     def is_alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+        """Whether this very process still runs; a zombie does not count."""
         return moment_of_birth(self.pid) == self.began
 
 
 class Ledger:
-    """What was started, one file a process, in a directory that outlives whoever started them."""
+    """The processes that were started, one file each, in a directory that outlives who started them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -57,7 +57,7 @@ class Ledger:
         self._file(pid).unlink(missing_ok=True)
 
     def alive(self) -> list[Process]:
-        """Those that still run; records of the others, and unreadable ones, are dropped."""
+        """The recorded processes that still run; other records are removed, unreadable ones too."""
         found = []
         for file in sorted(self.directory.glob("*.json")):
             try:
@@ -71,11 +71,11 @@ class Ledger:
         return found
 
     def end_all(self) -> list[Process]:
-        """End every recorded process with its group, kill those that will not, and return them."""
+        """End every recorded process and its group, kill those that do not end, and return them all."""
         return self._end(self.alive())
 
     def end(self, pid: int) -> None:
-        """End one recorded process with its group; nothing happens if it is not recorded or has ended."""
+        """End one recorded process and its group; does nothing if it is not recorded or has ended."""
         self._end([process for process in self.alive() if process.pid == pid])
 
     def _end(self, processes: list[Process]) -> list[Process]:
@@ -92,7 +92,7 @@ class Ledger:
                     _signal(process, signal.SIGKILL)
             time.sleep(_POLL_SECONDS if remaining else 0)
         for process in processes:
-            # What a process left behind in its group has no reason to outlive it.
+            # Nothing that a process left in its group may outlive it.
             _kill_group(process)
             self.remove(process.pid)
         return processes
@@ -102,7 +102,7 @@ class Ledger:
 
 
 def moment_of_birth(pid: int) -> str | None:
-    """When the process with this id began, in a form only good for comparison; None if there is none."""
+    """When the process with this id started, only for comparison; None if there is no such process."""
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -126,10 +126,10 @@ def _signal(process: Process, number: int) -> None:
 
 
 def _kill_group(process: Process) -> None:
-    """Kill what is left of the group that a process leads, or led.
+    """Kill what is left of the group that a process leads or led.
 
-    While a group has members, no new process gets its id; so where no process has this id, the group, if
-    there is one, is what ours left behind.
+    While a group has members, no new process gets its id. So if no process has this id, a group that has it
+    is what this process left behind.
     """
     if moment_of_birth(process.pid) in (process.began, None):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Says what is being done and how long it took, one line a step."""
+"""Reports steps and how long they took, one line each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 
 class Progress:
-    """Steps that may run side by side; each gets its line, and its number, when it is done."""
+    """Steps that may run at the same time; each gets its line and its number when it is done."""
 
     def __init__(self, steps: int, say: Callable[[str], None]) -> None:
         self._steps = steps
@@ -20,7 +20,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
-        """Time a step. What the caller is handed adds a remark to the step's line."""
+        """Time a step; yields a function that adds a remark to its line."""
         remarks: list[str] = []
         started = time.monotonic()
         yield remarks.append
@@ -31,11 +31,11 @@ class Progress:
             self._say(f"{number:>7} {title + remark:<88} {time.monotonic() - started:5.1f} s")
 
     def note(self, line: str) -> None:
-        """Say something that is no step."""
+        """Print a line that is not a step."""
         with self._lock:
             self._say(line)
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._started

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from local.parts.postgres import Postgres
 
-# Who may come through the Unix socket: the administrator by password, a member of `rds_iam` at once, since
-# the front door asks for a token and has it judged, and everybody else by password. The order matters: the
-# administrator may grant `rds_iam`, which makes him a member of sorts.
+# How users sign in over the Unix socket: the administrator by password; members of `rds_iam` without, since
+# the front door has checked their token; everybody else by password. The order matters: the administrator
+# may grant `rds_iam`, and so counts as a member.
 SOCKET_RULES = (
     "local all +rds_superuser scram-sha-256",
     "local all +rds_iam trust",

@@ -1,6 +1,6 @@
-"""An issuer of RS256 tokens whose keys are published over HTTPS on loopback: stands in for STS and Cognito.
+"""An issuer of RS256 tokens that publishes its keys over HTTPS on loopback; stands in for STS and Cognito.
 
-Tokens are signed for real and are refused for real; only the account behind them is made up.
+Tokens are really signed and really verified; only the account behind them is made up.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SigningKey:
 
 @dataclass
 class TokenIssuer:
-    """An issuer whose tokens the tracking server accepts when it is told this issuer's URL.
+    """An issuer that the tracking server accepts when it is given this issuer's URL.
 
     `available = False` makes it answer 503; `fetches` counts how often its keys were asked for.
     """
@@ -82,7 +82,7 @@ class TokenIssuer:
 
     @classmethod
     def create(cls, certificate: ServerCertificate, *, host: str = "localhost", port: int = 0) -> TokenIssuer:
-        """Make an issuer with one key; it listens once it is `serving`."""
+        """Make an issuer with one key; it listens while it is `serving`."""
         return cls(certificate=certificate, host=host, port=port)
 
     @property
@@ -92,7 +92,7 @@ class TokenIssuer:
 
     @property
     def key(self) -> SigningKey:
-        """The key that signs now."""
+        """The current signing key."""
         return self.keys[-1]
 
     @property
@@ -105,7 +105,7 @@ class TokenIssuer:
         self.keys = [*self.keys, SigningKey.generate()]
 
     def forget_old(self) -> None:
-        """Publish only the key that signs now."""
+        """Publish only the current key."""
         self.keys = self.keys[-1:]
 
     def token(
@@ -145,7 +145,7 @@ class TokenIssuer:
         claims: Mapping[str, Any] | None = None,
         headers: Mapping[str, Any] | None = None,
     ) -> str:
-        """Issue what Cognito gives a signed-in user as access token; a claim of None is left out."""
+        """Issue the access token that Cognito gives a signed-in user; a claim of None is left out."""
         now = int(time.time())
         content = {
             "iss": self.url,
@@ -170,7 +170,7 @@ class TokenIssuer:
             yield self
 
     def handler(self) -> type[JsonHandler]:
-        """What answers at `url`."""
+        """The request handler that answers at `url`."""
         issuer = self
 
         class Handler(JsonHandler):

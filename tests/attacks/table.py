@@ -1,4 +1,4 @@
-"""The attacks, by the names that the project's demands give them. Each must be refused at both doors."""
+"""The attacks, by their names in the requirements; each must be refused at both doors."""
 
 from __future__ import annotations
 

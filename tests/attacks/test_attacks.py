@@ -55,7 +55,7 @@ def test_attack_is_refused(world: World, line: str, variant: str, door: str) -> 
     assert world.mallory.fetches == asked, "nobody may be made to fetch the attacker's keys"
 
 
-def test_table_has_every_line_of_the_demands() -> None:
+def test_table_has_every_attack_of_the_requirements() -> None:
     assert len(ATTACKS) == 26
     assert len(LINES) > 150
 
@@ -89,7 +89,7 @@ def test_viewer_reads_and_cannot_write(world: World, door: str) -> None:
     assert world.rows() == before
 
 
-def test_health_is_open_to_who_stands_before_the_server_and_to_nobody_else(world: World) -> None:
+def test_health_is_answered_directly_and_not_through_the_balancer(world: World) -> None:
     assert world.direct.send(Request("GET", "/health")).status == 200
     assert world.balancer.send(Request("GET", "/health")).status == 302
 
@@ -141,7 +141,7 @@ def _post(path: str, body: object) -> Request:
         "*:role/batch/train",
     ],
 )
-def test_pattern_that_would_match_another_account_is_no_pattern(pattern: str) -> None:
+def test_pattern_that_would_match_another_account_is_refused(pattern: str) -> None:
     from mlflow_aws_server.identity import RoleMap
 
     with pytest.raises(ValueError, match="is no full ARN of an IAM role"):
@@ -162,7 +162,7 @@ def test_server_does_not_start_with_such_a_pattern(world: World) -> None:
     assert "MLFLOW_AWS_ROLES" in done.stderr + done.stdout
 
 
-def test_run_says_who_made_it_and_not_even_an_admin_can_change_it(world: World) -> None:
+def test_run_names_its_author_and_not_even_an_admin_can_change_it(world: World) -> None:
     """Through the balancer, in both lanes."""
     admin = bearer(world.token())
     for headers, who in ((bearer(world.token(BATCH)), BATCH), (_signed_in(world), "cognito:someone")):

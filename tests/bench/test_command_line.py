@@ -26,7 +26,7 @@ def test_an_unknown_scenario_is_refused_before_anything_is_started(
     assert "log-bath" in capsys.readouterr().err
 
 
-def test_what_is_no_url_is_refused_as_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_url_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["--url", "mlflow.example.com"])
     assert "mlflow.example.com" in capsys.readouterr().err

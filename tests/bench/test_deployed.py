@@ -52,7 +52,7 @@ async def test_training_runs_are_counted_through_the_api(tiny: TinyServer) -> No
     ]
 
 
-async def test_a_refused_deployment_is_told_with_its_answer(tiny: TinyServer) -> None:
+async def test_a_refusal_is_reported_with_its_response(tiny: TinyServer) -> None:
     tiny.failures = [(401, {})]
     with pytest.raises(BenchTargetError, match=r"401.*MLFLOW_TRACKING_TOKEN"):
         await load_deployed(tiny.url, QUICK, say=lambda _: None)

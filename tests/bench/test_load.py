@@ -72,7 +72,7 @@ async def test_nobody_listening_is_an_error_not_an_empty_result() -> None:
             await closed_loop(wire, numbered(wire), first=0, concurrency=2, seconds=0.1)
 
 
-async def test_a_caller_gets_body_status_and_how_long_to_wait(tiny: TinyServer) -> None:
+async def test_a_client_gets_status_body_and_how_long_to_wait(tiny: TinyServer) -> None:
     tiny.failures = [(429, {"retry-after": "3"})]
     client = LoadClient(tiny.wire)
     refused = await client.call(tiny.wire.poster("/mlflow/runs/create")(b"{}"))
@@ -83,7 +83,7 @@ async def test_a_caller_gets_body_status_and_how_long_to_wait(tiny: TinyServer) 
     assert b"run_id" in made.body
 
 
-async def test_a_caller_survives_a_server_that_is_not_there() -> None:
+async def test_a_client_survives_a_server_that_is_not_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         wire = Wire("127.0.0.1", unused.getsockname()[1])

@@ -19,7 +19,7 @@ async def test_slow_clients_hold_connections_while_others_are_served(
     assert tiny.calls("log-batch") == []
 
 
-async def test_large_bodies_are_as_large_as_promised(tiny: TinyServer, corpus: Corpus) -> None:
+async def test_large_bodies_have_the_stated_size(tiny: TinyServer, corpus: Corpus) -> None:
     seen = await large_bodies(tiny.wire, corpus, clients=1, size=200_000)(0.2)
     assert seen["answered 200"] == len(tiny.calls("log-batch")) > 0
     assert sum(len(tag["value"]) for tag in tiny.calls("log-batch")[0]["tags"]) > 190_000

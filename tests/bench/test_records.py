@@ -18,7 +18,7 @@ def test_a_record_has_the_keys_that_others_rely_on() -> None:
     ]  # fmt: skip
 
 
-def test_what_only_some_scenarios_have_stands_beside_the_common_keys() -> None:
+def test_further_keys_stand_beside_the_common_keys() -> None:
     assert RECORD.as_json()["server_cores"] == 1.235
     assert RECORD.as_json()["statuses"] == {"200": 5}
 
@@ -67,7 +67,7 @@ def test_the_slowest_of_a_few_calls_is_their_p99() -> None:
     assert percentile([1.0, 7.0, 2.0], 0.99) == 7.0
 
 
-def test_nothing_has_no_percentile() -> None:
+def test_no_values_have_no_percentile() -> None:
     assert percentile([], 0.5) is None
 
 

@@ -13,7 +13,7 @@ def test_plain_http_stays_plain_and_https_is_verified() -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:5000", "ftp://host", "https://", "file:///tmp/mlruns"])
-def test_what_is_no_http_url_is_refused_with_its_value(url: str) -> None:
+def test_a_url_that_is_not_http_is_refused_with_its_value(url: str) -> None:
     with pytest.raises(ValueError, match=r"http\(s\)"):
         Wire.to(url)
 

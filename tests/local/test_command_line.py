@@ -35,13 +35,13 @@ def test_env_with_nothing_running_prints_no_line_to_evaluate(
     assert "make up" in captured.err
 
 
-def test_status_with_nothing_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_with_nothing_running_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(tmp_path, "status") == 2
     assert "not running" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["up", "demo"])
-def test_a_second_one_is_told_where_the_first_runs(
+def test_a_second_up_says_where_the_first_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     state = State(tmp_path)
@@ -61,14 +61,14 @@ def test_endpoints_of_a_killed_run_are_not_taken_for_a_running_one(
     assert capsys.readouterr().out == ""
 
 
-def test_down_ends_what_a_killed_run_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_down_ends_what_a_killed_run_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = State(tmp_path)
     state.prepare()
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as left:
         state.ledger.add(left.pid, "left over")
         assert command(tmp_path, "down") == 0
         assert moment_of_birth(left.pid) is None
-    assert "ended what a killed run had left: left over" in capsys.readouterr().out
+    assert "ended what a killed run left behind: left over" in capsys.readouterr().out
 
 
 def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]
     assert "demo" in capsys.readouterr().err
 
 
-def test_an_interrupt_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_interrupted_start_leaves_nothing_behind(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     with socket.create_server(("127.0.0.1", 0)) as busy:
         # Also, with one of its ports taken.

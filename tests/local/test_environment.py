@@ -56,16 +56,16 @@ def test_a_client_gets_all_it_needs() -> None:
 @pytest.mark.parametrize(
     "name", ["AWS_PROFILE", "MLFLOW_TRACKING_INSECURE_TLS", "AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_AUTH"]
 )
-def test_what_would_lead_elsewhere_is_unset(name: str) -> None:
+def test_variables_that_lead_elsewhere_are_unset(name: str) -> None:
     assert name not in evaluated(CLIENT.shell({}), **{name: "set before"})
 
 
-def test_a_proxy_is_not_asked_for_what_is_on_this_machine() -> None:
+def test_a_proxy_is_not_used_for_this_machine() -> None:
     ambient = {"https_proxy": "http://proxy:3128", "NO_PROXY": "example.com"}
     assert evaluated(CLIENT.shell(ambient), **ambient)["NO_PROXY"] == "example.com,localhost,127.0.0.1"
 
 
-def test_without_a_proxy_nothing_is_said_about_it() -> None:
+def test_without_a_proxy_no_proxy_is_not_set() -> None:
     assert "NO_PROXY" not in evaluated(CLIENT.shell({}))
 
 

@@ -13,18 +13,18 @@ def template(**resources: dict[str, Any]) -> dict[str, Any]:
     return {"Resources": resources}
 
 
-def test_a_template_the_emulator_can_make_stays_as_it_is() -> None:
+def test_a_template_that_the_emulator_supports_stays_as_it_is() -> None:
     whole = template(Vpc={"Type": "AWS::EC2::VPC", "DependsOn": ["Other"]}, Other={"Type": "AWS::EC2::VPC"})
     assert leave_out(whole, SUPPORTED) == (whole, [])
 
 
-def test_a_type_it_does_not_know_is_left_out_and_named() -> None:
+def test_an_unsupported_type_is_left_out_and_named() -> None:
     kept, gone = leave_out(template(Nat={"Type": "AWS::EC2::NatGateway"}), SUPPORTED)
     assert kept["Resources"] == {}
     assert gone == [LeftOut("AWS::EC2::NatGateway", "Nat", "the emulator has no such type")]
 
 
-def test_what_needs_a_left_out_resource_goes_too_however_far() -> None:
+def test_what_needs_a_left_out_resource_goes_too_even_indirectly() -> None:
     whole = template(
         Ip={"Type": "AWS::EC2::EIP"},
         Route={"Type": "AWS::EC2::Route", "Properties": {"A": [{"Fn::GetAtt": ["Ip", "AllocationId"]}]}},
@@ -39,7 +39,7 @@ def test_what_needs_a_left_out_resource_goes_too_however_far() -> None:
     }
 
 
-def test_who_only_waits_for_a_left_out_resource_stays_and_waits_no_more() -> None:
+def test_a_resource_that_only_depends_on_a_left_out_one_stays() -> None:
     whole = template(
         Ip={"Type": "AWS::EC2::EIP"},
         Vpc={"Type": "AWS::EC2::VPC"},
@@ -51,7 +51,7 @@ def test_who_only_waits_for_a_left_out_resource_stays_and_waits_no_more() -> Non
     assert kept["Resources"]["Two"]["DependsOn"] == ["Vpc"]
 
 
-def test_outputs_of_left_out_resources_and_unasked_parameters_go() -> None:
+def test_outputs_of_left_out_resources_and_unused_parameters_go() -> None:
     whole = {
         "Parameters": {"Image": {"Type": "String"}, "Used": {"Type": "String"}},
         "Resources": {
@@ -71,7 +71,7 @@ def test_the_given_template_is_not_changed() -> None:
     assert "Nat" in whole["Resources"]
 
 
-def test_custom_resources_are_made_but_for_those_known_not_to_work_here() -> None:
+def test_custom_resources_stay_but_for_those_known_to_fail() -> None:
     whole = template(Ours={"Type": "Custom::Migration"}, Theirs={"Type": "Custom::VpcRestrictDefaultSG"})
     kept, gone = leave_out(whole, SUPPORTED)
     assert set(kept["Resources"]) == {"Ours"}

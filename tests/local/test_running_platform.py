@@ -114,7 +114,7 @@ def signed_in(state: State, who: str) -> Iterator[httpx.Client]:
         yield http
 
 
-def test_the_smoke_client_s_promises_are_kept_and_no_argument_list_holds_a_secret(
+def test_every_smoke_step_passes_and_no_argument_list_holds_a_secret(
     state: State, client: dict[str, str], tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"
@@ -204,12 +204,12 @@ def test_what_is_not_emulated_is_printed(state: State) -> None:
     assert "AWS::EC2::SecurityGroupIngress" in printed
 
 
-def test_readiness_is_nobody_s_business_outside(state: State, client: dict[str, str]) -> None:
+def test_readiness_is_not_answered_through_the_load_balancer(state: State, client: dict[str, str]) -> None:
     assert get(state, "/ready", client["MLFLOW_TRACKING_TOKEN"]) == 404
 
 
 @pytest.mark.parametrize("role", ["viewer", "contributor", "approver", "admin"])
-def test_each_role_s_environment_makes_a_program_that_role(state: State, role: str) -> None:
+def test_a_program_has_the_role_of_its_environment(state: State, role: str) -> None:
     token = exported(state, role)["MLFLOW_TRACKING_TOKEN"]
     with browser(state) as http:
         told = http.get("/api/2.0/mlflow-aws/whoami", headers={"Authorization": f"Bearer {token}"}).json()
@@ -220,7 +220,7 @@ def test_each_role_s_environment_makes_a_program_that_role(state: State, role: s
     )
 
 
-def test_a_person_signs_in_by_the_page_and_has_the_role_of_their_group(state: State) -> None:
+def test_a_person_signs_in_with_the_page_and_has_the_role_of_their_group(state: State) -> None:
     create = "/ajax-api/2.0/mlflow/experiments/create"
     with signed_in(state, "viewer") as http:
         told = http.get("/api/2.0/mlflow-aws/whoami").json()
@@ -231,7 +231,7 @@ def test_a_person_signs_in_by_the_page_and_has_the_role_of_their_group(state: St
         assert http.post(create, json={"name": "by a contributor"}).status_code == 200
 
 
-def test_without_a_session_what_is_fetched_is_refused_and_what_is_visited_leads_to_the_page(
+def test_without_a_session_fetches_are_refused_and_visits_lead_to_the_page(
     state: State,
 ) -> None:
     sign_in = State.read(state.endpoints)["sign_in_url"]
@@ -243,7 +243,7 @@ def test_without_a_session_what_is_fetched_is_refused_and_what_is_visited_leads_
     assert visited.headers["Location"].startswith(f"{sign_in}/oauth2/authorize?")
 
 
-def test_passwords_are_for_the_owner_alone(state: State) -> None:
+def test_only_the_owner_can_read_the_passwords(state: State) -> None:
     users = State.read(state.users)
     assert set(users) == {"viewer", "contributor", "approver", "admin"}
     assert state.users.stat().st_mode & 0o077 == 0

@@ -153,7 +153,7 @@ def test_the_deployment_as_designed_passes_every_check() -> None:
 
 
 @pytest.mark.parametrize(("change", "told"), BROKEN, ids=range(len(BROKEN)))
-def test_a_resource_that_is_otherwise_fails_its_check(change: Change, told: str) -> None:
+def test_a_resource_that_differs_fails_its_check(change: Change, told: str) -> None:
     assert any(told in check for check in failed(change))
 
 

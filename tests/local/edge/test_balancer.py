@@ -141,7 +141,7 @@ async def test_invalid_headers_are_dropped_when_the_attribute_says_so(client: Ca
     assert kept["x_under"] == "1"
 
 
-async def test_headers_of_one_connection_are_not_passed_on(client: Callable[..., Any]) -> None:
+async def test_hop_by_hop_headers_are_not_passed_on(client: Callable[..., Any]) -> None:
     sent = {"Proxy-Authorization": "x", "TE": "gzip"}
     async with target() as address, client(snapshot(address)) as session:
         answer = await session.get("/", headers=sent)
@@ -168,7 +168,7 @@ async def test_large_bodies_pass_both_ways(client: Callable[..., Any], chunked: 
         assert len(await answer.read()) == 5_000_000
 
 
-async def test_an_answer_arrives_while_it_is_still_being_written(client: Callable[..., Any]) -> None:
+async def test_a_response_is_streamed(client: Callable[..., Any]) -> None:
     go_on = asyncio.Event()
 
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
@@ -185,7 +185,7 @@ async def test_an_answer_arrives_while_it_is_still_being_written(client: Callabl
         assert await answer.read() == b"second"
 
 
-async def test_an_answer_that_breaks_off_is_not_made_whole(client: Callable[..., Any]) -> None:
+async def test_a_response_that_breaks_off_breaks_off_for_the_client(client: Callable[..., Any]) -> None:
     async def break_off(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
@@ -200,7 +200,7 @@ async def test_an_answer_that_breaks_off_is_not_made_whole(client: Callable[...,
                 await answer.read()
 
 
-async def test_a_compressed_answer_stays_compressed(client: Callable[..., Any]) -> None:
+async def test_a_compressed_response_stays_compressed(client: Callable[..., Any]) -> None:
     async def compressed(_request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=b"\x1f\x8bnot really", headers={"Content-Encoding": "gzip"})
 
@@ -227,12 +227,12 @@ async def test_a_target_that_does_not_answer_within_the_idle_timeout_is_a_504(
         assert (await session.get("/")).status == 504
 
 
-async def test_without_a_healthy_target_the_answer_is_503(client: Callable[..., Any]) -> None:
+async def test_without_a_healthy_target_the_response_is_503(client: Callable[..., Any]) -> None:
     async with client(snapshot("127.0.0.1:1"), healthy=False) as session:
         assert (await session.get("/")).status == 503
 
 
-async def test_no_rule_no_way_in(client: Callable[..., Any]) -> None:
+async def test_a_request_that_matches_no_rule_gets_the_default(client: Callable[..., Any]) -> None:
     refuse = {
         "Type": "fixed-response",
         "FixedResponseConfig": {"StatusCode": "401", "ContentType": "application/json", "MessageBody": "{}"},
@@ -269,7 +269,7 @@ async def test_a_redirect_keeps_what_it_does_not_name(client: Callable[..., Any]
     assert (answer.status, answer.headers["Location"]) == (301, "https://localhost:443/to/a?b=c")
 
 
-async def test_nothing_older_than_tls_1_3_is_spoken(
+async def test_nothing_older_than_tls_1_3_is_accepted(
     client: Callable[..., Any], authority: CertificateAuthority
 ) -> None:
     async with target() as address, client(snapshot(address)) as session:
@@ -350,7 +350,7 @@ def test_health_survives_a_new_snapshot_but_not_a_new_process() -> None:
     assert [each.state for each in after.groups[GROUP].targets.values()] == ["healthy", "initial"]
 
 
-def test_an_action_that_is_not_done_here_stops_the_balancer() -> None:
+def test_an_unsupported_action_stops_the_balancer() -> None:
     rules = [{"Priority": "default", "Actions": [{"Type": "authenticate-saml"}]}]
     with pytest.raises(UnsupportedError, match="authenticate-saml"):
         Configuration.of(snapshot(rules=rules))
@@ -368,7 +368,7 @@ def test_a_matcher_names_codes_lists_and_ranges() -> None:
     assert status_codes("200,204-206") == {200, 204, 205, 206}
 
 
-def test_a_snapshot_that_is_no_new_one_is_not_written(tmp_path: Path) -> None:
+def test_an_unchanged_snapshot_is_not_written_again(tmp_path: Path) -> None:
     from local.edge.snapshot import write_if_changed
 
     file = tmp_path / "listener.json"
@@ -455,7 +455,7 @@ async def test_two_tokens_are_refused_even_if_one_is_good(
             assert (await session.get("/", headers=both)).status == 401
 
 
-async def test_an_issuer_that_does_not_answer_lets_nobody_pass(
+async def test_while_an_issuer_does_not_answer_nobody_passes(
     client: Callable[..., Any], issuer: TokenIssuer
 ) -> None:
     sent = program(issuer)
@@ -466,7 +466,7 @@ async def test_an_issuer_that_does_not_answer_lets_nobody_pass(
     assert refused == 500
 
 
-async def test_strangers_are_sent_to_the_page_or_refused_where_they_fetch(
+async def test_without_a_session_visits_lead_to_the_page_and_fetches_are_refused(
     client: Callable[..., Any], issuer: TokenIssuer
 ) -> None:
     async with target() as address, client(snapshot(address, rules=rules_of(issuer))) as session:
@@ -478,7 +478,7 @@ async def test_strangers_are_sent_to_the_page_or_refused_where_they_fetch(
     assert visited.headers["Cache-Control"] == "no-store"
 
 
-async def test_identity_headers_of_a_client_go_no_further_where_the_balancer_sets_them(
+async def test_a_client_s_identity_headers_are_dropped_where_the_balancer_sets_them(
     client: Callable[..., Any], issuer: TokenIssuer
 ) -> None:
     forged = {"X-Amzn-Oidc-Accesstoken": "forged", "x-amzn-oidc-identity": "admin"}

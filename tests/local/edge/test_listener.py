@@ -41,7 +41,7 @@ def test_the_lowest_priority_that_matches_wins_and_the_default_comes_last() -> N
     assert status(described, path="/b") == "220"
 
 
-def test_without_a_matching_rule_the_default_answers() -> None:
+def test_without_a_matching_rule_the_default_applies() -> None:
     assert status([rule("1", path("/a")), rule("default", status="401")], path="/ab") == "401"
 
 
@@ -57,7 +57,7 @@ def test_without_a_matching_rule_the_default_answers() -> None:
         ("/a+(b", "/a+(b", True),
     ],
 )
-def test_path_patterns_have_two_wildcards_and_mind_case(pattern: str, text: str, matches: bool) -> None:
+def test_path_patterns_have_two_wildcards_and_heed_case(pattern: str, text: str, matches: bool) -> None:
     assert (status([rule("1", path(pattern)), rule("default", status="401")], path=text) == "200") is matches
 
 
@@ -115,7 +115,7 @@ def test_actions_follow_their_order() -> None:
     "unknown",
     [{"Field": "moon-phase"}, {"Field": "path-pattern", "PathPatternConfig": {"RegexValues": ["^/a"]}}],
 )
-def test_a_condition_that_is_not_understood_is_an_error_not_a_match(unknown: dict[str, Any]) -> None:
+def test_an_unsupported_condition_is_an_error_not_a_match(unknown: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError):
         listener.rules([rule("1", unknown)])
 

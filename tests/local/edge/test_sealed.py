@@ -9,14 +9,14 @@ from local.edge.sealed import Seal, joined, shards
 VALUES = {"access_token": "secret", "ends": 1.5}
 
 
-def test_what_was_sealed_opens_again() -> None:
+def test_a_sealed_value_opens_again() -> None:
     seal = Seal()
     sealed = seal.close(VALUES, purpose="session", seconds=60)
     assert seal.open(sealed, purpose="session") == VALUES
     assert "secret" not in sealed
 
 
-def test_it_opens_for_nothing_else_for_nobody_else_and_not_for_ever() -> None:
+def test_it_opens_only_for_its_purpose_with_its_key_and_in_time() -> None:
     seal = Seal()
     sealed = seal.close(VALUES, purpose="session", seconds=60)
     assert seal.open(sealed, purpose="state") is None

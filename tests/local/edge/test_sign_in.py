@@ -108,7 +108,7 @@ def browser(pool: UserPool) -> Browser:
     return Browser(sign_in, pool)
 
 
-async def test_a_stranger_is_sent_to_the_sign_in_page(browser: Browser) -> None:
+async def test_without_a_session_a_visit_leads_to_the_sign_in_page(browser: Browser) -> None:
     verdict = await browser.visit("/")
     assert (verdict.status, verdict.headers) == (302, {})
     url = urlsplit(verdict.location)
@@ -118,7 +118,7 @@ async def test_a_stranger_is_sent_to_the_sign_in_page(browser: Browser) -> None:
     assert (asked["client_id"], asked["response_type"], asked["scope"]) == (["app"], ["code"], ["openid"])
 
 
-async def test_where_a_page_would_not_help_a_stranger_is_refused(browser: Browser) -> None:
+async def test_without_a_session_a_fetch_is_refused(browser: Browser) -> None:
     verdict = await browser.visit("/ajax-api/2.0/mlflow/experiments/search", DENY)
     assert (verdict.status, verdict.location, verdict.cookies) == (401, "", ())
 
@@ -132,7 +132,7 @@ async def test_signing_in_leads_back_to_where_it_began(browser: Browser, pool: U
     assert form["redirect_uri"] == "https://mlflow.example.com/oauth2/idpresponse"
 
 
-async def test_the_session_s_cookies_are_for_this_site_only_and_out_of_scripts_reach(
+async def test_session_cookies_are_secure_http_only_and_encrypted(
     browser: Browser,
 ) -> None:
     await browser.sign_on()
@@ -163,12 +163,12 @@ async def test_a_sign_in_that_another_browser_began_is_refused(browser: Browser,
 
 
 @pytest.mark.parametrize("state", ["", "forged", "AAAA"])
-async def test_a_callback_nobody_asked_for_is_refused(browser: Browser, state: str) -> None:
+async def test_an_unsolicited_callback_is_refused(browser: Browser, state: str) -> None:
     await browser.to_page()
     assert (await browser.visit(f"{CALLBACK_PATH}?code=good&state={state}")).status == 401
 
 
-async def test_a_second_tab_does_not_undo_the_first_one_s_sign_in(browser: Browser) -> None:
+async def test_a_second_tab_does_not_break_the_first_tab_s_sign_in(browser: Browser) -> None:
     first = await browser.to_page("/first")
     await browser.to_page("/second")
     verdict = await browser.visit(f"{CALLBACK_PATH}?code=good&state={first['state']}")
@@ -190,7 +190,7 @@ async def test_tokens_for_another_client_or_sign_in_open_nothing(browser: Browse
     assert (await browser.visit(f"{CALLBACK_PATH}?code=good&state={asked['state']}")).status == 561
 
 
-async def test_a_token_that_has_ended_is_renewed_on_the_way(browser: Browser, pool: UserPool) -> None:
+async def test_an_expired_token_is_renewed(browser: Browser, pool: UserPool) -> None:
     pool.lasts = 0
     await browser.sign_on()
     pool.lasts = 900
@@ -224,5 +224,5 @@ async def test_what_is_not_safe_to_repeat_is_not_repeated_after_signing_in(brows
     assert verdict.location == "https://mlflow.example.com/"
 
 
-async def test_allow_lets_a_stranger_pass_without_an_identity(browser: Browser) -> None:
+async def test_allow_lets_requests_without_a_session_pass_without_an_identity(browser: Browser) -> None:
     assert await browser.visit("/", {**CONFIG, "OnUnauthenticatedRequest": "allow"}) == Verdict()

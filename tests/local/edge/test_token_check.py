@@ -80,7 +80,7 @@ async def test_what_is_not_a_valid_token_of_the_issuer_is_refused(text: str) -> 
         await claims_of(text)
 
 
-async def test_keys_are_asked_for_once_and_again_for_a_new_key() -> None:
+async def test_keys_are_fetched_once_and_again_for_a_new_key() -> None:
     publisher, now = Publisher(KEY), [0.0]
     check = TokenCheck(publisher, clock=lambda: now[0])
     for _ in range(3):

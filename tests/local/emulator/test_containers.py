@@ -89,7 +89,7 @@ def test_the_exit_code_is_that_of_the_process(make_runtime: MakeRuntime, code: s
     assert container.status == "exited"
 
 
-def test_stop_asks_first(make_runtime: MakeRuntime) -> None:
+def test_stop_sends_sigterm_first(make_runtime: MakeRuntime) -> None:
     code = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('asked'), sys.exit(0)))\n"
@@ -102,7 +102,7 @@ def test_stop_asks_first(make_runtime: MakeRuntime) -> None:
     assert "asked" in output(container)
 
 
-def test_stop_kills_what_does_not_listen(make_runtime: MakeRuntime) -> None:
+def test_stop_kills_a_process_that_ignores_sigterm(make_runtime: MakeRuntime) -> None:
     code = (
         "import signal, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -144,12 +144,12 @@ def test_logs_are_for_their_owner_only(make_runtime: MakeRuntime, tmp_path: Path
     assert log.stat().st_mode & 0o077 == 0
 
 
-def test_closing_the_runtime_stops_all_and_starts_no_other(make_runtime: MakeRuntime) -> None:
+def test_closing_the_runtime_stops_all_containers_and_starts_no_more(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(Settings(stop_seconds=30))
     containers = [run(runtime, "import time; time.sleep(60)") for _ in range(3)]
     runtime.close()
     assert [container.status for container in containers] == ["exited"] * 3
-    with pytest.raises(RuntimeError, match="no container is started"):
+    with pytest.raises(RuntimeError, match="is stopping"):
         run(runtime, "")
 
 

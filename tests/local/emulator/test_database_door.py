@@ -98,7 +98,7 @@ def test_a_tampered_token_is_refused(account: Account, role: Aws) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "password", "localhost:1/?Action=connect&DBUser=app", "é"])
-def test_what_is_no_signed_token_is_refused(account: Account, password: str) -> None:
+def test_a_password_that_is_not_a_signed_token_is_refused(account: Account, password: str) -> None:
     message = refusal(account, password)
     assert "PAM authentication failed" in message or "no password supplied" in message
 
@@ -137,7 +137,7 @@ def test_a_role_that_may_connect_as_somebody_else_is_refused(account: Account) -
     assert "PAM authentication failed" in refusal(account, token_of(other, account))
 
 
-def test_an_instance_without_iam_authentication_takes_no_token(account: Account, role: Aws) -> None:
+def test_an_instance_without_iam_authentication_refuses_tokens(account: Account, role: Aws) -> None:
     rds = account.aws.client("rds")
     rds.modify_db_instance(
         DBInstanceIdentifier="tested", EnableIAMDatabaseAuthentication=False, ApplyImmediately=True
@@ -174,7 +174,7 @@ def test_the_administrator_is_refused_with_another_password(account: Account) ->
     assert 'password authentication failed for user "administrator"' in message
 
 
-def test_a_user_who_is_no_member_of_rds_iam_cannot_use_a_token(account: Account) -> None:
+def test_a_user_who_is_not_a_member_of_rds_iam_cannot_use_a_token(account: Account) -> None:
     role = account.connecting_role("stranger")
     message = refusal(account, token_of(role, account, DBUsername="stranger"), user="stranger")
     assert 'password authentication failed for user "stranger"' in message

@@ -144,7 +144,7 @@ def told(account: Account, task_role: str) -> tuple[dict[str, Any], dict[str, An
     return task, json.loads(printed)
 
 
-def test_a_task_runs_for_real_and_its_words_reach_cloudwatch(
+def test_a_task_runs_for_real_and_its_output_reaches_cloudwatch(
     told: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
     task, printed = told
@@ -165,7 +165,9 @@ def test_a_task_s_environment_holds_no_key_of_the_emulator(
     assert not [name for name in names if "ACCESS_KEY" in name or "SESSION_TOKEN" in name]
 
 
-def test_who_only_knows_where_credentials_are_gets_none(told: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_without_its_token_a_task_gets_no_credentials(
+    told: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(told[1]["url"])
     assert refused.value.code == 403

@@ -43,11 +43,11 @@ async def talk(door: FrontDoor, *sent: bytes) -> bytes:
     return answer
 
 
-async def test_who_says_nothing_is_sent_away(door: FrontDoor) -> None:
+async def test_a_silent_client_is_disconnected(door: FrontDoor) -> None:
     assert await talk(door) == b""
 
 
-async def test_who_asks_for_tls_and_then_says_nothing_is_sent_away(door: FrontDoor) -> None:
+async def test_a_client_that_is_silent_after_asking_for_tls_is_disconnected(door: FrontDoor) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     writer.write(SSL_REQUEST)
     assert await reader.readexactly(1) == b"S"
@@ -71,7 +71,7 @@ async def test_an_unknown_protocol_is_refused_with_a_reason(door: FrontDoor) -> 
     assert b"unsupported frontend protocol 2.0" in await talk(door, struct.pack("!II", 8, 2 << 16))
 
 
-async def test_closing_cuts_the_connections_that_are_open(door: FrontDoor) -> None:
+async def test_closing_closes_open_connections(door: FrontDoor) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     await asyncio.sleep(0.05)
     await door.close()

@@ -155,7 +155,7 @@ def test_a_renewed_token_still_names_the_groups(pool: Pool) -> None:
     assert pool.claims(renewed["access_token"])["cognito:groups"] == ["mlflow-viewer"]
 
 
-def test_user_info_is_for_who_shows_an_access_token(pool: Pool) -> None:
+def test_user_info_needs_an_access_token(pool: Pool) -> None:
     tokens = pool.signed_in()
     told = pool.browser.get("/oauth2/userInfo", headers={"Authorization": f"Bearer {tokens['access_token']}"})
     assert told.json()["username"] == "viewer"
@@ -183,13 +183,13 @@ def test_a_code_is_good_once_and_only_with_the_client_s_secret(pool: Pool) -> No
     "elsewhere",
     ["https://elsewhere.example.com/oauth2/idpresponse", "https://deployed.example.com/oauth2/idpresponse"],
 )
-def test_the_page_sends_nobody_elsewhere(pool: Pool, elsewhere: str) -> None:
+def test_the_page_redirects_nowhere_else(pool: Pool, elsewhere: str) -> None:
     answer = pool.browser.get("/oauth2/authorize", params=pool.asked(redirect_uri=elsewhere))
     assert answer.status_code == 400
     assert "<form" not in answer.text
 
 
-def test_the_page_is_closed_to_frames_scripts_and_caches(pool: Pool) -> None:
+def test_the_page_forbids_frames_scripts_and_caches(pool: Pool) -> None:
     headers = pool.browser.get("/oauth2/authorize", params=pool.asked()).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -198,7 +198,7 @@ def test_the_page_is_closed_to_frames_scripts_and_caches(pool: Pool) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
-def test_what_comes_back_into_the_page_is_text(pool: Pool) -> None:
+def test_input_is_escaped_in_the_page(pool: Pool) -> None:
     page = pool.browser.get("/oauth2/authorize", params=pool.asked(state='"><script>alert(1)</script>')).text
     assert "<script" not in page
 
@@ -211,5 +211,5 @@ def test_the_host_serves_nothing_else(pool: Pool, method: str, path: str) -> Non
     assert pool.browser.request(method, path).status_code == 404
 
 
-def test_a_form_has_a_bound(pool: Pool) -> None:
+def test_a_form_s_size_is_limited(pool: Pool) -> None:
     assert pool.browser.post("/login", content=b"x" * 70_000).status_code == 413

@@ -98,13 +98,13 @@ def test_without_federation_there_is_no_token(account: Account) -> None:
         iam.disable_outbound_web_identity_federation()
 
 
-def test_enabling_twice_is_told_apart(federated: Account) -> None:
+def test_enabling_twice_is_an_error_of_its_own(federated: Account) -> None:
     iam = federated.aws.client("iam")
     with pytest.raises(iam.exceptions.FeatureEnabledException):
         iam.enable_outbound_web_identity_federation()
 
 
-def test_who_may_not_ask_gets_no_token(federated: Account) -> None:
+def test_without_permission_there_is_no_token(federated: Account) -> None:
     with pytest.raises(ClientError) as refused:
         ask(federated.role([]))
     assert refusal(refused) == "AccessDenied"

@@ -29,7 +29,7 @@ def test_the_preferred_port_is_taken_if_it_is_free(free: int) -> None:
     assert ports.choose({"aws": free}, {}) == {"aws": free}
 
 
-def test_a_busy_port_is_left_to_its_owner(busy: int) -> None:
+def test_a_busy_port_is_not_chosen(busy: int) -> None:
     chosen = ports.choose({"aws": busy}, {})["aws"]
     assert chosen != busy
     assert ports.is_free(chosen)
@@ -40,7 +40,7 @@ def test_the_remembered_port_comes_before_the_preferred_one(free: int, busy: int
 
 
 @pytest.mark.parametrize("remembered", ["8443", 80, -1, 70000, None])
-def test_what_cannot_be_a_port_of_ours_is_not_remembered(remembered: object, free: int) -> None:
+def test_a_remembered_port_that_is_invalid_is_ignored(remembered: object, free: int) -> None:
     assert ports.choose({"aws": free}, {"aws": remembered}) == {"aws": free}
 
 
@@ -49,7 +49,7 @@ def test_no_port_is_given_twice(free: int) -> None:
     assert len(set(chosen.values())) == 2
 
 
-def test_a_port_taken_by_ipv6_only_is_not_free() -> None:
+def test_a_port_taken_on_ipv6_only_is_not_free() -> None:
     try:
         taken = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:

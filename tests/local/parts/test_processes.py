@@ -60,9 +60,7 @@ def test_others_are_left_alone(ledger: Ledger, start: Start) -> None:
     assert moment_of_birth(other.pid) is not None
 
 
-def test_a_process_that_only_has_the_number_of_ours_is_left_alone(
-    ledger: Ledger, start: Start, tmp_path: Path
-) -> None:
+def test_a_process_with_a_reused_id_is_left_alone(ledger: Ledger, start: Start, tmp_path: Path) -> None:
     stranger = start()
     ledger.add(stranger.pid, "mine, long ago")
     record = tmp_path / "processes" / f"{stranger.pid}.json"
@@ -80,7 +78,7 @@ def test_one_process_can_be_ended_among_several(ledger: Ledger, start: Start) ->
     assert [each.what for each in ledger.alive()] == ["second"]
 
 
-def test_who_does_not_listen_is_killed(ledger: Ledger, start: Start) -> None:
+def test_a_process_that_ignores_its_signal_is_killed(ledger: Ledger, start: Start) -> None:
     deaf = start("import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)")
     ledger.add(deaf.pid, "deaf", patience=0.2)
     ledger.end_all()

@@ -42,7 +42,7 @@ def test_published_keys_verify_its_tokens(issuer: TokenIssuer, authority: Certif
     assert claims["sub"] == ROLE
 
 
-def test_discovery_leads_to_the_keys(issuer: TokenIssuer, authority: CertificateAuthority) -> None:
+def test_discovery_names_the_keys(issuer: TokenIssuer, authority: CertificateAuthority) -> None:
     discovery = fetch(issuer, "/.well-known/openid-configuration", authority.bundle).json()
     assert discovery["issuer"] == issuer.url
     assert discovery["jwks_uri"] == issuer.url + "/.well-known/jwks.json"
