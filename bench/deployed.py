@@ -17,7 +17,7 @@ from bench.corpus import EPOCH_MS, HISTORY_KEY, HISTORY_POINTS, Corpus
 from bench.environment import describe
 from bench.load import LoadClient, closed_loop
 from bench.measure import Stretch, as_record
-from bench.records import Record
+from bench.records import BenchRecord
 from bench.run import Plan, chosen, raise_file_limit
 from bench.scenarios import API, create_run
 from bench.wire import Wire
@@ -44,7 +44,7 @@ def wire_to(url: str, environ: dict[str, str]) -> Wire:
 
 async def load_deployed(
     url: str, plan: Plan, *, say: Callable[[str], None]
-) -> tuple[list[Record], dict[str, Any]]:
+) -> tuple[list[BenchRecord], dict[str, Any]]:
     """Measure what needs no access to the database; every latency includes the network.
 
     Raises:
@@ -58,7 +58,7 @@ async def load_deployed(
     client = LoadClient(wire)
     experiment = await _create_experiment(client, wire)
     say(f"experiment {experiment} on {wire.host}")
-    records: list[Record] = []
+    records: list[BenchRecord] = []
     try:
         corpus = await _fill(client, wire, experiment)
         for concurrency in CONCURRENCIES:

@@ -12,7 +12,7 @@ from bench.corpus import EPOCH_MS, HISTORY_KEY, LARGE_EXPERIMENT, METRICS_PER_RU
 from bench.database import Sizes
 from bench.environment import describe
 from bench.measure import Load, as_record
-from bench.records import Record
+from bench.records import BenchRecord
 from bench.run import Plan, floor_database, machines, raise_file_limit
 from bench.scenarios import (
     Scenario,
@@ -59,13 +59,13 @@ def stages(most: int) -> list[int]:
     return found if found[-1] == most else [*found, most]
 
 
-def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
+def grow(most: int, plan: Plan, *, say: Callable[[str], None]) -> tuple[list[BenchRecord], dict[str, Any]]:
     """Measure the main calls of a single caller at every stage up to `most` runs."""
     began = perf_counter()
     systems = tuple(name for name in plan.systems if name != "floor")
     # Both servers use one database, which grows.
     plan = replace(plan, systems=systems, sizes=Sizes(small=0, large=0, with_history=0))
-    records: list[Record] = []
+    records: list[BenchRecord] = []
     raise_file_limit()
     with machines(plan, say=say, shared_database="ours") as (base, servers):
         for system in servers.values():
@@ -123,6 +123,6 @@ def _corpus(plan: Plan, runs: int) -> Corpus:
     return replace(plan.sizes.corpus(), readable=sample, with_history=sample)
 
 
-def _line(scenario: Scenario, made: Sequence[Record]) -> str:
+def _line(scenario: Scenario, made: Sequence[BenchRecord]) -> str:
     cells = " | ".join(f"{each.system} {each.p50_ms or 0:.1f} ms" for each in made)
     return f"{scenario.name:<14} {cells}"

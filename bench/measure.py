@@ -13,7 +13,7 @@ from bench import resources
 from bench.corpus import Corpus
 from bench.floor import FloorDatabase, bare_loop, bare_write
 from bench.load import LoadResult, NextRequest, closed_loop
-from bench.records import Record, middle, percentile_ms
+from bench.records import BenchRecord, middle, percentile_ms
 from bench.scenarios import Scenario
 from bench.systems import System
 
@@ -112,14 +112,14 @@ def as_record(
     system: str,
     stretches: Sequence[Stretch],
     more: Mapping[str, object],
-) -> Record:
+) -> BenchRecord:
     """The median rate of the rounds, and percentiles over the latencies of all of them."""
     latencies = [each for stretch in stretches for each in stretch.outcome.latencies]
     statuses = sum((stretch.outcome.statuses for stretch in stretches), Counter[str]())
     elapsed = sum(stretch.outcome.seconds for stretch in stretches)
     generator = sum(stretch.outcome.generator_cpu_seconds for stretch in stretches)
     rps = middle(stretch.rps for stretch in stretches)
-    return Record(
+    return BenchRecord(
         scenario=scenario.name,
         concurrency=concurrency,
         system=system,

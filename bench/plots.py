@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 
-from bench.records import Record, Results
+from bench.records import BenchRecord, Results
 from bench.scenarios import SCENARIOS
 
 matplotlib.use("svg")
@@ -35,7 +35,9 @@ def draw(results: Results, directory: Path) -> list[Path]:
     ]
 
 
-def _draw_grid(results: Results, path: Path, label: str, value: Callable[[Record], float | None]) -> Path:
+def _draw_grid(
+    results: Results, path: Path, label: str, value: Callable[[BenchRecord], float | None]
+) -> Path:
     shown = [each for each in SCENARIOS if results.concurrencies(each.name)]
     columns = 4
     rows = -(-len(shown) // columns)

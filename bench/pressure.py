@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.corpus import Corpus
 from bench.load import LoadClient, LoadResult, closed_loop
-from bench.records import Record, percentile_ms
+from bench.records import BenchRecord, percentile_ms
 from bench.scenarios import API, get_run, log_metric
 from bench.wire import Wire
 
@@ -147,9 +147,9 @@ def large_bodies(wire: Wire, corpus: Corpus, *, clients: int, size: int = 2_000_
     return attack
 
 
-def as_record(name: str, clients: int, system: str, seen: Pressure, *, restarted: bool) -> Record:
+def as_record(name: str, clients: int, system: str, seen: Pressure, *, restarted: bool) -> BenchRecord:
     """The record of it; rate and latencies are the ordinary callers'."""
-    return Record(
+    return BenchRecord(
         scenario=name,
         concurrency=clients,
         system=system,

@@ -14,7 +14,7 @@ SYSTEMS = ("ours", "stock", "floor")
 
 
 @dataclass(frozen=True)
-class Record:
+class BenchRecord:
     """One scenario at one concurrency on one system.
 
     `rps` counts calls that succeeded, per second; `p50_ms` and `p99_ms` are over the calls that
@@ -49,7 +49,7 @@ class Record:
         return own | {key: _rounded(value) for key, value in self.more.items()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Record:
+    def from_json(cls, value: Mapping[str, Any]) -> BenchRecord:
         """The inverse of `as_json`.
 
         Raises:
@@ -70,11 +70,11 @@ class Record:
 class Results:
     """The records of one run of the benchmark, looked up by name."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        self.records: Sequence[Record] = tuple(records)
+    def __init__(self, records: Iterable[BenchRecord]) -> None:
+        self.records: Sequence[BenchRecord] = tuple(records)
         self._index = {(each.scenario, each.concurrency, each.system): each for each in self.records}
 
-    def find(self, scenario: str, concurrency: int, system: str) -> Record | None:
+    def find(self, scenario: str, concurrency: int, system: str) -> BenchRecord | None:
         """The record, or None if it was not measured."""
         return self._index.get((scenario, concurrency, system))
 
@@ -109,7 +109,7 @@ def middle(values: Iterable[float]) -> float | None:
     return median(listed) if listed else None
 
 
-def save(path: Path, records: Iterable[Record], metadata: Mapping[str, Any]) -> None:
+def save(path: Path, records: Iterable[BenchRecord], metadata: Mapping[str, Any]) -> None:
     """Write `path` (the list of records) and beside it `*.meta.json` (machine, versions, settings)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join("  " + json.dumps(each.as_json(), allow_nan=False) for each in records)
@@ -123,7 +123,7 @@ def load(path: Path) -> tuple[Results, dict[str, Any]]:
     Raises:
         FileNotFoundError: there are no results yet.
     """
-    records = Results(Record.from_json(each) for each in json.loads(path.read_text()))
+    records = Results(BenchRecord.from_json(each) for each in json.loads(path.read_text()))
     metadata = json.loads(metadata_path(path).read_text())
     assert isinstance(metadata, dict)
     return records, metadata

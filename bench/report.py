@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.records import Record, Results, load
+from bench.records import BenchRecord, Results, load
 from bench.scenarios import SCENARIOS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -177,7 +177,7 @@ def _comparison(results: Results) -> str:
 
 
 def _sentences(results: Results) -> list[str]:
-    tellers: Mapping[str, tuple[str, Callable[[Record], str]]] = {
+    tellers: Mapping[str, tuple[str, Callable[[BenchRecord], str]]] = {
         "start": ("Start and rest", _started),
         "gate": ("Identity, per call", _gated),
         "training": ("{:,} training runs at once", _trained),
@@ -196,14 +196,14 @@ def _sentences(results: Results) -> list[str]:
     return said
 
 
-def _gated(record: Record) -> str:
+def _gated(record: BenchRecord) -> str:
     return (
         f"{record.more['read_us']:.0f} µs for a read, {record.more['write_us']:.0f} µs for a write with its "
         f"audit line, {record.more['new_token_us']:.0f} µs when the token is new"
     )
 
 
-def _trained(record: Record) -> str:
+def _trained(record: BenchRecord) -> str:
     return (
         f"{record.more['runs_finished']:,} finished in {record.more['seconds']:.0f} s, "
         f"{record.errors:,} failed calls, {record.more['points_lost']:,} lost points, "
@@ -211,21 +211,21 @@ def _trained(record: Record) -> str:
     )
 
 
-def _started(record: Record) -> str:
+def _started(record: BenchRecord) -> str:
     return (
         f"first answer after {(record.p50_ms or 0) / 1000:.1f} s, {record.more['pss_mb']:,.0f} MB idle in "
         f"{record.more['processes']} processes"
     )
 
 
-def _pressed(record: Record) -> str:
+def _pressed(record: BenchRecord) -> str:
     return (
         f"others get {_number(record.rps)}/s with p99 {_number(record.p99_ms)} ms ({record.errors} errors), "
         f"memory {record.more['pss_mb_before']:,.0f} → {record.more['pss_mb_peak']:,.0f} MB"
     )
 
 
-def _failures(record: Record) -> str:
+def _failures(record: BenchRecord) -> str:
     return f" ({record.errors:,} failed)" if record.errors else ""
 
 
@@ -236,7 +236,7 @@ def _times(larger: float | None, smaller: float | None) -> str:
     return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
-def _latency(record: Record | None) -> str:
+def _latency(record: BenchRecord | None) -> str:
     return _NOTHING if record is None else f"{_number(record.p50_ms)} ms"
 
 

@@ -25,7 +25,7 @@ from bench.environment import describe
 from bench.floor import FloorDatabase
 from bench.identity import Identity, contributor
 from bench.measure import Load, Stretch, as_record
-from bench.records import Record, percentile
+from bench.records import BenchRecord, percentile
 from bench.scenarios import SCENARIOS, Scenario
 from bench.systems import PUBLIC_URL, System, SystemFailedError, ours, serving, stock
 
@@ -84,14 +84,14 @@ def chosen(plan: Plan) -> list[Scenario]:
     return [known[name] for name in plan.scenarios]
 
 
-def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[Record], dict[str, Any]]:
+def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[BenchRecord], dict[str, Any]]:
     """Carry out `plan` and return the records and their metadata.
 
     Raises:
         SystemFailedError: a server did not start.
     """
     began = perf_counter()
-    records: list[Record] = []
+    records: list[BenchRecord] = []
     left_out: list[str] = []
     scenarios = chosen(plan)
     raise_file_limit()
@@ -188,13 +188,13 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _gate(*, say: Callable[[str], None]) -> Record:
+def _gate(*, say: Callable[[str], None]) -> BenchRecord:
     read, write, unseen = asyncio.run(gate.quietly(rounds=2_000))
     say(
         f"the gate adds {read.added:.0f} µs to a read, {write.added:.0f} µs to a write, "
         f"{unseen.added:.0f} µs to the first call of a token"
     )
-    return Record(
+    return BenchRecord(
         scenario="gate",
         concurrency=1,
         system="ours",
@@ -206,7 +206,7 @@ def _gate(*, say: Callable[[str], None]) -> Record:
     )
 
 
-def _start(system: System, times: int, *, say: Callable[[str], None]) -> Record:
+def _start(system: System, times: int, *, say: Callable[[str], None]) -> BenchRecord:
     seconds = []
     for turn in range(times):
         seconds.append(system.start())
@@ -214,7 +214,7 @@ def _start(system: System, times: int, *, say: Callable[[str], None]) -> Record:
             system.stop()
     cores = system.idle()
     idle = resources.usage(system.pid)
-    record = Record(
+    record = BenchRecord(
         scenario="start",
         concurrency=1,
         system=system.name,
@@ -250,7 +250,7 @@ def _in_turns(
     concurrency: int,
     rounds: int,
     load: Load,
-) -> list[Record]:
+) -> list[BenchRecord]:
     stretches: dict[str, list[Stretch]] = defaultdict(list)
     restarts: dict[str, int] = defaultdict(int)
     taking_part = [name for name in plan.systems if name in servers or (name == "floor" and scenario.floor)]
@@ -276,7 +276,9 @@ def _in_turns(
     ]
 
 
-def _training(plan: Plan, base: Cluster, system: System, runs: int, *, say: Callable[[str], None]) -> Record:
+def _training(
+    plan: Plan, base: Cluster, system: System, runs: int, *, say: Callable[[str], None]
+) -> BenchRecord:
     before = resources.cpu_seconds(system.pid)
     cpu = time.process_time()
     seen = uvloop.run(
@@ -308,7 +310,7 @@ def _training(plan: Plan, base: Cluster, system: System, runs: int, *, say: Call
     return record
 
 
-def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], None]) -> list[Record]:
+def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], None]) -> list[BenchRecord]:
     attacks = {
         "slow-clients": (
             plan.slow_clients,
@@ -338,15 +340,15 @@ def _pressure(plan: Plan, system: System, load: Load, *, say: Callable[[str], No
     return records
 
 
-def _with(record: Record, **more: Any) -> Record:
-    return Record(**{**vars(record), "more": {**record.more, **more}})
+def _with(record: BenchRecord, **more: Any) -> BenchRecord:
+    return BenchRecord(**{**vars(record), "more": {**record.more, **more}})
 
 
 def _rate(rps: float | None) -> str:
     return "–" if rps is None else f"{rps:,.0f}/s" if rps >= 10 else f"{rps:.1f}/s"
 
 
-def _line(scenario: Scenario, concurrency: int, made: Sequence[Record]) -> str:
+def _line(scenario: Scenario, concurrency: int, made: Sequence[BenchRecord]) -> str:
     by_name = {each.system: each for each in made}
     cells = [
         f"{name} {_rate(each.rps):>9} p50 {each.p50_ms or 0:8.1f} ms"

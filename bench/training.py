@@ -15,7 +15,7 @@ from time import perf_counter
 
 from bench.corpus import EPOCH_MS
 from bench.load import LoadClient, Response
-from bench.records import Record, percentile_ms
+from bench.records import BenchRecord, percentile_ms
 from bench.scenarios import API
 from bench.wire import Wire
 
@@ -33,7 +33,7 @@ _RETRIED = frozenset({0, 408, 429, 500, 502, 503, 504})
 
 
 @dataclass
-class TrainingResult:
+class TrainingLoadResult:
     """The result of all runs together. `batch_seconds` are the log-batch calls of metrics as a run sees them:
     from the first try to success."""
 
@@ -61,9 +61,9 @@ def pause_before_retry(attempt: int, retry_after: str | None, *, jitter: float) 
     return min(120.0, _BACKOFF_FACTOR * 2.0 ** (attempt - 1)) + jitter
 
 
-async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> TrainingResult:
+async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> TrainingLoadResult:
     """Train `runs` runs at once; a run that has not finished after `limit` seconds has failed."""
-    training = TrainingResult(started=runs)
+    training = TrainingLoadResult(started=runs)
     began = perf_counter()
     tasks = [asyncio.ensure_future(_one(wire, experiment, number, training)) for number in range(runs)]
     _, late = await asyncio.wait(tasks, timeout=limit)
@@ -77,7 +77,7 @@ async def train(wire: Wire, *, experiment: str, runs: int, limit: float) -> Trai
     return training
 
 
-async def _one(wire: Wire, experiment: str, number: int, training: TrainingResult) -> None:
+async def _one(wire: Wire, experiment: str, number: int, training: TrainingLoadResult) -> None:
     client = LoadClient(wire)
     try:
         await _run(client, wire, experiment, number, training)
@@ -86,7 +86,7 @@ async def _one(wire: Wire, experiment: str, number: int, training: TrainingResul
 
 
 async def _run(
-    client: LoadClient, wire: Wire, experiment: str, number: int, training: TrainingResult
+    client: LoadClient, wire: Wire, experiment: str, number: int, training: TrainingLoadResult
 ) -> None:
     batch = wire.poster(f"{API}/runs/log-batch")
     created = await _insist(
@@ -135,7 +135,7 @@ def _metrics(run: str, step: int) -> bytes:
     return _json(run_id=run, metrics=metrics, params=[], tags=[])
 
 
-async def _insist(client: LoadClient, request: bytes, training: TrainingResult) -> Response | None:
+async def _insist(client: LoadClient, request: bytes, training: TrainingLoadResult) -> Response | None:
     training.calls += 1
     attempt = 0
     while True:
@@ -154,7 +154,7 @@ async def _insist(client: LoadClient, request: bytes, training: TrainingResult) 
         )
 
 
-async def points_over_api(wire: Wire, training: TrainingResult, clients: int = 8) -> dict[str, int]:
+async def points_over_api(wire: Wire, training: TrainingLoadResult, clients: int = 8) -> dict[str, int]:
     """How many points of every run the server has, according to its API."""
     path = f"{API}/metrics/get-history"
     waiting = iter(list(training.acknowledged))
@@ -174,9 +174,9 @@ async def points_over_api(wire: Wire, training: TrainingResult, clients: int = 8
     return found
 
 
-def as_record(seen: TrainingResult, *, system: str, lost: int) -> Record:
+def as_record(seen: TrainingLoadResult, *, system: str, lost: int) -> BenchRecord:
     """The record of training runs; latencies are those of log-batch as a run sees them."""
-    return Record(
+    return BenchRecord(
         scenario=f"training-{seen.started}",
         concurrency=seen.started,
         system=system,

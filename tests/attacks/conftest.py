@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from tests.conftest import RdsLike
 
 PROJECT = Path(__file__).parents[2]
-# What an attack could have written.
+# The tables that an attack could write to.
 _TABLES = ("experiments", "experiment_tags", "runs", "tags", "params", "registered_models", "webhooks")
 
 
 @pytest.fixture(scope="package")
 def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A deployment, reachable through the load balancer and, as nobody can in AWS, beside it."""
+    """A deployment that can be reached through the load balancer and, unlike in AWS, directly."""
     directory = tmp_path_factory.mktemp("attacks")
     authority = CertificateAuthority.create(directory / "ca", name="Attacked")
     certificate = authority.issue("localhost", name="attacked")
@@ -59,7 +59,7 @@ def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             log=directory / "server.log",
             environ=environ,
         )
-        # The server waits for the schema, and meanwhile the CDK says what the listener's rules are.
+        # While the server waits for the schema, the CDK synthesizes the listener's rules.
         migration = _start(
             stack,
             [SERVER_PYTHON, "-m", "mlflow_aws_server", "migrate"],
@@ -135,7 +135,7 @@ def _start(
 
 
 def _wait(world: World, processes: dict[str, subprocess.Popen[bytes]], directory: Path) -> None:
-    """Return when a good token passes the balancer, which then has a healthy target."""
+    """Wait until a valid token passes the balancer, which then has a healthy target."""
     deadline = time.monotonic() + 150
     good = (("Authorization", f"Bearer {world.token()}"),)
     while time.monotonic() < deadline:

@@ -12,14 +12,14 @@ LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbala
 def snapshot(
     *, token_issuer: str, pool_arn: str, client_id: str, client_secret: str, target: str
 ) -> dict[str, Any]:
-    """What `local.edge.snapshot` would write of the deployed listener in front of `target`."""
+    """What `local.edge.snapshot` would write for the deployed listener in front of `target`."""
     default, rules = _synthesized()
     for rule in rules:
         rule["Priority"] = str(rule["Priority"])
         for action in rule["Actions"]:
             if "JwtValidationConfig" in action:
                 validation = action["JwtValidationConfig"]
-                # Known only when deployed; the tests of the stacks say where they come from.
+                # Known only when deployed; tests/stacks checks where they come from.
                 assert set(validation) == {"Issuer", "JwksEndpoint", "AdditionalClaims"}
                 validation["Issuer"] = token_issuer
                 validation["JwksEndpoint"] = f"{token_issuer}/.well-known/jwks.json"

@@ -1,4 +1,4 @@
-"""Two ways to the same server, spoken to byte by byte: a library's client would straighten out an attack."""
+"""Two ways to the same server, over raw sockets: a client library would correct an attack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 HOST = "mlflow.example.com"
 CUT_OFF = 0
-"""The status of a connection that was closed without an answer."""
+"""The status of a connection that was closed without a response."""
 
 Headers = Sequence[tuple[str, str]]
 
@@ -29,8 +29,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back."""
+class Response:
+    """The response."""
 
     status: int
     head: str
@@ -62,14 +62,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Door:
-    """A place where the server, or who stands before it, listens."""
+    """An address of the server, or of what stands in front of it."""
 
     name: str
     port: int
     tls: ssl.SSLContext | None = None
 
-    def send(self, request: Request, headers: Headers = ()) -> Answer:
-        """Send a request with more headers, exactly as given, and wait for the whole answer."""
+    def send(self, request: Request, headers: Headers = ()) -> Response:
+        """Send a request with more headers, exactly as given, and wait for the whole response."""
         body = b"" if request.body is None else json.dumps(request.body).encode()
         lines = [f"{request.method} {request.target} HTTP/1.1", f"Host: {request.host}"]
         if request.body is not None:
@@ -86,7 +86,7 @@ class Door:
             if self.tls is not None:
                 connection = self.tls.wrap_socket(plain, server_hostname="localhost")
             received = b""
-            # Whoever refuses what is too large need not read all of it first.
+            # A server that refuses a body as too large need not read all of it.
             with connection, contextlib.suppress(ConnectionError, ssl.SSLError):
                 connection.sendall(raw)
                 while not _is_whole(received):
@@ -98,7 +98,7 @@ class Door:
 
 
 def _is_whole(received: bytes) -> bool:
-    """Whether nothing can come any more: a connection is not closed after every refusal."""
+    """Whether the response is complete: not every refusal closes the connection."""
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:
         return False
@@ -108,10 +108,10 @@ def _is_whole(received: bytes) -> bool:
     return head.startswith(b"HTTP/1.1 101")
 
 
-def _answer(received: bytes) -> Answer:
+def _answer(received: bytes) -> Response:
     if not received:
-        return Answer(status=CUT_OFF, head="", body=b"")
+        return Response(status=CUT_OFF, head="", body=b"")
     head, _, body = received.partition(b"\r\n\r\n")
     text = head.decode("latin-1")
     assert text.startswith("HTTP/1."), f"no answer: {received[:200]!r}"
-    return Answer(status=int(text.split(" ", 2)[1]), head=text, body=body)
+    return Response(status=int(text.split(" ", 2)[1]), head=text, body=body)

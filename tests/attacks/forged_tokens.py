@@ -1,4 +1,4 @@
-"""Tokens that no verifier may believe, made by hand: libraries refuse to make some of them."""
+"""Tokens that no verifier may accept, made by hand, since libraries refuse to make some of them."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ def parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def unsigned(token: str, *, algorithm: str, signature: str = "") -> str:
-    """The same claims under another `alg`, with whatever for a signature."""
+    """The same claims under another `alg`, with an arbitrary signature."""
     header, claims = parts(token)
     return f"{_content({**header, 'alg': algorithm}, claims)}.{signature}"
 
 
 def by_public_key(token: str, key: SigningKey) -> str:
-    """HS256 with the published key as its secret (CVE-2015-9235 and its kin)."""
+    """HS256 with the published key as its secret (CVE-2015-9235 and similar)."""
     header, claims = parts(token)
     content = _content({**header, "alg": "HS256"}, claims)
     return f"{content}.{_encoded(hmac.new(key.public_pem, content.encode(), hashlib.sha256).digest())}"
 
 
 def by_elliptic_curve(token: str) -> str:
-    """ES384 with a key of the attacker's, under the id of the published one."""
+    """ES384 with the attacker's key, under the id of the published one."""
     header, claims = parts(token)
     key = ec.generate_private_key(ec.SECP384R1())
     return jwt.encode(claims, key, algorithm="ES384", headers={"kid": header["kid"]})
 
 
 def by_true_key(token: str, key: SigningKey, *, algorithm: str) -> str:
-    """The issuer's own key, but another algorithm than RS256."""
+    """The issuer's own key with an algorithm other than RS256."""
     _, claims = parts(token)
     return jwt.encode(claims, key.private, algorithm=algorithm, headers={"kid": key.key_id})
 
 
 def with_header(token: str, key: SigningKey, **header: object) -> str:
-    """The same claims, signed with RS256 by `key`, under a header of the attacker's."""
+    """The same claims, signed with RS256 by `key`, under the attacker's header."""
     own, claims = parts(token)
     content = _content({**own, **header}, claims)
     signature = key.private.sign(content.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -59,7 +59,7 @@ def with_header(token: str, key: SigningKey, **header: object) -> str:
 
 
 def with_claims(token: str, **changed: object) -> str:
-    """The true signature under other claims."""
+    """The original signature with other claims."""
     header, claims = parts(token)
     return f"{_content(header, {**claims, **changed})}.{token.rpartition('.')[2]}"
 

@@ -15,7 +15,7 @@ from tests.attacks.world import ACCOUNT, ADMIN, READ, VIEWER, WRITE, World
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is sent, with which headers, and the statuses that refuse it."""
+    """A request, its headers, and the statuses that refuse it."""
 
     headers: Headers = ()
     requests: Sequence[Request] = (READ, WRITE)
@@ -48,7 +48,7 @@ def _subject(subject: str, *refusals: int) -> Attack:
 
 
 def _path(target: str) -> Attack:
-    """A path that somebody on the way may read as one that needs less; with too little, and with nothing."""
+    """A path that a proxy may take for one that needs less; with too low a role, and without a token."""
 
     def attempt(world: World) -> Attempt:
         requests = [

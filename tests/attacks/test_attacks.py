@@ -1,4 +1,4 @@
-"""Every attack of the table is refused, and leaves nothing behind; what is not an attack works."""
+"""Every attack of the table is refused and leaves nothing behind; legitimate requests work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.attacks.doors import Answer, Door, Headers, Request
+from tests.attacks.doors import Door, Headers, Request, Response
 from tests.attacks.table import ATTACKS, bearer, person
 from tests.attacks.world import BATCH, READ, VIEWER, WRITE, World
 from tests.server.conftest import SERVER_PYTHON
@@ -21,7 +21,7 @@ LINES = [
     for line, variants in ATTACKS.items()
     for variant in variants
 ]
-# The part of a token that says whose it is.
+# The part of a token that names its subject.
 _CLAIMS = re.compile(r"eyJ[\w-]+\.([\w-]{20,})")
 DOORS = ("through the balancer", "directly")
 
@@ -30,7 +30,7 @@ def _door(world: World, name: str) -> Door:
     return {door.name: door for door in world.doors}[name]
 
 
-def _is_refused(answer: Answer, statuses: frozenset[int], world: World) -> bool:
+def _is_refused(answer: Response, statuses: frozenset[int], world: World) -> bool:
     if answer.status == 302:
         # The balancer sends a page's visitor without a session to the sign-in page.
         return (answer.header("location") or "").startswith(f"{world.pool.base_url}/oauth2/authorize?")
@@ -60,7 +60,7 @@ def test_table_has_every_attack_of_the_requirements() -> None:
     assert len(LINES) > 150
 
 
-# Positive controls: a refusal means something only where the same request with a good token works.
+# Positive controls: a refusal means something only if the same request with a valid token succeeds.
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -116,7 +116,7 @@ def _reads_and_writes(world: World, door: Door, headers: Headers) -> None:
     made = wrote.json["experiment_id"]
     assert world.rows() != before
     for path in ("delete", "update"):
-        # The same name shall be free for the next; MLflow keeps deleted experiments.
+        # Free the name for the next test: MLflow keeps deleted experiments.
         body = {"experiment_id": made, "new_name": f"no longer an attack {made}"}
         if path == "update":
             assert door.send(_post(f"experiments/{path}", body), headers).status == 200
@@ -186,13 +186,13 @@ def test_of_two_promotions_at_once_by_two_people_exactly_one_wins(world: World) 
         assert world.balancer.send(version, token).status == 200
     first = _post("registered-models/alias", {"name": "raced", "version": "1", "alias": "champion"})
     assert world.balancer.send(first, token).status == 200
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Response] = {}
 
     def promote(version: str) -> None:
         change = _post("registered-models/alias", {"name": "raced", "version": version, "alias": "champion"})
         answers[version] = world.balancer.send(change, (*token, ("If-Match", '"1"')))
         while answers[version].status == 503:
-            # As every client does when it is told that others are still at it.
+            # As every client does after a response that another promotion is under way.
             answers[version] = world.balancer.send(change, (*token, ("If-Match", '"1"')))
 
     threads = [threading.Thread(target=promote, args=(version,)) for version in "23"]
@@ -212,7 +212,7 @@ def test_no_token_is_in_the_log_of_the_server(world: World) -> None:
     for headers in (bearer(tokens[0]), bearer(tokens[1]), person(tokens[2]), bearer(tokens[0] + "=")):
         assert world.direct.send(Request("POST", path, {}), headers).status in (401, 404)
     deadline = time.monotonic() + 30
-    # A line may be written just after its answer was sent.
+    # A line may be written just after its response was sent.
     while (log := world.log.read_text()).count(path) < 4:
         assert time.monotonic() < deadline, log[-2000:]
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A user pool that signs in whoever comes: the part of Cognito that a load balancer talks to."""
+"""A user pool that signs in anybody: the part of Cognito that a load balancer calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUBJECT = "6f1d1c1e-user"
 
 @dataclass
 class UserPool(TokenIssuer):
-    """Issues Cognito's tokens; the code of a sign-in is the nonce that its id token shall carry."""
+    """Issues Cognito's tokens; the code of a sign-in is the nonce for its id token."""
 
     username: str = "someone"
     group: str = "mlflow-contributor"
@@ -32,13 +32,13 @@ class UserPool(TokenIssuer):
         return f"{self.base_url}/{POOL_ID}"
 
     def access_token(self, **claims: Any) -> str:
-        """What the signed-in person's access token is."""
+        """The signed-in person's access token."""
         return self.user_token(
             username=self.username, client_id=CLIENT_ID, groups=[self.group], claims=claims or None
         )
 
     def id_token(self, **claims: Any) -> str:
-        """What the signed-in person's id token is, with the groups that Cognito writes into it too."""
+        """The signed-in person's id token, which in Cognito has the groups too."""
         person = {"cognito:username": self.username, "cognito:groups": [self.group], "token_use": "id"}
         return self.token(subject=SUBJECT, audience=CLIENT_ID, claims={**person, **claims})
 

@@ -1,4 +1,4 @@
-"""A deployment under attack: who is believed, who is not, and what they can reach."""
+"""A deployment under attack: its doors, its issuers, and the attacker's issuer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ROLES = json.dumps(
     }
 )
 
-# What an attack tries: to read, and to write.
+# Attacks try to read and to write.
 READ = Request("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0")
 WRITE = Request("POST", "/api/2.0/mlflow/experiments/create", {"name": "written by an attack"})
 
 
 @dataclass(frozen=True)
 class World:
-    """The real server, two doors to it, its issuers, and an issuer of the attacker's own."""
+    """The real server, two doors to it, its issuers, and the attacker's own issuer."""
 
     direct: Door
     balancer: Door
@@ -44,7 +44,7 @@ class World:
     rows: Callable[[], list[tuple[Any, ...]]]
 
     def token(self, subject: str = ADMIN, **changes: Any) -> str:
-        """A good token, unless `changes` make it another one."""
+        """A valid token, unless `changes` make it invalid."""
         return self.sts.token(**{"subject": subject, "audience": AUDIENCE, **changes})
 
     @property

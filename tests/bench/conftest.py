@@ -1,4 +1,4 @@
-"""A tracking server in miniature, on a loopback port, with the misbehaviour a test asks for."""
+"""A minimal tracking server on a loopback port that misbehaves as a test asks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from bench.wire import Wire
 
 @dataclass
 class TinyServer:
-    """What it has seen, and how it is to misbehave."""
+    """What it has received, and how it shall misbehave."""
 
     port: int = 0
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     authorization: set[str | None] = field(default_factory=set)
     points: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
-    # Answers to give before behaving again: (status, headers).
+    # Responses to give before it behaves again: (status, headers).
     failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     forgets: bool = False
     _numbers: Iterator[int] = field(default_factory=count)

@@ -15,7 +15,7 @@ async def test_slow_clients_hold_connections_while_others_are_served(
     assert seen.seen == Counter({"still connected": 5})
     assert seen.probe.succeeded > 0
     assert seen.probe.errors == 0
-    # Nobody's body was complete.
+    # No body was complete.
     assert tiny.calls("log-batch") == []
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import Record, Results, load, metadata_path, percentile, save
+from bench.records import BenchRecord, Results, load, metadata_path, percentile, save
 
-RECORD = Record(
+RECORD = BenchRecord(
     "log-batch-1", 16, "ours", 5700.12345, 2.5, 9.0, 3, {"server_cores": 1.23456, "statuses": {"200": 5}}
 )
 
@@ -25,14 +25,14 @@ def test_further_keys_stand_beside_the_common_keys() -> None:
 
 def test_a_further_key_cannot_overwrite_a_common_one() -> None:
     with pytest.raises(ValueError, match="errors"):
-        Record("x", 1, "ours", 1.0, 1.0, 1.0, 0, {"errors": 9}).as_json()
+        BenchRecord("x", 1, "ours", 1.0, 1.0, 1.0, 0, {"errors": 9}).as_json()
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "latest.json"
     save(path, [RECORD], {"date": "2026-01-01"})
     results, metadata = load(path)
-    assert results.find("log-batch-1", 16, "ours") == Record.from_json(RECORD.as_json())
+    assert results.find("log-batch-1", 16, "ours") == BenchRecord.from_json(RECORD.as_json())
     assert metadata == {"date": "2026-01-01"}
 
 
@@ -45,13 +45,13 @@ def test_results_are_a_plain_list_and_metadata_a_file_beside(tmp_path: Path) -> 
 
 def test_an_unknown_system_is_refused() -> None:
     with pytest.raises(ValueError, match="theirs"):
-        Record.from_json(RECORD.as_json() | {"system": "theirs"})
+        BenchRecord.from_json(RECORD.as_json() | {"system": "theirs"})
 
 
 def test_a_record_without_a_key_is_refused_by_its_name() -> None:
     incomplete = {key: value for key, value in RECORD.as_json().items() if key != "p99_ms"}
     with pytest.raises(ValueError, match="p99_ms"):
-        Record.from_json(incomplete)
+        BenchRecord.from_json(incomplete)
 
 
 def test_what_was_not_measured_is_not_found() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bench import report
 from bench.plots import draw, draw_growth
-from bench.records import Record, Results, load, save
+from bench.records import BenchRecord, Results, load, save
 from bench.report import END, START, growth_table, readme_section, refresh_readme, table, with_section
 
 METADATA = {
@@ -16,14 +16,14 @@ METADATA = {
 }
 MEASURED = Results(
     [
-        Record("start", 1, "ours", None, 5_000.0, 5_100.0, 0, {"pss_mb": 250.4, "processes": 3}),
-        Record("start", 1, "stock", None, 20_000.0, 20_000.0, 0, {"pss_mb": 2_200.0, "processes": 14}),
-        Record("log-batch-100", 1, "ours", 400.0, 2.5, 3.0, 0),
-        Record("log-batch-100", 1, "stock", 13.0, 75.0, 90.0, 0),
-        Record("log-batch-100", 16, "ours", 600.0, 20.0, 40.0, 0),
-        Record("log-batch-100", 16, "stock", 40.0, 300.0, 900.0, 7),
-        Record("log-batch-100", 16, "floor", 640.0, 19.0, 38.0, 0),
-        Record(
+        BenchRecord("start", 1, "ours", None, 5_000.0, 5_100.0, 0, {"pss_mb": 250.4, "processes": 3}),
+        BenchRecord("start", 1, "stock", None, 20_000.0, 20_000.0, 0, {"pss_mb": 2_200.0, "processes": 14}),
+        BenchRecord("log-batch-100", 1, "ours", 400.0, 2.5, 3.0, 0),
+        BenchRecord("log-batch-100", 1, "stock", 13.0, 75.0, 90.0, 0),
+        BenchRecord("log-batch-100", 16, "ours", 600.0, 20.0, 40.0, 0),
+        BenchRecord("log-batch-100", 16, "stock", 40.0, 300.0, 900.0, 7),
+        BenchRecord("log-batch-100", 16, "floor", 640.0, 19.0, 38.0, 0),
+        BenchRecord(
             "training-2000", 2000, "ours", 3_000.0, 400.0, 900.0, 0,
             {"runs_finished": 2_000, "seconds": 9.6, "points_lost": 0},
         ),
@@ -48,7 +48,7 @@ def test_the_section_compares_with_stock_and_with_bare_sql() -> None:
 def test_failed_calls_of_ours_are_shown_too() -> None:
     records = [
         *MEASURED.records[:4],
-        Record("log-batch-100", 16, "ours", 600.0, 20.0, 40.0, 3),
+        BenchRecord("log-batch-100", 16, "ours", 600.0, 20.0, 40.0, 3),
         MEASURED.records[5],
     ]
     assert "**600/s** (3 failed)" in readme_section(Results(records), METADATA)
@@ -62,7 +62,7 @@ def test_the_section_tells_of_training_start_and_memory() -> None:
 
 
 def test_the_section_tells_of_identity_when_it_was_on() -> None:
-    gate = Record(
+    gate = BenchRecord(
         "gate", 1, "ours", None, 0.06, None, 0, {"read_us": 41.4, "write_us": 60.0, "new_token_us": 180.2}
     )
     section = readme_section(Results([*MEASURED.records, gate]), {**METADATA, "identity": True})
@@ -96,7 +96,7 @@ def test_a_readme_without_the_markers_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_readme_is_what_the_results_say() -> None:
-    """Runs once README has its markers and results are kept; until then there is nothing to compare."""
+    """Runs if README has its markers and there are results."""
     latest = Path(report.__file__).parent / "results" / "latest.json"
     if not report.README.exists() or START not in report.README.read_text() or not latest.exists():
         pytest.skip("README has no performance section yet")
@@ -108,8 +108,8 @@ def test_the_table_has_a_line_for_every_record() -> None:
     assert len(table(MEASURED).splitlines()) == 2 + len(MEASURED.records)
 
 
-def grown(system: str, runs: int, p50: float) -> Record:
-    return Record(
+def grown(system: str, runs: int, p50: float) -> BenchRecord:
+    return BenchRecord(
         "get-run", 1, system, 1.0, p50, p50, 0,
         {"runs": runs, "metric_rows": runs * 200, "database_bytes": runs * 90_000},
     )  # fmt: skip

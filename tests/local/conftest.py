@@ -45,11 +45,11 @@ class Account:
 
     @property
     def resource_id(self) -> str:
-        """What policies call the database."""
+        """The database's resource id, as in policies."""
         return str(self.instance["DbiResourceId"])
 
     def role(self, statements: list[dict[str, Any]], *, path: str = "/", seconds: int = 3600) -> Aws:
-        """Make a role with this policy and return the account as seen with its temporary credentials."""
+        """Create a role with this policy and return the API with its temporary credentials."""
         from local.parts.aws import Aws
 
         iam, name = self.aws.client("iam"), f"role-{secrets.token_hex(4)}"
@@ -153,7 +153,7 @@ def account() -> Iterator[Account]:
     from local.parts.postgres import Postgres, running
     from local.parts.rds import SOCKET_RULES, make_rds_like
 
-    # Short, for a Unix socket's name, and open to the user that PostgreSQL runs as.
+    # Short enough for a Unix socket's name, and open to the user that PostgreSQL runs as.
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-"))
     directory.chmod(0o711)
     authority = CertificateAuthority.create(directory / "ca", name="Test RDS CA")

@@ -1,4 +1,4 @@
-"""`python -m local` when there is nothing to do, or somebody is doing it already."""
+"""`python -m local` when nothing runs, or another process runs the platform."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]
 def test_an_interrupted_start_leaves_nothing_behind(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        # Also, with one of its ports taken.
+        # Even with one of its ports taken.
         directory.mkdir()
         (directory / "ports.json").write_text(json.dumps({"aws": busy.getsockname()[1]}))
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What processes find in their environment."""
+"""The environments of processes."""
 
 from __future__ import annotations
 

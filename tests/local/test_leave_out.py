@@ -1,4 +1,4 @@
-"""What the emulator cannot make is left out of a template, with all that needs it, and named."""
+"""What the emulator cannot create is removed from a template, with all that needs it, and listed."""
 
 from __future__ import annotations
 

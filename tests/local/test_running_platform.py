@@ -24,20 +24,20 @@ from local.platform import account
 from local.state import PROJECT, State
 from tests.laptop import Laptop, running_laptop
 
-# AKIA… and ASIA… are ids, not secrets; they too have no business in an argument list.
+# AKIA… and ASIA… are ids, not secrets, but do not belong in an argument list either.
 _SECRET = re.compile(
     r"(AKIA|ASIA)[A-Z0-9]{12,}|X-Amz-Signature|password[=:]|aws_session_token", re.IGNORECASE
 )
 
 
 def exported(state: State, role: str) -> dict[str, str]:
-    """What `make -s env ROLE=...` makes of the shell of somebody who has an AWS profile."""
+    """The environment of a shell with an AWS profile after `make -s env ROLE=...`."""
     return Laptop(state).environment(role, AWS_PROFILE="somebody-else")
 
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[State]:
-    """A platform of its own: a server is killed in it, and what it leaves behind is looked at."""
+    """A platform of its own, since a test kills its server and checks what it leaves behind."""
     with running_laptop() as laptop:
         yield laptop.state
         laptop.local("down")
@@ -48,12 +48,12 @@ def state() -> Iterator[State]:
 
 @pytest.fixture(scope="module")
 def client(state: State) -> dict[str, str]:
-    """What a contributor's shell has."""
+    """The environment of a contributor's shell."""
     return exported(state, "contributor")
 
 
 def processes() -> dict[int, tuple[int, str]]:
-    """Parent and argument list of every process on this machine, as anybody can see them."""
+    """Parent and argument list of every process on this machine, as any user can see them."""
     proc = Path("/proc")
     if not (proc / "self" / "stat").exists():
         shown = subprocess.run(
@@ -89,7 +89,7 @@ def server(state: State) -> int:
 
 
 def browser(state: State) -> httpx.Client:
-    """What trusts the platform's authority, keeps cookies, and follows nothing by itself."""
+    """A client that trusts the platform's authority, keeps cookies and follows no redirect."""
     endpoints = State.read(state.endpoints)
     trust = ssl.create_default_context(cafile=endpoints["ca_file"])
     return httpx.Client(base_url=endpoints["tracking_url"], verify=trust, trust_env=False, timeout=30)
@@ -102,7 +102,7 @@ def get(state: State, path: str, token: str) -> int:
 
 @contextlib.contextmanager
 def signed_in(state: State, who: str) -> Iterator[httpx.Client]:
-    """A browser after signing in by the page, as a person does."""
+    """A browser after signing in with the page, as a person does."""
     user = State.read(state.users)[who]
     with browser(state) as http:
         http.follow_redirects = True

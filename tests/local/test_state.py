@@ -1,4 +1,4 @@
-"""Who runs the platform, and what is left when it is gone."""
+"""Which process runs the platform, and what it leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each check passes on the deployment as designed, and fails when its resource is otherwise."""
+"""Each check passes on the deployment as designed, and fails if its resource differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load balancer, before a target that says what it was sent."""
+"""The load balancer in front of a target that echoes what it was sent."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ REFUSE = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "401"}
 
 
 def rules_of(issuer: TokenIssuer) -> list[dict[str, Any]]:
-    """The deployed listener's: programs by token, fetched paths by session or 401, pages by session."""
+    """The deployed listener's rules: programs by token, fetches by session or 401, pages by session."""
     token = {
         "Issuer": issuer.url,
         "JwksEndpoint": f"{issuer.url}/.well-known/jwks.json",
@@ -488,5 +488,5 @@ async def test_a_client_s_identity_headers_are_dropped_where_the_balancer_sets_t
         told = headers_of(await (await session.get("/", headers=forged)).json())
         passed = headers_of(await (await session.get("/", headers={**forged, **program(issuer)})).json())
     assert not {name for name in told if name.startswith("x-amzn-oidc")}
-    # Nothing says that a rule without authentication drops them; so the server must not believe them.
+    # Undocumented whether a rule without authentication drops them, so the server must not trust them.
     assert passed["x-amzn-oidc-accesstoken"] == "forged"

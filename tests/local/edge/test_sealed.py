@@ -1,4 +1,4 @@
-"""What a browser carries for the load balancer."""
+"""Sealed values that a browser carries for the load balancer."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Browser:
         return verdict
 
     async def to_page(self, target: str = "/") -> dict[str, str]:
-        """Visit, be sent to the page, and remember its nonce; returns what the page is asked for."""
+        """Visit, follow to the sign-in page and keep its nonce; returns the page's query."""
         sent = await self.visit(target)
         asked = {name: values[0] for name, values in parse_qs(urlsplit(sent.location).query).items()}
         self.pool.nonce = asked["nonce"]

@@ -1,4 +1,4 @@
-"""What the load balancer's jwt-validation lets pass."""
+"""The load balancer's jwt-validation."""
 
 from __future__ import annotations
 

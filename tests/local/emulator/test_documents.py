@@ -1,15 +1,13 @@
-"""Small documents: bucket configurations, passwords, the address book."""
+"""Small documents: bucket configurations, task credentials, the address book."""
 
 from __future__ import annotations
 
 import json
-import re
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from local.demo_users import password
 from local.emulator import bucket_documents
 from local.emulator.address_book import AddressBook
 from local.emulator.task_credentials import TaskCredentials
@@ -75,11 +73,3 @@ def test_credentials_are_for_the_task_that_shows_its_token() -> None:
         assert endpoint.answer(path, wrong)[0] == 403
     assert endpoint.answer("/v2/credentials/guessed", {"Authorization": token})[0] == 403
     assert endpoint.answer(other_path, {"Authorization": other_token})[0] == 200
-
-
-def test_a_password_has_all_kinds_of_characters_and_is_new_each_time() -> None:
-    made = {password() for _ in range(50)}
-    assert len(made) == 50
-    for each in made:
-        assert len(each) == 20
-        assert all(re.search(kind, each) for kind in ("[a-z]", "[A-Z]", "[0-9]", "[-_.+]"))

@@ -1,4 +1,4 @@
-"""Where the emulator had to be brought nearer to AWS: each adapter, seen through the API."""
+"""Each adapter that brings the emulator closer to AWS, seen through the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front door before PostgreSQL takes over: what it does with those who do not come to sign in."""
+"""The front door before PostgreSQL takes over, and clients that do not sign in."""
 
 from __future__ import annotations
 

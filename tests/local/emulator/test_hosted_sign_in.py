@@ -1,4 +1,4 @@
-"""The user pool as the load balancer, the server and a browser meet it."""
+"""The user pool as the load balancer, the server and a browser see it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEMPLATE: dict[str, Any] = {
                 "AllowedOAuthFlows": ["code"],
                 "AllowedOAuthFlowsUserPoolClient": True,
                 "AllowedOAuthScopes": ["openid"],
-                # Where the application is deployed; on this machine it is elsewhere.
+                # The deployed URL of the application; on this machine it has another.
                 "CallbackURLs": ["https://deployed.example.com/oauth2/idpresponse"],
                 "AccessTokenValidity": 15,
                 "TokenValidityUnits": {"AccessToken": "minutes"},

@@ -1,4 +1,4 @@
-"""GetWebIdentityToken and the federation's switch, asked of the emulator as any AWS client would."""
+"""GetWebIdentityToken and the federation's switch, called as any AWS client would."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_tags_need_their_own_permission_and_become_claims(federated: Account) ->
     ],
 )
 def test_a_parameter_out_of_its_bounds_is_refused(named: str, value: list[str]) -> None:
-    # A client library would not send it; others do.
+    # boto3 would not send it; other clients do.
     parameters = {"Audience.member.1": [AUDIENCE], "SigningAlgorithm": ["RS256"], named: value}
     with pytest.raises(StsError) as refused:
         TokenRequest.of({key: each for key, each in parameters.items() if each})

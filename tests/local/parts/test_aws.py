@@ -1,4 +1,4 @@
-"""The clients of the emulated AWS API: no endpoint beyond this machine, no secret in print."""
+"""Clients of the emulated AWS API: no endpoint beyond this machine, no secret in a repr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is ended, and above all who is not."""
+"""Which processes are ended, and above all which are not."""
 
 from __future__ import annotations
 
