@@ -243,14 +243,8 @@ def _smoke(platform: Platform) -> int:
         stdin=subprocess.DEVNULL,
         env={**clean(), **environment.variables()},
     )
-    platform.state.ledger.add(child.pid, "smoke client")
-    try:
+    with platform.state.ledger.tracked(child, "smoke client"):
         return child.wait()
-    finally:
-        if child.poll() is None:
-            child.terminate()
-            child.wait()
-        platform.state.ledger.remove(child.pid)
 
 
 def _token_files(platform: Platform) -> dict[str, Path]:
@@ -265,13 +259,13 @@ def _token_files(platform: Platform) -> dict[str, Path]:
 
 
 def _live(platform: Platform) -> int:
-    from local.lifecycle import Life, live
+    from examples.credit_risk.demo import Demo, play
 
     def environment(role: str) -> dict[str, str]:
-        return platform.client_environment(role).variables()
+        return {**clean(), **platform.client_environment(role).variables()}
 
-    life = Life(environment, platform.state.directory / "lifecycle", platform.state.ledger)
-    return live(life, url=platform.tracking_url)
+    demo = Demo(environment, platform.state.directory / "lifecycle", platform.state.ledger.tracked)
+    return play(demo, url=platform.tracking_url)
 
 
 def _summarize(platform: Platform, outcome: str, seconds: float) -> None:

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 _POLL_SECONDS = 0.05
 
@@ -55,6 +57,18 @@ class Ledger:
     def remove(self, pid: int) -> None:
         """Forget a process that has ended."""
         self._file(pid).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def tracked(self, child: subprocess.Popen[Any], what: str) -> Iterator[None]:
+        """Record a child while the block lasts; a child that still runs at its end is terminated."""
+        self.add(child.pid, what)
+        try:
+            yield
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                child.wait()
+            self.remove(child.pid)
 
     def alive(self) -> list[Process]:
         """The recorded processes that still run; other records are removed, unreadable ones too."""

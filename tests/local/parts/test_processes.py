@@ -119,6 +119,14 @@ def test_a_process_that_has_ended_is_not_recorded(ledger: Ledger, start: Start) 
     assert ledger.add(process.pid, "gone") is None
 
 
+def test_a_tracked_child_ends_with_its_block(ledger: Ledger) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    with ledger.tracked(child, "mine"):
+        assert [each.what for each in ledger.alive()] == ["mine"]
+    assert child.poll() is not None
+    assert ledger.alive() == []
+
+
 def test_damaged_records_are_dropped(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "processes").mkdir()
     (tmp_path / "processes" / "1.json").write_text("{not json")

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from client_smoke.verdict import PromiseBroken
-from local.lifecycle import Life, live
+from examples.credit_risk.demo import Demo, play
+from local.environment import clean
 from local.parts.processes import Ledger
-from tests.lifecycle.conftest import Site
+from tests.lifecycle.conftest import Site, identity, site
 from tests.local.conftest import account
 
 if TYPE_CHECKING:
     from tests.local.conftest import Account
 
-__all__ = ["account"]
+__all__ = ["account", "identity", "site"]
 
 _WRITES = ("contributor", "approver", "admin")
 
 
-def _life(tmp_path: Path) -> Life:
-    return Life(lambda _role: {}, tmp_path / "lifecycle", Ledger(tmp_path / "processes"))
+def _demo(tmp_path: Path) -> Demo:
+    return Demo(lambda _role: clean(), tmp_path / "lifecycle", Ledger(tmp_path / "processes").tracked)
 
 
 def test_the_demo_stops_at_the_first_step_that_does_not_hold(
@@ -32,24 +33,24 @@ def test_the_demo_stops_at_the_first_step_that_does_not_hold(
 ) -> None:
     tried: list[str] = []
 
-    def broken(life: Life) -> str:
+    def broken(demo: Demo) -> str:
         tried.append("broken")
-        life.run("viewer", "-c", "import sys; sys.exit('no such model')")
+        demo.run("viewer", "-c", "import sys; sys.exit('no such model')")
         return ""
 
-    def never(_life: Life) -> str:
+    def never(_demo: Demo) -> str:
         tried.append("never")
         return ""
 
-    monkeypatch.setattr("local.lifecycle._STEPS", (("this holds", broken), ("this too", never)))
-    assert live(_life(tmp_path), url="https://localhost") == 1
+    monkeypatch.setattr("examples.credit_risk.demo._STEPS", (("this holds", broken), ("this too", never)))
+    assert play(_demo(tmp_path), url="https://localhost") == 1
     assert tried == ["broken"]
     assert "no such model" in capsys.readouterr().out
 
 
 def test_a_step_that_should_be_refused_and_is_not_breaks_the_promise(tmp_path: Path) -> None:
     with pytest.raises(PromiseBroken, match="ended with 0, not 4"):
-        _life(tmp_path).run("contributor", "-c", "pass", expect=4)
+        _demo(tmp_path).run("contributor", "-c", "pass", expect=4)
 
 
 @pytest.mark.slow
@@ -66,7 +67,7 @@ def test_every_step_of_a_models_life_holds(site: Site, account: Account, tmp_pat
         actions = ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"]
         actions += ["s3:PutObject"] if role in _WRITES else []
         aws = account.role([{"Effect": "Allow", "Action": actions, "Resource": "*"}])
-        return {
+        return clean() | {
             "MLFLOW_TRACKING_URI": site.url,
             "MLFLOW_TRACKING_TOKEN": site.identity.token(role),
             "AWS_ENDPOINT_URL": aws.endpoint,
@@ -78,7 +79,7 @@ def test_every_step_of_a_models_life_holds(site: Site, account: Account, tmp_pat
             "AWS_SESSION_TOKEN": aws.session_token or "",
         }
 
-    life = Life(environment, tmp_path / "lifecycle", Ledger(tmp_path / "processes"))
-    assert live(life, url=site.url) == 0
+    demo = Demo(environment, tmp_path / "lifecycle", Ledger(tmp_path / "processes").tracked)
+    assert play(demo, url=site.url) == 0
     better = json.loads((tmp_path / "lifecycle" / "better.json").read_text())
     assert (tmp_path / "lifecycle" / f"credit-risk-{better['version']}-tampered.html").is_file()

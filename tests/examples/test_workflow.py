@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from lifecycle.pipeline import STEPS
+from examples.credit_risk.pipeline import STEPS
 
 _WORKFLOWS = Path(__file__).resolve().parents[2] / ".github" / "workflows"
 _FILE = _WORKFLOWS / "model.yml"

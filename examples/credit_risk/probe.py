@@ -1,7 +1,7 @@
-"""Small questions to the server, each asked by a process of its own under one identity.
+"""Small checks of a deployment, each in a process of its own under one identity.
 
-`python -m local.lifecycle_probe QUESTION …` prints what it saw and ends with 0 if that is what should be,
-else with 1.
+`python -m examples.credit_risk.probe NAME …` prints what it observed and exits with 0 if that is as it
+should be, else with 1.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _require(held: bool, otherwise: str) -> None:
         raise RuntimeError(otherwise)
 
 
-_QUESTIONS: Mapping[str, Callable[..., str]] = {
+_PROBES: Mapping[str, Callable[..., str]] = {
     "children": children,
     "refused-directly": refused_directly,
     "predicts-as": predicts_as,
@@ -110,15 +110,15 @@ _QUESTIONS: Mapping[str, Callable[..., str]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Ask one question; returns 0 if the answer is as it should be."""
+    """Run one probe; returns 0 if it observed what it should."""
     warnings.filterwarnings("ignore")
     name, *arguments = argv
     try:
-        answer = _QUESTIONS[name](*arguments)
+        observed = _PROBES[name](*arguments)
     except Exception as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{name}: {error}\n")
         return 1
-    print(answer)
+    sys.stdout.write(f"{observed}\n")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from model_lifecycle.policy import LoadedPolicy
 
-from lifecycle import pipeline
+from examples.credit_risk import pipeline
 
 
 def test_the_pipelines_policy_is_valid_and_for_its_model() -> None:

@@ -1,7 +1,8 @@
-"""`python -m local demo-lifecycle`: a model's whole life, step by step, each under its own role.
+"""A model's whole life against any deployment, step by step, each step under its own role.
 
-The steps between training and production are those of CI (`lifecycle/pipeline.py`); the ones in between show
-what is refused, what consumers get, and what remains to be read afterwards.
+`make demo-lifecycle` runs it against the embedded platform. The steps between training and production are
+those of CI (`examples.credit_risk.pipeline`); the others show what is refused, what consumers load, and what
+the record tells afterwards.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,169 +20,165 @@ from typing import Any
 from client_smoke.display import Screen, closing_words
 from client_smoke.smoke import Smoke, Step
 from client_smoke.verdict import PromiseBroken, Result, Status, exit_code
-from local.environment import clean
-from local.parts.processes import Ledger
-from local.state import PROJECT
+from examples.credit_risk.pipeline import MODEL, POLICY
 
-_MODEL = "credit-risk"
-_POLICY = PROJECT / "lifecycle" / "policies" / "credit-risk.toml"
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _POST_CHECK_THAT_FAILS = "0.999"
 REFUSED_BY_POLICY, REFUSED_BY_SERVER, TAMPERED = 3, 4, 6
 
 
 @dataclass
-class Life:
-    """The model's life so far. `environment` gives the variables of a client with a role."""
+class Demo:
+    """The model's life so far, its files in `directory`.
+
+    `environment` returns the whole environment of a client with this role; `tracked` wraps every process that
+    is started, as long as it runs.
+    """
 
     environment: Callable[[str], Mapping[str, str]]
     directory: Path
-    ledger: Ledger
-    _known: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    tracked: Callable[[subprocess.Popen[str], str], AbstractContextManager[object]]
+    _environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     def run(self, role: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run one Python command as somebody with this role; its exit code must be the expected one."""
-        if role not in self._known:
-            self._known[role] = self.environment(role)
+        """Run one Python command under this role; its exit code must be the expected one."""
+        if role not in self._environments:
+            self._environments[role] = self.environment(role)
         child = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=PROJECT,
+            cwd=_REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**clean(), **self._known[role], "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
+            env={**self._environments[role], "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
         )
-        self.ledger.add(child.pid, f"{role}: {' '.join(arguments[1:3])}")
-        try:
+        with self.tracked(child, f"{role}: {' '.join(arguments[1:3])}"):
             out, err = child.communicate()
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait()
-            self.ledger.remove(child.pid)
         if child.returncode != expect:
             said = "\n".join((out + err).strip().splitlines()[-12:])
             raise PromiseBroken(
                 f"{role}: {' '.join(arguments[1:])} ended with {child.returncode}, not {expect}:\n{said}",
-                next_action="read what it said; the server's log is in .local/logs",
+                next_action="see its last lines above, then the server's log",
             )
         return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
     def pipeline(self, role: str, step: str, candidate: str, *more: str, expect: int = 0) -> str:
-        """Run one step of the pipeline for a candidate; returns the last line it said."""
+        """Run one step of the pipeline for a candidate; returns the last line it printed."""
         state = self.directory / f"{candidate}.json"
-        done = self.run(role, "-m", "lifecycle.pipeline", step, "--state", str(state), *more, expect=expect)
+        module = "examples.credit_risk.pipeline"
+        done = self.run(role, "-m", module, step, "--state", str(state), *more, expect=expect)
         return _last(done.stdout + done.stderr)
 
     def lifecycle(self, role: str, *arguments: str, expect: int = 0) -> dict[str, Any]:
         """Run one mlflow-lifecycle command and return its JSON."""
         done = self.run(role, "-m", "model_lifecycle", *arguments, "--json", expect=expect)
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
 
-    def ask(self, role: str, *question: str) -> str:
-        """Ask one of `local.lifecycle_probe`'s questions; returns the answer."""
-        return _last(self.run(role, "-m", "local.lifecycle_probe", *question).stdout)
+    def probe(self, role: str, *arguments: str) -> str:
+        """Run one of `examples.credit_risk.probe`'s probes; returns what it observed."""
+        return _last(self.run(role, "-m", "examples.credit_risk.probe", *arguments).stdout)
 
-    def known_of(self, candidate: str) -> dict[str, Any]:
-        """What the pipeline has found out about a candidate."""
-        found: dict[str, Any] = json.loads((self.directory / f"{candidate}.json").read_text())
-        return found
-
-
-def _trained(life: Life) -> str:
-    life.pipeline("contributor", "train", "first", "--strategy", "logistic-regression")
-    return life.ask("contributor", "children", life.known_of("first")["run_id"])
+    def state_of(self, candidate: str) -> dict[str, Any]:
+        """The pipeline's state for a candidate."""
+        state: dict[str, Any] = json.loads((self.directory / f"{candidate}.json").read_text())
+        return state
 
 
-def _evaluated(life: Life) -> str:
-    return life.pipeline("contributor", "evaluate", "first")
+def _trained(demo: Demo) -> str:
+    demo.pipeline("contributor", "train", "first", "--strategy", "logistic-regression")
+    return demo.probe("contributor", "children", demo.state_of("first")["run_id"])
 
 
-def _registered(life: Life) -> str:
-    return life.pipeline("contributor", "register", "first")
+def _evaluated(demo: Demo) -> str:
+    return demo.pipeline("contributor", "evaluate", "first")
 
 
-def _server_decides_who(life: Life) -> str:
-    version = life.known_of("first")["version"]
-    refused = life.lifecycle(
+def _registered(demo: Demo) -> str:
+    return demo.pipeline("contributor", "register", "first")
+
+
+def _server_decides_who(demo: Demo) -> str:
+    version = demo.state_of("first")["version"]
+    refused = demo.lifecycle(
         "contributor",
         "promote",
-        _MODEL,
+        MODEL,
         version,
         "--to=staging",
-        f"--policy={_POLICY}",
+        f"--policy={POLICY}",
         expect=REFUSED_BY_SERVER,
     )
-    direct = life.ask("contributor", "refused-directly", _MODEL, version)
+    direct = demo.probe("contributor", "refused-directly", MODEL, version)
     return f"mlflow-lifecycle: {refused['outcome']}; stock client: {direct}"
 
 
-def _staged(life: Life) -> str:
-    life.pipeline("approver", "promote-staging", "first")
-    return life.ask(
-        "viewer", "predicts-as", _MODEL, life.known_of("first")["version"], "Staging", "challenger"
+def _staged(demo: Demo) -> str:
+    demo.pipeline("approver", "promote-staging", "first")
+    return demo.probe(
+        "viewer", "predicts-as", MODEL, demo.state_of("first")["version"], "Staging", "challenger"
     )
 
 
-def _in_production(life: Life) -> str:
-    life.pipeline("approver", "promote-production", "first")
-    return life.pipeline("approver", "smoke", "first")
+def _in_production(demo: Demo) -> str:
+    demo.pipeline("approver", "promote-production", "first")
+    return demo.pipeline("approver", "smoke", "first")
 
 
-def _worse_is_refused(life: Life) -> str:
-    life.pipeline("contributor", "train", "worse", "--weak")
-    life.pipeline("contributor", "register", "worse")
-    version = life.known_of("worse")["version"]
-    refused = life.lifecycle(
+def _worse_is_refused(demo: Demo) -> str:
+    demo.pipeline("contributor", "train", "worse", "--weak")
+    demo.pipeline("contributor", "register", "worse")
+    version = demo.state_of("worse")["version"]
+    refused = demo.lifecycle(
         "approver",
         "promote",
-        _MODEL,
+        MODEL,
         version,
         "--to=production",
-        f"--policy={_POLICY}",
+        f"--policy={POLICY}",
         expect=REFUSED_BY_POLICY,
     )
     broken = [rule for rule in refused["rules"] if not rule["passed"]]
     if not any("against current" in rule["rule"] for rule in broken):
         raise PromiseBroken(
             f"the comparison with the live version is not among the broken rules: {broken}",
-            next_action="compare lifecycle/policies/credit-risk.toml with what the run measured",
+            next_action="compare examples/credit_risk/policy.toml with what the run measured",
         )
     return "; ".join(f"{rule['rule']}: {rule['observed']}, required {rule['required']}" for rule in broken)
 
 
-def _first_is_still_live(life: Life) -> str:
-    return life.ask(
-        "viewer", "predicts-as", _MODEL, life.known_of("first")["version"], "Production", "champion"
+def _first_is_still_live(demo: Demo) -> str:
+    return demo.probe(
+        "viewer", "predicts-as", MODEL, demo.state_of("first")["version"], "Production", "champion"
     )
 
 
-def _better_replaces(life: Life) -> str:
-    life.pipeline("contributor", "train", "better", "--strategy", "random-forest")
+def _better_replaces(demo: Demo) -> str:
+    demo.pipeline("contributor", "train", "better", "--strategy", "random-forest")
     for step in ("evaluate", "register"):
-        life.pipeline("contributor", step, "better")
+        demo.pipeline("contributor", step, "better")
     for step in ("promote-staging", "promote-production"):
-        life.pipeline("approver", step, "better")
-    return life.pipeline("approver", "smoke", "better")
+        demo.pipeline("approver", step, "better")
+    return demo.pipeline("approver", "smoke", "better")
 
 
-def _better_is_live(life: Life) -> str:
-    return life.ask(
-        "viewer", "predicts-as", _MODEL, life.known_of("better")["version"], "Production", "champion"
+def _better_is_live(demo: Demo) -> str:
+    return demo.probe(
+        "viewer", "predicts-as", MODEL, demo.state_of("better")["version"], "Production", "champion"
     )
 
 
-def _rolled_back(life: Life) -> str:
-    seen = life.pipeline("approver", "smoke", "better", "--minimum", _POST_CHECK_THAT_FAILS, expect=1)
-    life.pipeline("approver", "rollback", "better")
+def _rolled_back(demo: Demo) -> str:
+    seen = demo.pipeline("approver", "smoke", "better", "--minimum", _POST_CHECK_THAT_FAILS, expect=1)
+    demo.pipeline("approver", "rollback", "better")
     return f"{seen}; then rolled back"
 
 
-def _explained(life: Life) -> str:
-    version = life.known_of("better")["version"]
-    report = life.directory / f"{_MODEL}-{version}.html"
-    account = life.lifecycle("viewer", "explain", _MODEL, version, f"--html={report}")
+def _explained(demo: Demo) -> str:
+    version = demo.state_of("better")["version"]
+    report = demo.directory / f"{MODEL}-{version}.html"
+    account = demo.lifecycle("viewer", "explain", MODEL, version, f"--html={report}")
     happened = [event["what"] for event in account["life"]]
     wanted = ["trained", "registered", "moved to Staging", "moved to Production", "archived"]
     if [each for each in happened if each in wanted] != wanted or account["outcome"] != "intact":
@@ -189,7 +187,7 @@ def _explained(life: Life) -> str:
             next_action=f"open {report}, and see the version's mlflow_aws.history tags",
         )
     since = next(each["since"] for each in account["live"] if each["name"] == "Production")
-    then = life.lifecycle("viewer", "explain", _MODEL, "--at", since, "--no-verify")
+    then = demo.lifecycle("viewer", "explain", MODEL, "--at", since, "--no-verify")
     if then["version"] != version:
         raise PromiseBroken(
             f"at {since} Production was version {then['version']}, says explain; it was {version}",
@@ -198,15 +196,15 @@ def _explained(life: Life) -> str:
     return f"{', '.join(happened)}; files intact; {report}"
 
 
-def _tampering_shows(life: Life) -> str:
-    version = life.known_of("better")["version"]
-    life.ask("contributor", "overwrite", _MODEL, version)
-    report = life.directory / f"{_MODEL}-{version}-tampered.html"
-    account = life.lifecycle("viewer", "explain", _MODEL, version, f"--html={report}", expect=TAMPERED)
+def _tampering_shows(demo: Demo) -> str:
+    version = demo.state_of("better")["version"]
+    demo.probe("contributor", "overwrite", MODEL, version)
+    report = demo.directory / f"{MODEL}-{version}-tampered.html"
+    account = demo.lifecycle("viewer", "explain", MODEL, version, f"--html={report}", expect=TAMPERED)
     return f"{account['damage'][0]['says']}; {report}"
 
 
-_STEPS: tuple[tuple[str, Callable[[Life], str]], ...] = (
+_STEPS: tuple[tuple[str, Callable[[Demo], str]], ...] = (
     ("contributor: a grid search is one parent run with its children", _trained),
     ("contributor: the logged model is what was measured", _evaluated),
     ("contributor: only the chosen model is registered", _registered),
@@ -224,37 +222,37 @@ _STEPS: tuple[tuple[str, Callable[[Life], str]], ...] = (
 )
 
 
-def live(life: Life, *, url: str) -> int:
-    """Go through every step; returns 0 if all held, 1 if one did not, 2 if it was interrupted.
+def play(demo: Demo, *, url: str) -> int:
+    """Run every step; returns 0 if all passed, 1 if one failed, 2 if it was interrupted.
 
-    Stops at the first step that fails: each stands on the ones before.
+    Stops at the first step that fails: each builds on the ones before.
     """
-    life.directory.mkdir(parents=True, exist_ok=True)
+    demo.directory.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     started = time.perf_counter()
     with Screen(sys.stdout, total=len(_STEPS)) as screen:
         for promise, act in _STEPS:
-            result = _attempt(promise, act, life, screen)
+            result = _attempt(promise, act, demo, screen)
             results.append(result)
             screen.end(result)
             if result.status is not Status.PASSED:
                 break
     code = exit_code(results)
     seconds = time.perf_counter() - started
-    print(closing_words(results, url=url, seconds=seconds, remains=(), code=code))
-    print(f"reports: {life.directory}")
+    words = closing_words(results, url=url, seconds=seconds, remains=(), code=code)
+    sys.stdout.write(f"{words}\nreports: {demo.directory}\n")
     return code
 
 
-def _attempt(promise: str, act: Callable[[Life], str], life: Life, screen: Screen) -> Result:
+def _attempt(promise: str, act: Callable[[Demo], str], demo: Demo, screen: Screen) -> Result:
     def run(_smoke: Smoke) -> str:
-        return act(life)
+        return act(demo)
 
     began = time.perf_counter()
     status, observed, seen, next_action = Status.PASSED, "", "", ""
     try:
         screen.begin(Step(run, promise))
-        observed = act(life)
+        observed = act(demo)
     except PromiseBroken as error:
         status, seen, next_action = Status.BROKEN, error.seen, error.next_action
     except KeyboardInterrupt:

@@ -1,9 +1,8 @@
-"""The steps from training to production: `python -m lifecycle.pipeline STEP`, here and in CI the same.
+"""The steps from training to production, one process each: `python -m examples.credit_risk.pipeline STEP`.
 
-Each step is one process, so that each can run as somebody else: the trainer trains, evaluates and registers;
-the approver promotes, checks and, if need be, rolls back. What a step has found goes to the next one through
-a file (`--state`), or in GitHub Actions, from job to job, through the output `candidate` and the variable
-PIPELINE_CANDIDATE.
+They are the same on a laptop and in CI. The trainer trains, evaluates and registers; the approver promotes,
+checks and, if need be, rolls back. Steps share their state through a file (`--state`); jobs of GitHub Actions
+share it through the output `candidate` and the variable PIPELINE_CANDIDATE.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-POLICY = Path(__file__).parent / "policies" / "credit-risk.toml"
+POLICY = Path(__file__).parent / "policy.toml"
 MODEL = "credit-risk"
 _SAME = 1e-9
 _EPILOG = """\
@@ -27,12 +26,12 @@ also those of mlflow-lifecycle (3 refused by the policy, 4 by the server, 5 some
 """
 
 
-class StepError(Exception):
+class PipelineError(Exception):
     """The step did not succeed; the message says what was seen and what to do."""
 
 
 @dataclass(frozen=True)
-class Step:
+class PipelineStep:
     """One step: who takes it, and what it does with the state so far; returns an exit code."""
 
     name: str
@@ -43,7 +42,7 @@ class Step:
     @property
     def command(self) -> tuple[str, ...]:
         """How to run it with Python, from the root of the repository."""
-        return ("-m", "lifecycle.pipeline", self.name)
+        return ("-m", "examples.credit_risk.pipeline", self.name)
 
 
 def train(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
@@ -71,7 +70,7 @@ def evaluate(_arguments: argparse.Namespace, state: dict[str, Any]) -> int:
     measured = _roc_auc(*_predicted(state["model_uri"]))
     claimed = state["metrics"]["test_roc_auc"]
     if abs(measured - claimed) > _SAME:
-        raise StepError(
+        raise PipelineError(
             f"the run claims test_roc_auc {claimed:.6f}, but the logged model has {measured:.6f}: "
             "what was logged is not what was measured; train again"
         )
@@ -112,14 +111,16 @@ def smoke(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
     client = mlflow.MlflowClient()
     champion = str(client.get_model_version_by_alias(name, "champion").version)
     if champion != version:
-        raise StepError(f"the champion is version {champion}, not {version}: see mlflow-lifecycle explain")
+        raise PipelineError(
+            f"the champion is version {champion}, not {version}: see mlflow-lifecycle explain"
+        )
     served = {uri: _predicted(uri) for uri in (f"models:/{name}/Production", f"models:/{name}@champion")}
     for uri, (predictions, _) in served.items():
         if predictions != expected:
-            raise StepError(f"{uri} does not predict as version {version} does: it is another model")
+            raise PipelineError(f"{uri} does not predict as version {version} does: it is another model")
     measured = _roc_auc(*served[f"models:/{name}@champion"])
     if not measured >= arguments.minimum:
-        raise StepError(
+        raise PipelineError(
             f"test_roc_auc of the live model is {measured:.4f}, which is below {arguments.minimum}"
         )
     _say(f"Production and champion predict as version {version} does; test_roc_auc {measured:.4f}")
@@ -136,15 +137,15 @@ def explain(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
     return _lifecycle("explain", state["model"], state["version"], f"--html={arguments.report}")
 
 
-STEPS: tuple[Step, ...] = (
-    Step("train", "contributor", train),
-    Step("evaluate", "contributor", evaluate),
-    Step("register", "contributor", register),
-    Step("promote-staging", "approver", promote_staging),
-    Step("promote-production", "approver", promote_production),
-    Step("smoke", "approver", smoke),
-    Step("rollback", "approver", rollback, only_after_failure=True),
-    Step("explain", "approver", explain),
+STEPS: tuple[PipelineStep, ...] = (
+    PipelineStep("train", "contributor", train),
+    PipelineStep("evaluate", "contributor", evaluate),
+    PipelineStep("register", "contributor", register),
+    PipelineStep("promote-staging", "approver", promote_staging),
+    PipelineStep("promote-production", "approver", promote_production),
+    PipelineStep("smoke", "approver", smoke),
+    PipelineStep("rollback", "approver", rollback, only_after_failure=True),
+    PipelineStep("explain", "approver", explain),
 )
 
 
@@ -155,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    step: Step = arguments.step
+    step: PipelineStep = arguments.step
     try:
         state = {} if step.run is train else _read(arguments.state, os.environ)
         code = step.run(arguments, state)
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lifecycle.pipeline",
+        prog="python -m examples.credit_risk.pipeline",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -194,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _step(text: str) -> Step:
+def _step(text: str) -> PipelineStep:
     for step in STEPS:
         if step.name == text:
             return step
@@ -209,7 +210,7 @@ def _read(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
     except FileNotFoundError:
-        raise StepError(f"{file} is not there: run the step train first") from None
+        raise PipelineError(f"{file} is not there: run the step train first") from None
 
 
 def _write(file: Path, state: Mapping[str, Any], environ: Mapping[str, str]) -> None:
