@@ -6,13 +6,13 @@ from model_lifecycle.errors import (
     LifecycleError,
     NotPermittedError,
     PolicyError,
-    RefusedError,
     TamperedError,
 )
 from model_lifecycle.explanation import Explanation, explain
 from model_lifecycle.policy import LoadedPolicy, Policy
 from model_lifecycle.promotion import Lifecycle, Outcome, archive, promote, record, rollback
 from model_lifecycle.registry import Registry
+from model_lifecycle.rules import RefusedByPolicyError
 
 __all__ = [
     "ConflictError",
@@ -25,7 +25,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "PolicyError",
-    "RefusedError",
+    "RefusedByPolicyError",
     "Registry",
     "TamperedError",
     "archive",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from model_lifecycle.errors import LifecycleError, PolicyError, RefusedError
-from model_lifecycle.rules import Finding
+from model_lifecycle.errors import LifecycleError, PolicyError
+from model_lifecycle.rules import Finding, RefusedByPolicyError
 
 _POLICY = "MLFLOW_LIFECYCLE_POLICY"
 _EPILOG = f"""\
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], _Answer], words: str, *parents: Any) -> Any:
+    def command(name: str, run: Callable[[argparse.Namespace], _Output], words: str, *parents: Any) -> Any:
         added = commands.add_parser(name, help=words, description=words, parents=[shared, *parents])
         added.set_defaults(run=run)
         added.add_argument("name", metavar="NAME", help="the registered model")
@@ -118,12 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-class _Answer:
+class _Output:
     def __init__(self, words: str, document: dict[str, Any], code: int = 0) -> None:
         self.words, self.document, self.code = words, document, code
 
 
-def _promote(arguments: argparse.Namespace) -> _Answer:
+def _promote(arguments: argparse.Namespace) -> _Output:
     from model_lifecycle.promotion import promote
 
     lifecycle = _lifecycle(arguments)
@@ -132,7 +132,7 @@ def _promote(arguments: argparse.Namespace) -> _Answer:
     )
 
 
-def _rollback(arguments: argparse.Namespace) -> _Answer:
+def _rollback(arguments: argparse.Namespace) -> _Output:
     from model_lifecycle.promotion import rollback
 
     return _outcome(
@@ -146,7 +146,7 @@ def _rollback(arguments: argparse.Namespace) -> _Answer:
     )
 
 
-def _archive(arguments: argparse.Namespace) -> _Answer:
+def _archive(arguments: argparse.Namespace) -> _Output:
     from model_lifecycle.promotion import archive
 
     return _outcome(
@@ -154,7 +154,7 @@ def _archive(arguments: argparse.Namespace) -> _Answer:
     )
 
 
-def _record(arguments: argparse.Namespace) -> _Answer:
+def _record(arguments: argparse.Namespace) -> _Output:
     from model_lifecycle.evidence import totals
     from model_lifecycle.promotion import record
 
@@ -162,10 +162,10 @@ def _record(arguments: argparse.Namespace) -> _Answer:
     files, size = totals(manifest.items)
     words = f"version {arguments.version}: {files} files, {size:,} bytes; manifest sha256 {manifest.digest}"
     document = {"outcome": "done", "exit_code": 0, "manifest_sha256": manifest.digest, "files": files}
-    return _Answer(words, document)
+    return _Output(words, document)
 
 
-def _explain(arguments: argparse.Namespace) -> _Answer:
+def _explain(arguments: argparse.Namespace) -> _Output:
     from model_lifecycle import report
     from model_lifecycle.explanation import explain
 
@@ -183,10 +183,10 @@ def _explain(arguments: argparse.Namespace) -> _Answer:
         arguments.html.parent.mkdir(parents=True, exist_ok=True)
         arguments.html.write_text(report.as_html(explanation), encoding="utf-8")
         words += f"\nreport: {arguments.html}"
-    return _Answer(words, explanation.as_dict(), 6 if explanation.tampered else 0)
+    return _Output(words, explanation.as_dict(), 6 if explanation.tampered else 0)
 
 
-def _outcome(outcome: Any) -> _Answer:
+def _outcome(outcome: Any) -> _Output:
     lines = _rules(outcome.findings)
     where = f"{outcome.stage}{f' (@{outcome.alias})' if outcome.alias else ''}"
     if outcome.changed:
@@ -199,7 +199,7 @@ def _outcome(outcome: Any) -> _Answer:
         lines.append(
             f"decision: {outcome.decision.tag[0]}, policy sha256 {outcome.decision.policy['sha256']}"
         )
-    return _Answer("\n".join(lines), outcome.as_dict())
+    return _Output("\n".join(lines), outcome.as_dict())
 
 
 def _rules(findings: Sequence[Finding]) -> list[str]:
@@ -212,7 +212,7 @@ def _rules(findings: Sequence[Finding]) -> list[str]:
 
 
 def _failed(error: LifecycleError, *, as_json: bool) -> int:
-    if isinstance(error, RefusedError):
+    if isinstance(error, RefusedByPolicyError):
         _print("\n".join(_rules(error.findings)), sys.stderr)
     _print(f"{error.kind}: {error}", sys.stderr)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from model_lifecycle.history import Event
 from model_lifecycle.policy import LoadedPolicy
-from model_lifecycle.rules import Caller, Finding
+from model_lifecycle.rules import Approver, Finding
 
 PREFIX = "lifecycle.decision."
 _SCHEMA = 1
@@ -64,7 +64,7 @@ def of(
     event: Event,
     policy: LoadedPolicy,
     findings: Sequence[Finding],
-    caller: Caller | None,
+    approver: Approver | None,
     compared_with: str,
     alias: str,
     manifest_sha256: str,
@@ -80,7 +80,7 @@ def of(
         at=event.at.isoformat(),
         event=event.identifier,
         principal=event.principal,
-        role=caller.role if caller else "",
+        role=approver.role if approver else "",
         policy={"file": policy.file, "version": policy.policy.version, "sha256": policy.sha256},
         rules=[finding.as_dict() for finding in findings],
         manifest_sha256=manifest_sha256,

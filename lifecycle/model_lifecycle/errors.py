@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from model_lifecycle.rules import Finding
+from typing import Any, ClassVar
 
 
 class LifecycleError(Exception):
@@ -25,25 +21,6 @@ class PolicyError(LifecycleError):
 
     exit_code = 2
     kind = "invalid policy"
-
-
-class RefusedError(LifecycleError):
-    """The policy refuses it; nothing was changed. `findings` holds every rule, kept and broken."""
-
-    exit_code = 3
-    kind = "refused by policy"
-
-    def __init__(self, what: str, findings: Sequence[Finding]) -> None:
-        self.findings = tuple(findings)
-        broken = [finding for finding in self.findings if not finding.passed]
-        rules = "rule" if len(broken) == 1 else "rules"
-        super().__init__(
-            f"{what} is refused: {len(broken)} of {len(self.findings)} {rules} failed; nothing was changed"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """The error for machines, with every rule."""
-        return {**super().as_dict(), "rules": [finding.as_dict() for finding in self.findings]}
 
 
 class NotPermittedError(LifecycleError):

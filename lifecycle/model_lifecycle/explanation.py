@@ -50,7 +50,7 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Image:
+class Plot:
     """A plot among the run's artifacts."""
 
     path: str
@@ -97,7 +97,7 @@ class Explanation:
     files: tuple[evidence.Item, ...]
     manifest_sha256: str
     warnings: tuple[str, ...]
-    images: tuple[Image, ...] = ()
+    images: tuple[Plot, ...] = ()
 
     @property
     def tampered(self) -> bool:
@@ -370,7 +370,7 @@ def _environment(uri: str) -> dict[str, str]:
     return found
 
 
-def _images(registry: Registry, run_id: str) -> Iterator[Image]:
+def _images(registry: Registry, run_id: str) -> Iterator[Plot]:
     """The plots of the run; those that cannot be read are left out."""
     try:
         paths = list(_image_paths(registry, run_id))
@@ -383,7 +383,7 @@ def _images(registry: Registry, run_id: str) -> Iterator[Image]:
             except Exception:  # noqa: S112 - as above
                 continue
             kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(Path(path).suffix, "image/jpeg")
-            yield Image(path, kind, base64.b64encode(content).decode())
+            yield Plot(path, kind, base64.b64encode(content).decode())
 
 
 def _image_paths(registry: Registry, run_id: str) -> Iterator[str]:

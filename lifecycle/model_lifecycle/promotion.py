@@ -15,15 +15,15 @@ from typing import Any, Literal
 
 from model_lifecycle import ci, decision, evidence, history
 from model_lifecycle.decision import Decision
-from model_lifecycle.errors import ConflictError, LifecycleError, RefusedError
+from model_lifecycle.errors import ConflictError, LifecycleError
 from model_lifecycle.evidence import Manifest
 from model_lifecycle.history import Event
 from model_lifecycle.policy import LoadedPolicy, Transition
 from model_lifecycle.registry import ChangedMeanwhileError, Model, Registry, Version
-from model_lifecycle.rules import Caller, Facts, Figures, Finding, evaluate
+from model_lifecycle.rules import Approver, Facts, Figures, Finding, RefusedByPolicyError, evaluate
 
-Target = Literal["staging", "production"]
-STAGES: Mapping[Target, str] = {"staging": "Staging", "production": "Production"}
+TargetStage = Literal["staging", "production"]
+STAGES: Mapping[TargetStage, str] = {"staging": "Staging", "production": "Production"}
 _EVALUATION = frozenset(("eval", "evaluation", "test", "testing", "validation", "holdout"))
 _ATTEMPTS = 5
 
@@ -70,24 +70,28 @@ class Lifecycle:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
-def promote(lifecycle: Lifecycle, name: str, number: str, *, to: Target, dry_run: bool = False) -> Outcome:
+def promote(
+    lifecycle: Lifecycle, name: str, number: str, *, to: TargetStage, dry_run: bool = False
+) -> Outcome:
     """Move a version to Staging or Production, and its alias with it, if the policy allows.
 
     Whoever held the stage is archived. With `dry_run` the rules are judged and nothing is changed.
 
     Raises:
-        RefusedError: the policy refuses; carries every rule. Nothing was changed.
+        RefusedByPolicyError: the policy refuses; carries every rule. Nothing was changed.
         NotPermittedError: the server refuses, by who we are. Nothing was changed.
         ConflictError: another version was promoted meanwhile. Nothing was changed.
     """
     stage, alias = STAGES[to], getattr(lifecycle.policy.policy.aliases, to)
     transition = lifecycle.policy.transition(to, model=name)
-    caller = lifecycle.registry.caller()
+    approver = lifecycle.registry.whoami()
     model = lifecycle.registry.model(name)
     version = model.version(number)
     if model.holder(stage) == number:
-        return _complete(lifecycle, model, version, transition, stage=stage, alias=alias, caller=caller)
-    move = _Move(lifecycle, model, version, transition, caller, "promote", stage, alias, model.holder(stage))
+        return _complete(lifecycle, model, version, transition, stage=stage, alias=alias, approver=approver)
+    move = _Move(
+        lifecycle, model, version, transition, approver, "promote", stage, alias, model.holder(stage)
+    )
     return move.judged() if dry_run else move.made()
 
 
@@ -101,19 +105,19 @@ def rollback(
 
     Raises:
         LifecycleError: nothing is, or nothing else ever was, in Production.
-        RefusedError, NotPermittedError, ConflictError: as for `promote`.
+        RefusedByPolicyError, NotPermittedError, ConflictError: as for `promote`.
     """
     stage, alias = "Production", lifecycle.policy.policy.aliases.production
     lifecycle.policy.require_model(name)
     transition = lifecycle.policy.policy.transitions.rollback
-    caller = lifecycle.registry.caller()
+    approver = lifecycle.registry.whoami()
     model = lifecycle.registry.model(name)
     holder = model.holder(stage)
     if not holder:
         raise LifecycleError(f'model "{name}" has no version in Production, so there is nothing to roll back')
     if to == holder or away_from not in ("", holder):
         return _complete(
-            lifecycle, model, model.version(holder), transition, stage=stage, alias=alias, caller=caller
+            lifecycle, model, model.version(holder), transition, stage=stage, alias=alias, approver=approver
         )
     tenures = history.stage_tenures(history.events(model.tags()), stage)
     target = to or history.before(tenures, existing=model.versions)
@@ -125,7 +129,7 @@ def rollback(
     if to and to not in {tenure.version for tenure in tenures}:
         raise LifecycleError(f"version {to} was never in Production: promote it instead")
     move = _Move(
-        lifecycle, model, model.version(target), transition, caller, "rollback", stage, alias, holder
+        lifecycle, model, model.version(target), transition, approver, "rollback", stage, alias, holder
     )
     return move.judged() if dry_run else move.made()
 
@@ -134,16 +138,16 @@ def archive(lifecycle: Lifecycle, name: str, number: str, *, dry_run: bool = Fal
     """Move a version to Archived and take the aliases of the stages from it.
 
     Raises:
-        RefusedError, NotPermittedError: as for `promote`.
+        RefusedByPolicyError, NotPermittedError: as for `promote`.
     """
     lifecycle.policy.require_model(name)
     transition = lifecycle.policy.policy.transitions.archived
-    caller = lifecycle.registry.caller()
+    approver = lifecycle.registry.whoami()
     model = lifecycle.registry.model(name)
     version = model.version(number)
     if version.stage == "Archived":
         return Outcome("archive", name, number, "Archived", "", changed=False)
-    move = _Move(lifecycle, model, version, transition, caller, "archive", "Archived", "", None)
+    move = _Move(lifecycle, model, version, transition, approver, "archive", "Archived", "", None)
     return move.judged() if dry_run else move.made()
 
 
@@ -171,7 +175,7 @@ class _Move:
     model: Model
     version: Version
     transition: Transition
-    caller: Caller | None
+    approver: Approver | None
     action: str
     stage: str
     alias: str
@@ -193,7 +197,9 @@ class _Move:
             model = registry.model(name)
             event = history.last_move(history.events(model.tags()), number, self.stage)
             # MLflow's client sends a request again if its answer was lost: then the winner is us.
-            ours = event is not None and self.caller is not None and event.principal == self.caller.principal
+            ours = (
+                event is not None and self.approver is not None and event.principal == self.approver.principal
+            )
             if not (ours and model.holder(self.stage) == number):
                 raise self._lost(model) from None
         notes = self._align()
@@ -206,7 +212,7 @@ class _Move:
         facts, manifest = _facts(self)
         findings = evaluate(self.transition, facts)
         if not all(finding.passed for finding in findings):
-            raise RefusedError(f"to {self._intent()}", findings)
+            raise RefusedByPolicyError(f"to {self._intent()}", findings)
         return findings, manifest
 
     def _intent(self) -> str:
@@ -286,7 +292,7 @@ def _complete(
     *,
     stage: str,
     alias: str,
-    caller: Caller | None,
+    approver: Approver | None,
 ) -> Outcome:
     """The version is there already: finish what an interrupted run of ours may have left undone."""
     seen = history.events(model.tags())
@@ -294,8 +300,8 @@ def _complete(
     action = "promote" if transition is not lifecycle.policy.policy.transitions.rollback else "rollback"
     previous = event.previous if event and event.previous != version.number else None
     anywhere = transition.model_copy(update={"from_stages": ()})
-    move = _Move(lifecycle, model, version, anywhere, caller, action, stage, alias, previous)
-    mine = event is not None and caller is not None and event.principal == caller.principal
+    move = _Move(lifecycle, model, version, anywhere, approver, action, stage, alias, previous)
+    mine = event is not None and approver is not None and event.principal == approver.principal
     known = {each.event for each in decision.decisions(version.tags)}
     if not mine or event is None or event.identifier in known:
         return Outcome(
@@ -322,7 +328,7 @@ def _write_down(move: _Move, findings: tuple[Finding, ...], manifest: Manifest |
         event=event or _unrecorded(number, move.stage),
         policy=move.lifecycle.policy,
         findings=findings,
-        caller=move.caller,
+        approver=move.approver,
         compared_with=move.holder or "",
         alias=move.alias,
         manifest_sha256=manifest.digest if manifest else "",
@@ -356,7 +362,7 @@ def _facts(move: _Move) -> tuple[Facts, Manifest | None]:
         candidate=_figures(version, run),
         stage=version.stage,
         current=_current(registry, move.model.version(holder)) if compared and holder else None,
-        caller=move.caller,
+        approver=move.approver,
         makers=frozenset(makers - {""}),
         artifacts=_artifacts(registry, version) if move.transition.evidence else frozenset(),
         damage=damage,

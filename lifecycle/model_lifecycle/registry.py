@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_lifecycle.errors import LifecycleError, NotPermittedError
-from model_lifecycle.rules import Caller
+from model_lifecycle.rules import Approver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ class Registry:
             )
         self.client: MlflowClient = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
-    def caller(self) -> Caller | None:
+    def whoami(self) -> Approver | None:
         """Who we are, as the server has verified it; None when unguarded.
 
         Raises:
@@ -112,7 +112,7 @@ class Registry:
                 "use --unguarded if you accept that"
             )
         answer = self._checked(response, "ask who we are")
-        return Caller(answer["principal"], answer["role"], answer["lane"])
+        return Approver(answer["principal"], answer["role"], answer["lane"])
 
     def model(self, name: str) -> Model:
         """A registered model with all of its versions."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from model_lifecycle.errors import LifecycleError
 from model_lifecycle.policy import Approvers, Archival, Metric, Transition, matches
 
 
 @dataclass(frozen=True)
-class Caller:
-    """Who asks, as the server has verified it."""
+class Approver:
+    """Who asks for the move, as the server has verified it."""
 
     principal: str
     role: str
@@ -35,7 +36,7 @@ class Facts:
     candidate: Figures
     stage: str
     current: Figures | None
-    caller: Caller | None
+    approver: Approver | None
     makers: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
     damage: tuple[str, ...] | None = ()
@@ -55,6 +56,25 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """The finding for machines; keys are stable."""
         return {**asdict(self), "figures": dict(self.figures)}
+
+
+class RefusedByPolicyError(LifecycleError):
+    """The policy refuses it; nothing was changed. `findings` holds every rule, kept and broken."""
+
+    exit_code = 3
+    kind = "refused by policy"
+
+    def __init__(self, what: str, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        broken = [finding for finding in self.findings if not finding.passed]
+        rules = "rule" if len(broken) == 1 else "rules"
+        super().__init__(
+            f"{what} is refused: {len(broken)} of {len(self.findings)} {rules} failed; nothing was changed"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error for machines, with every rule."""
+        return {**super().as_dict(), "rules": [finding.as_dict() for finding in self.findings]}
 
 
 def evaluate(transition: Transition, facts: Facts) -> tuple[Finding, ...]:
@@ -165,17 +185,17 @@ def _of_artifacts(facts: Facts) -> Finding:
 
 
 def _of_approvers(approvers: Approvers, facts: Facts) -> Iterator[Finding]:
-    caller = facts.caller
-    who = f"{caller.principal} ({caller.role})" if caller else "the server does not say who asks"
+    approver = facts.approver
+    who = f"{approver.principal} ({approver.role})" if approver else "the server does not say who asks"
     if approvers.principals or approvers.roles:
-        kept = caller is not None and (
-            caller.role in approvers.roles
-            or any(matches(each, caller.principal) for each in approvers.principals)
+        kept = approver is not None and (
+            approver.role in approvers.roles
+            or any(matches(each, approver.principal) for each in approvers.principals)
         )
         required = [*(f"role {role}" for role in approvers.roles), *approvers.principals]
         yield Finding("approver", kept, who, " or ".join(required))
     if approvers.other_than_trainer:
-        kept = caller is not None and bool(facts.makers) and caller.principal not in facts.makers
+        kept = approver is not None and bool(facts.makers) and approver.principal not in facts.makers
         made = ", ".join(sorted(facts.makers)) or "unknown: the server has not recorded it"
         yield Finding(
             "four eyes", kept, f"{who}; trained or registered by {made}", "somebody else than its maker"

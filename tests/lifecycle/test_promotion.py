@@ -11,7 +11,7 @@ from model_lifecycle import (
     LifecycleError,
     LoadedPolicy,
     NotPermittedError,
-    RefusedError,
+    RefusedByPolicyError,
     Registry,
     archive,
     promote,
@@ -45,7 +45,7 @@ def test_a_worse_version_is_refused_with_every_rule_and_nothing_changes(model: R
     good, worse = model.version(0.9), model.version(0.5)
     model.live(good)
     before = model.stages(), model.aliases()
-    with model.site.bearer("approver"), pytest.raises(RefusedError) as refused:
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError) as refused:
         promote(model.site.lifecycle(), model.name, worse, to="production")
     broken = {each.rule: (each.observed, each.required) for each in refused.value.findings if not each.passed}
     assert broken == {
@@ -155,7 +155,7 @@ def test_rollback_to_a_tampered_version_is_refused(model: Registered) -> None:
     first, second = model.version(), model.version(0.85)
     model.live(first, second)
     model.site.s3.write(model.key(first), b"something else")
-    with model.site.bearer("approver"), pytest.raises(RefusedError) as refused:
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError) as refused:
         rollback(model.site.lifecycle(), model.name)
     assert "model.skops was overwritten" in refused.value.findings[-1].observed
     assert model.stages()[second] == "Production"
@@ -166,7 +166,7 @@ def test_a_version_that_changed_after_it_was_recorded_is_not_promoted(model: Reg
     with model.site.bearer("contributor"):
         record(model.site.registry(), model.name, number, lambda: model.site.s3)
     model.site.s3.write(model.key(number), b"better, surely")
-    with model.site.bearer("approver"), pytest.raises(RefusedError):
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError):
         promote(model.site.lifecycle(), model.name, number, to="staging")
     assert model.stages() == {number: "None"}
 
@@ -182,7 +182,7 @@ def test_archiving_takes_the_alias_too(model: Registered) -> None:
 def test_the_live_version_is_not_archived(model: Registered) -> None:
     number = model.version()
     model.live(number)
-    with model.site.bearer("approver"), pytest.raises(RefusedError, match="is refused"):
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError, match="is refused"):
         archive(model.site.lifecycle(), model.name, number)
     assert model.stages() == {number: "Production"}
 
@@ -242,6 +242,6 @@ def test_a_server_that_verifies_nobody_is_refused_unless_asked_for() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(LifecycleError, match="--unguarded"):
-            Registry(uri).caller()
-        assert Registry(uri, guarded=False).caller() is None
+            Registry(uri).whoami()
+        assert Registry(uri, guarded=False).whoami() is None
         server.shutdown()

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from model_lifecycle.policy import Transition
-from model_lifecycle.rules import Caller, Facts, Figures, Finding, evaluate
+from model_lifecycle.rules import Approver, Facts, Figures, Finding, evaluate
 
-ANN = Caller("arn:aws:iam::123456789012:role/ann", "approver", "iam")
+ANN = Approver("arn:aws:iam::123456789012:role/ann", "approver", "iam")
 
 
 def _judge(policy: dict[str, Any], **facts: Any) -> tuple[Finding, ...]:
@@ -16,7 +16,7 @@ def _judge(policy: dict[str, Any], **facts: Any) -> tuple[Finding, ...]:
         "candidate": Figures("2", {"auc": 0.8}),
         "stage": "Staging",
         "current": None,
-        "caller": ANN,
+        "approver": ANN,
     }
     return evaluate(Transition.model_validate({"manifest": False, **policy}), Facts(**{**known, **facts}))
 
@@ -113,7 +113,7 @@ def test_an_approver_is_known_by_principal_or_by_role() -> None:
 
 
 def test_an_unverified_caller_is_nobodys_approver() -> None:
-    assert not _judge({"approvers": {"roles": ["approver"]}}, caller=None)[0].passed
+    assert not _judge({"approvers": {"roles": ["approver"]}}, approver=None)[0].passed
 
 
 def test_four_eyes_keep_a_maker_from_approving() -> None:
