@@ -1,4 +1,4 @@
-"""Proof after a deployment: one real client keeps every promise that MLflow on AWS makes to its users.
+"""Proof after a deployment: one real client uses MLflow on AWS as its users do, step by step.
 
 Run it with `python -m client_smoke --tracking-uri https://mlflow.example.com`; docs/smoke.md says more.
 """

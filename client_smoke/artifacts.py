@@ -1,4 +1,4 @@
-"""Promises about artifact bytes: straight to S3 and back, versioned, encrypted, unchanged."""
+"""Steps about artifact bytes: straight to S3 and back, versioned, encrypted, unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import FILE_ARTIFACT, PLOT_ARTIFACT, Experiment, LoggedRun
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from client_smoke.wire import watch
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -23,7 +23,7 @@ def role_reaches_s3(smoke: Smoke) -> str:
     smoke.s3.put_object(Bucket=experiment.bucket, Key=key, Body=body)
     returned = smoke.s3.get_object(Bucket=experiment.bucket, Key=key)["Body"].read()
     if returned != body:
-        raise PromiseBroken(
+        raise StepFailed(
             f"s3://{experiment.bucket}/{key} returned {len(returned)} bytes other than those written",
             next_action="look in the bucket's access log for another writer of this key",
         )
@@ -49,19 +49,19 @@ def artifacts_come_back_identical(smoke: Smoke) -> str:
         }
     content = paths[FILE_ARTIFACT].read_bytes()
     if hashlib.sha256(content).hexdigest() != run.file_sha256:
-        raise PromiseBroken(
+        raise StepFailed(
             f"{FILE_ARTIFACT} came back different: {len(content)} bytes where {run.file_bytes} were logged, "
             "SHA-256 does not match",
             next_action="list the object's versions in S3: somebody wrote it after this client did",
         )
     if not paths[PLOT_ARTIFACT].read_bytes().startswith(_PNG_SIGNATURE):
-        raise PromiseBroken(
+        raise StepFailed(
             f"{PLOT_ARTIFACT} came back as something other than a PNG picture",
             next_action="list the object's versions in S3: somebody wrote it after this client did",
         )
     carried = _artifact_requests(traffic.requests_to(smoke.target.host, smoke.target.port))
     if carried:
-        raise PromiseBroken(
+        raise StepFailed(
             f"the download went through the server: {carried[0]}",
             next_action="start the server with --no-serve-artifacts --default-artifact-root s3://BUCKET/",
         )
@@ -79,19 +79,19 @@ def objects_are_versioned_and_encrypted(smoke: Smoke) -> str:
         head = smoke.s3.head_object(Bucket=location.netloc, Key=key)
         where = f"s3://{location.netloc}/{key}"
         if head.get("VersionId") in {None, "null"}:
-            raise PromiseBroken(
+            raise StepFailed(
                 f"{where} has no version id", next_action="turn on versioning of the artifact bucket"
             )
         encryption, kms_key = head.get("ServerSideEncryption"), head.get("SSEKMSKeyId")
         if not str(encryption).startswith("aws:kms") or not kms_key:
-            raise PromiseBroken(
+            raise StepFailed(
                 f"{where} is encrypted with {encryption or 'nothing'}, not with a KMS key",
                 next_action="make SSE-KMS with the artifact key the bucket's default encryption",
             )
         sizes[artifact] = head["ContentLength"]
         keys.add(str(kms_key).rsplit("/", 1)[-1])
     if sizes[FILE_ARTIFACT] != run.file_bytes:
-        raise PromiseBroken(
+        raise StepFailed(
             f"{FILE_ARTIFACT} has {sizes[FILE_ARTIFACT]} bytes in S3, {run.file_bytes} were logged",
             next_action="list the object's versions in S3: somebody wrote it after this client did",
         )
@@ -105,7 +105,7 @@ def server_never_carries_artifacts(smoke: Smoke) -> str:
     to_server = run.traffic.to(smoke.target.host, smoke.target.port)
     to_s3 = run.traffic.elsewhere(smoke.target.host, smoke.target.port)
     if to_server >= run.file_bytes or to_s3 < run.file_bytes:
-        raise PromiseBroken(
+        raise StepFailed(
             f"while logging a file of {run.file_bytes:,} bytes, {to_server:,} bytes went to the server "
             f"and {to_s3:,} elsewhere",
             next_action=fix,
@@ -119,7 +119,7 @@ def server_never_carries_artifacts(smoke: Smoke) -> str:
         if status < 400:
             if method == "PUT":
                 smoke.request("DELETE", path)
-            raise PromiseBroken(
+            raise StepFailed(
                 f"{method} {path} answered {status}: the server proxies artifacts", next_action=fix
             )
         statuses.append(f"{method} {status}")

@@ -1,4 +1,4 @@
-"""The last promise: nothing stays behind but what is said to stay."""
+"""The last step: nothing stays behind but what is said to stay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from client_smoke.explain import explain
 from client_smoke.smoke import Smoke
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 
 _GC = "`mlflow gc` deletes it for good"
 _BATCH = 1000
@@ -29,9 +29,7 @@ def nothing_stays_behind(smoke: Smoke) -> str:
         except Exception as error:
             failures.append(explain(error))
     if failures:
-        raise PromiseBroken(
-            "; ".join(failure.seen for failure in failures), next_action=failures[0].next_action
-        )
+        raise StepFailed("; ".join(failure.seen for failure in failures), next_action=failures[0].next_action)
     return ", ".join(done)
 
 
@@ -47,7 +45,7 @@ def _remove_registered_model(smoke: Smoke) -> str:
         smoke.remains.append(f"registered model {smoke.model_name}; an approver or admin may delete it")
         return "registered model left, which this role may not delete"
     if _registered_model_exists(smoke):
-        raise PromiseBroken(
+        raise StepFailed(
             f"registered model {smoke.model_name} still exists after its deletion",
             next_action="delete it in the UI and look at the server's log",
         )
@@ -78,7 +76,7 @@ def _remove_experiment(smoke: Smoke) -> str:
         return f"experiment {identifier} left, which this role may not delete, {objects}"
     stage = smoke.mlflow.get_experiment(identifier).lifecycle_stage
     if stage != "deleted" or smoke.mlflow.search_runs([identifier]):
-        raise PromiseBroken(
+        raise StepFailed(
             f"experiment {identifier} is {stage} after its deletion, or has runs that are still active",
             next_action=f"delete it by hand: mlflow experiments delete -x {identifier}",
         )
@@ -135,7 +133,7 @@ def _delete_objects(smoke: Smoke, location: str) -> str:
         smoke.remains.append(f"{left} objects under {location} (S3 answered {code} to this role); {_GC}")
         return f"{left} objects left ({code})"
     if left:
-        raise PromiseBroken(
+        raise StepFailed(
             f"{left} objects are still under {location} after S3 accepted their deletion",
             next_action=f"look for another writer, then delete them: aws s3 rm --recursive {location}",
         )

@@ -21,8 +21,8 @@ from client_smoke.verdict import CannotRun, Result, Status, exit_code
 
 _EPILOG = """\
 exit codes:
-  0  every promise was kept, but for those that the output names as skipped
-  1  a promise broke; the output names it, what was seen, and what to do next
+  0  every step passed, except those that the output names as skipped
+  1  a step failed; the output names it, what was seen, and what to do next
   2  the run could not be completed (address, credentials, network, interruption), so nothing is proven
 
 environment, as for any MLflow client:
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--require-all",
         action="store_true",
-        help="exit with 2 if a promise was skipped, such as for want of a token",
+        help="exit with 2 if a step was skipped, for example because no token was given",
     )
     arguments.add_argument("--keep", action="store_true", help="leave the experiment and the model in place")
     arguments.add_argument("--json", metavar="FILE", type=Path, help="write a JSON report")

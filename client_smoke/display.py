@@ -20,7 +20,7 @@ _MARKS = {
     Status.PASSED: ("✓", "green"),
     Status.KEPT: ("•", "yellow"),
     Status.SKIPPED: ("-", "dim"),
-    Status.BROKEN: ("✗", "bold red"),
+    Status.FAILED: ("✗", "bold red"),
     Status.COULD_NOT_RUN: ("!", "bold yellow"),
     Status.INTERRUPTED: ("!", "bold yellow"),
 }
@@ -66,7 +66,7 @@ class Screen:
         """A step starts."""
         self._running, self._started = step, time.perf_counter()
         if self._live is None:
-            self._print(f"[{len(self._results) + 1:2}/{self._total}] {step.promise} …")
+            self._print(f"[{len(self._results) + 1:2}/{self._total}] {step.title} …")
 
     def end(self, result: Result) -> None:
         """A step ended or was left out."""
@@ -76,10 +76,10 @@ class Screen:
         if self._live is not None:
             return
         if not was_running:
-            self._print(f"[{len(self._results):2}/{self._total}] {result.promise} …")
+            self._print(f"[{len(self._results):2}/{self._total}] {result.title} …")
         evidence = result.observed or result.seen
         self._print(
-            f"        {result.status} in {result.seconds:.2f} s" + (f": {evidence}" if evidence else "")
+            f"        {result.status.words} in {result.seconds:.2f} s" + (f": {evidence}" if evidence else "")
         )
 
     def _print(self, text: str) -> None:
@@ -95,7 +95,7 @@ class Screen:
         if self._running is not None:
             elapsed = f"{time.perf_counter() - self._started:.0f}"
             position = f"step {len(self._results) + 1} of {self._total}"
-            table.add_row(self._spinner, Text(self._running.promise), elapsed, Text(position, "dim"))
+            table.add_row(self._spinner, Text(self._running.title), elapsed, Text(position, "dim"))
         return table
 
     def _final_table(self) -> Table:
@@ -108,7 +108,7 @@ class Screen:
 def _empty_table() -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", width=1, no_wrap=True)
-    table.add_column("promise", min_width=30)
+    table.add_column("step", min_width=30)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("observed", overflow="fold")
     return table
@@ -120,25 +120,24 @@ def _row(result: Result, *, one_line: bool) -> tuple[Text, Text, str, Text]:
     if result.status is Status.SKIPPED:
         evidence = f"skipped; {evidence}"
     seconds = "" if result.status in {Status.SKIPPED, Status.KEPT} else f"{result.seconds:.2f}"
-    promise = Text(result.promise, "" if result.status is Status.PASSED else style)
+    title = Text(result.title, "" if result.status is Status.PASSED else style)
     observed = Text(evidence, "dim")
     if one_line:
         # On the texts, not on their columns: rich narrows only columns that may wrap.
-        for text in (promise, observed):
+        for text in (title, observed):
             text.no_wrap, text.overflow = True, "ellipsis"
-    return Text(mark, style), promise, seconds, observed
+    return Text(mark, style), title, seconds, observed
 
 
 def closing_words(
     results: Sequence[Result], *, url: str, seconds: float, remains: Sequence[str], code: int
 ) -> str:
-    """The verdict in words: what broke, what was seen, what to do; and what remains on the server."""
+    """The verdict in words: what failed, what was seen, what to do; and what remains on the server."""
     lines = []
     for result in results:
-        if result.status in {Status.BROKEN, Status.COULD_NOT_RUN, Status.INTERRUPTED}:
-            label = "promise broken" if result.status is Status.BROKEN else str(result.status)
+        if result.status in {Status.FAILED, Status.COULD_NOT_RUN, Status.INTERRUPTED}:
             lines += [
-                f"{label}: {result.promise}",
+                f"{result.status.words}: {result.title}",
                 f"  seen: {result.seen}",
                 f"  next: {result.next_action}",
                 "",
@@ -146,16 +145,16 @@ def closing_words(
     skipped = [result for result in results if result.status is Status.SKIPPED]
     for result in skipped:
         remedy = f"; {result.next_action}" if result.next_action else ""
-        lines.append(f"skipped: {result.promise} ({result.observed}{remedy})")
+        lines.append(f"skipped: {result.title} ({result.observed}{remedy})")
     lines += [f"remains: {entry}" for entry in remains]
-    kept = sum(result.status is Status.PASSED for result in results)
+    passed = sum(result.status is Status.PASSED for result in results)
     verdicts = {
-        0: f"{url} keeps {'the promises that were tried' if skipped else 'its promises'}",
-        1: f"{url} breaks a promise",
+        0: f"every step {'that ran ' if skipped else ''}passed at {url}",
+        1: f"a step failed at {url}",
         2: f"nothing is proven about {url}: the run could not be completed",
     }
     if code == 2 and {result.status for result in results} <= {Status.PASSED, Status.KEPT, Status.SKIPPED}:
-        verdicts[2] = f"{url} keeps the promises that were tried, and all were required"
-    tried = f"{kept} of {len(results)}" + (f", {len(skipped)} skipped" if skipped else "")
-    lines.append(f"{verdicts[code]} ({tried} in {seconds:.1f} s)")
+        verdicts[2] = f"every step that ran passed at {url}, but all were required"
+    counts = f"{passed} of {len(results)} passed" + (f", {len(skipped)} skipped," if skipped else "")
+    lines.append(f"{verdicts[code]} ({counts} in {seconds:.1f} s)")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Promises about who did it: the server writes that down, and no client can write it otherwise."""
+"""Steps about authorship: the server records it, and no client can forge it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from client_smoke.identity import Caller, Promoter, body_of, message_of
 from client_smoke.models import FirstVersion, SecondVersion
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import Experiment, LoggedRun
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 
 PRINCIPAL = "mlflow_aws.principal"
 HISTORY = "mlflow_aws.history."
@@ -46,7 +46,7 @@ def author_cannot_be_forged(smoke: Smoke) -> str:
     for method, path, body in attempts:
         answer = smoke.request_as(smoke.own_token(), method, path, json=body)
         if answer.status_code != 403:
-            raise PromiseBroken(
+            raise StepFailed(
                 f"{method} {path} with the tag {PRINCIPAL} answered {answer.status_code}", next_action=_FIX
             )
     started_forged = smoke.request_as(
@@ -63,7 +63,7 @@ def author_cannot_be_forged(smoke: Smoke) -> str:
         identifier = body_of(started_forged)["run"]["info"]["run_id"]
         _recorded(smoke, smoke.mlflow.get_run(identifier).data.tags, what=f"run {identifier}")
     elif started_forged.status_code != 403:
-        raise PromiseBroken(
+        raise StepFailed(
             f"a run with a forged author answered {started_forged.status_code}: {message_of(started_forged)}",
             next_action=_FIX,
         )
@@ -81,7 +81,7 @@ def promotion_leaves_history(smoke: Smoke) -> str:
     wanted = {"action": "stage", "stage": "Production", "principal": promoter, "previous": first.version}
     found = [entry for entry in entries if wanted.items() <= entry.items()]
     if len(found) != 1:
-        raise PromiseBroken(
+        raise StepFailed(
             f"version {second.version} has {len(entries)} entries of history, and {len(found)} of them say "
             f"that {promoter} put it into Production in place of version {first.version}",
             next_action=_FIX,
@@ -92,7 +92,7 @@ def promotion_leaves_history(smoke: Smoke) -> str:
 def _recorded(smoke: Smoke, tags: dict[str, str], *, what: str) -> str:
     caller, recorded = smoke.recall(Caller).principal, tags.get(PRINCIPAL)
     if recorded != caller:
-        raise PromiseBroken(
+        raise StepFailed(
             f"{what} names {recorded or 'nobody'} as its author, and the caller is {caller}", next_action=_FIX
         )
     return f"{PRINCIPAL} = {recorded}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from client_smoke.verdict import CannotRun, PromiseBroken
+from client_smoke.verdict import CannotRun, StepFailed
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch"}
@@ -14,7 +14,7 @@ _OUR_OWN = (AssertionError, AttributeError, ImportError, NameError, TypeError)
 _LONGEST = 300
 
 
-def explain(error: Exception) -> PromiseBroken | CannotRun:
+def explain(error: Exception) -> StepFailed | CannotRun:
     """The verdict that an unexpected exception amounts to, as specific as its chain of causes allows."""
     from botocore.exceptions import (
         BotoCoreError,
@@ -27,7 +27,7 @@ def explain(error: Exception) -> PromiseBroken | CannotRun:
     )
 
     for cause in _chain(error):
-        if isinstance(cause, PromiseBroken | CannotRun):
+        if isinstance(cause, StepFailed | CannotRun):
             return cause
         if type(cause).__name__ == "AwsAuthError":  # of MLFLOW_TRACKING_AUTH=aws, which need not be installed
             return CannotRun(
@@ -43,7 +43,7 @@ def explain(error: Exception) -> PromiseBroken | CannotRun:
         if isinstance(
             cause, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError | ConnectionClosedError
         ):
-            return PromiseBroken(
+            return StepFailed(
                 f"S3 cannot be reached: {_short(cause)}",
                 next_action="check AWS_REGION, AWS_ENDPOINT_URL, your proxy, and the VPC's S3 endpoint",
             )
@@ -60,7 +60,7 @@ def explain(error: Exception) -> PromiseBroken | CannotRun:
     return _mlflow_answered(error)
 
 
-def _aws_answered(code: str, operation: str, message: str) -> PromiseBroken | CannotRun:
+def _aws_answered(code: str, operation: str, message: str) -> StepFailed | CannotRun:
     if code in _EXPIRED:
         return CannotRun(
             f"the AWS credentials have expired ({code})",
@@ -72,30 +72,30 @@ def _aws_answered(code: str, operation: str, message: str) -> PromiseBroken | Ca
             next_action="assume the client role again; check that AWS_ENDPOINT_URL is the deployment's",
         )
     if code in _DENIED:
-        return PromiseBroken(
+        return StepFailed(
             f"this role may not {operation}: {message}",
             next_action="use the deployment's client role, or grant it this action on the bucket and on "
             "its KMS key (kms:GenerateDataKey to write, kms:Decrypt to read)",
         )
-    return PromiseBroken(
+    return StepFailed(
         f"S3 answered {code} to {operation}: {message}",
         next_action="check that the bucket is the ArtifactBucket output and that AWS_REGION is its region",
     )
 
 
-def _mlflow_answered(error: Exception) -> PromiseBroken:
+def _mlflow_answered(error: Exception) -> StepFailed:
     status_of = getattr(error, "get_http_status_code", None)
     status = status_of() if callable(status_of) else None
     seen = f"{type(error).__name__}: {_short(error)}"
     if "timeout" in seen.lower() or "timed out" in seen.lower():
-        return PromiseBroken(
+        return StepFailed(
             seen, next_action="look at the service's CPU and database connections, or raise --timeout"
         )
     if status in {401, 403}:
-        return PromiseBroken(seen, next_action="give the client an identity with the role that this needs")
+        return StepFailed(seen, next_action="give the client an identity with the role that this needs")
     if status is not None and status >= 500:
-        return PromiseBroken(seen, next_action="look at the server's log at this time (docs/operations.md)")
-    return PromiseBroken(seen, next_action="run again with --debug for the traceback")
+        return StepFailed(seen, next_action="look at the server's log at this time (docs/operations.md)")
+    return StepFailed(seen, next_action="run again with --debug for the traceback")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

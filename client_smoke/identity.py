@@ -1,4 +1,4 @@
-"""Promises about who gets in: nobody unnamed, nobody forged, and you under your own name."""
+"""Steps about who gets in: nobody without a token, nobody with a forged one, and you under your own name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from client_smoke.smoke import Smoke
 from client_smoke.tokens import forgeries
-from client_smoke.verdict import CannotRun, PromiseBroken
+from client_smoke.verdict import CannotRun, StepFailed
 
 READ = "/api/2.0/mlflow/experiments/search?max_results=1"
 CREATE_EXPERIMENT = "/api/2.0/mlflow/experiments/create"
@@ -50,7 +50,7 @@ def no_token_is_refused(smoke: Smoke) -> str:
         if method == "POST" and answer.status_code < 300:
             smoke.made_something = True
         if not _turned_away(smoke, answer):
-            raise PromiseBroken(
+            raise StepFailed(
                 f"{method} {path} without a token answered {answer.status_code}",
                 next_action="take the deployment off the network: look at the listener's rules and at "
                 "whether the server's gate runs (docs/security.md)",
@@ -65,7 +65,7 @@ def forged_token_is_refused(smoke: Smoke) -> str:
     for flaw, token in forgeries(smoke.own_token(), audience=smoke.target.url).items():
         answer = smoke.request_as(token, "GET", READ)
         if answer.status_code not in {400, 401, 403}:
-            raise PromiseBroken(
+            raise StepFailed(
                 f"a token {flaw} was answered {answer.status_code}",
                 next_action="take the deployment off the network: the server's gate does not verify "
                 "signatures (docs/security.md)",
@@ -103,7 +103,7 @@ def _read(answer: Any, *, whose: str) -> Caller:
         caller = Caller(principal=str(found.get("principal", "")), role=str(found.get("role", "")))
         if caller.principal and caller.role in _ROLES:
             return caller
-        raise PromiseBroken(
+        raise StepFailed(
             f"{WHOAMI} answered 200 without a principal and a role",
             next_action="check that this host is the tracking server and not another application",
         )
@@ -118,7 +118,7 @@ def _read(answer: Any, *, whose: str) -> Caller:
             f"{whose} identity has no role: {message}",
             next_action="ask who runs the deployment to map it in the [identity.roles] of its configuration",
         )
-    raise PromiseBroken(
+    raise StepFailed(
         f"{WHOAMI} answered {answer.status_code}: {message}",
         next_action="check that the server runs this project's image, whose gate answers this",
     )

@@ -1,4 +1,4 @@
-"""Promises about models: logged as the field does it, registered, promoted, loaded, and still right."""
+"""Steps about models: logged the usual way, registered, promoted, loaded, and still right."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from client_smoke.roles import as_promoter
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import LoggedRun
 from client_smoke.training import train
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def model_is_registered_as_taught(smoke: Smoke) -> str:
     info, note = _log_in_run(smoke, log)
     first = FirstVersion(version=str(info.registered_model_version), model_uuid=info.model_uuid)
     if first.version != "1":
-        raise PromiseBroken(
+        raise StepFailed(
             f"the first version of a new model is {first.version}",
             next_action="look for another writer of this registered model in the server's log",
         )
@@ -92,7 +92,7 @@ def stage_promotes_and_archives(smoke: Smoke) -> str:
         for version in (first.version, second.version)
     }
     if stages != {first.version: "Archived", second.version: "Production"}:
-        raise PromiseBroken(
+        raise StepFailed(
             f"after two promotions with archive_existing_versions=True the stages are {stages}",
             next_action="look at the server's log for transition-stage calls that failed",
         )
@@ -148,7 +148,7 @@ def _loads_and_predicts(smoke: Smoke, uri: str, model_uuid: str, original: Any) 
     _ = smoke.mlflow
     loaded = mlflow.pyfunc.load_model(uri)
     if loaded.metadata.model_uuid != model_uuid:
-        raise PromiseBroken(
+        raise StepFailed(
             f"{uri} loads model {loaded.metadata.model_uuid}, not {model_uuid} that was registered",
             next_action="look in the server's log for another change to this registered model",
         )
@@ -156,7 +156,7 @@ def _loads_and_predicts(smoke: Smoke, uri: str, model_uuid: str, original: Any) 
     predicted, expected = list(loaded.predict(samples)), list(original.predict(samples))
     if predicted != expected:
         differing = sum(one != other for one, other in zip(predicted, expected, strict=False))
-        raise PromiseBroken(
+        raise StepFailed(
             f"{uri} predicts otherwise for {differing} of {len(expected)} samples",
             next_action="compare scikit-learn's version here with the model's requirements.txt, then "
             "the model's object versions in S3",

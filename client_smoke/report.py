@@ -14,7 +14,7 @@ from pathlib import Path
 
 from client_smoke.verdict import CannotRun, Result, Status
 
-_WORDS = {0: "passed", 1: "promise broken", 2: "could not run"}
+_VERDICTS = {0: "passed", 1: "promise broken", 2: "could not run"}
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -32,10 +32,10 @@ class Report:
     code: int
 
     def as_json(self) -> str:
-        """A JSON document; its keys are stable."""
+        """A JSON document; its keys and verdicts are stable."""
         document = {
             "tracking_uri": self.tracking_uri,
-            "verdict": _WORDS[self.code],
+            "verdict": _VERDICTS[self.code],
             "exit_code": self.code,
             "identifier": self.identifier,
             "started": self.started.isoformat(timespec="seconds"),
@@ -44,7 +44,7 @@ class Report:
             "steps": [
                 {
                     "name": result.name,
-                    "promise": result.promise,
+                    "promise": result.title,
                     "status": str(result.status),
                     "seconds": round(result.seconds, 3),
                     "observed": result.observed,
@@ -58,14 +58,14 @@ class Report:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     def as_junit(self) -> str:
-        """A JUnit test suite: a broken promise is a failure; a run that could not go on is an error."""
+        """A JUnit test suite: a failed step is a failure; a run that could not go on is an error."""
         statuses = [result.status for result in self.results]
         errors = sum(status in {Status.COULD_NOT_RUN, Status.INTERRUPTED} for status in statuses)
         suite = ElementTree.Element(
             "testsuite",
             name="client_smoke",
             tests=str(len(statuses)),
-            failures=str(statuses.count(Status.BROKEN)),
+            failures=str(statuses.count(Status.FAILED)),
             errors=str(errors),
             skipped=str(sum(status in {Status.SKIPPED, Status.KEPT} for status in statuses)),
             time=f"{self.seconds:.3f}",
@@ -73,7 +73,7 @@ class Report:
         )
         for result in self.results:
             case = ElementTree.SubElement(
-                suite, "testcase", classname="client_smoke", name=result.promise, time=f"{result.seconds:.3f}"
+                suite, "testcase", classname="client_smoke", name=result.title, time=f"{result.seconds:.3f}"
             )
             _add_outcome(case, result)
         root = ElementTree.Element("testsuites")
@@ -84,7 +84,7 @@ class Report:
 
 def _add_outcome(case: ElementTree.Element, result: Result) -> None:
     tags = {
-        Status.BROKEN: "failure",
+        Status.FAILED: "failure",
         Status.COULD_NOT_RUN: "error",
         Status.INTERRUPTED: "error",
         Status.SKIPPED: "skipped",

@@ -1,4 +1,4 @@
-"""Promises about what each role may not do, and who promotes in this run."""
+"""Steps about what each role may not do, and who promotes in this run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from client_smoke.identity import CREATE_EXPERIMENT, READ, Caller, body_of
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import LoggedRun
-from client_smoke.verdict import CannotRun, NotTried, PromiseBroken
+from client_smoke.verdict import CannotRun, NotTried, StepFailed
 
 _API = "/api/2.0/mlflow"
 _GATE = "look at the server's route table and log: its gate let through what this role may not do"
@@ -79,4 +79,4 @@ def _must_be_denied(smoke: Smoke, token: str | None, path: str, body: dict[str, 
     code = body_of(answer).get("error_code")
     if answer.status_code != 403 or code != "PERMISSION_DENIED":
         seen = f"POST {path} by {who} answered {answer.status_code}" + (f" {code}" if code else "")
-        raise PromiseBroken(f"{seen}, not 403 PERMISSION_DENIED", next_action=_GATE)
+        raise StepFailed(f"{seen}, not 403 PERMISSION_DENIED", next_action=_GATE)

@@ -9,7 +9,7 @@ from typing import Protocol
 from client_smoke.cleanup import what_is_kept
 from client_smoke.explain import explain
 from client_smoke.smoke import Smoke, Step
-from client_smoke.verdict import CannotRun, NotTried, PromiseBroken, Result, Status
+from client_smoke.verdict import CannotRun, NotTried, Result, Status, StepFailed
 
 _INTERRUPTED = "interrupted"
 
@@ -61,17 +61,17 @@ def _try_all(
     on_error: Callable[[Exception], None],
     interrupted: Callable[[], bool],
 ) -> None:
-    kept: set[Callable[[Smoke], str]] = set()
+    passed: set[Callable[[Smoke], str]] = set()
     stopped_by = ""
     for step in steps:
         if interrupted() and not stopped_by:
             raise KeyboardInterrupt
-        reason = stopped_by or _missing(step, steps, kept)
+        reason = stopped_by or _missing(step, steps, passed)
         result = _skipped(step, reason) if reason else _attempt(step, smoke, display, on_error)
         results.append(result)
         display.end(result)
         if result.status is Status.PASSED:
-            kept.add(step.run)
+            passed.add(step.run)
         elif result.status is Status.COULD_NOT_RUN:
             stopped_by = "the run could not go on"
         elif result.status is Status.INTERRUPTED:
@@ -79,7 +79,7 @@ def _try_all(
 
 
 def _skipped(step: Step, reason: str) -> Result:
-    return Result(step.name, step.promise, Status.SKIPPED, 0.0, observed=reason)
+    return Result(step.name, step.title, Status.SKIPPED, 0.0, observed=reason)
 
 
 def _interrupted_between_steps() -> Result:
@@ -99,7 +99,7 @@ def _clean_up(
     if not smoke.made_something:
         result = _skipped(cleanup, "nothing was made")
     elif keep:
-        result = Result(cleanup.name, cleanup.promise, Status.KEPT, 0.0, observed=what_is_kept(smoke))
+        result = Result(cleanup.name, cleanup.title, Status.KEPT, 0.0, observed=what_is_kept(smoke))
     else:
         result = _attempt(cleanup, smoke, display, on_error)
         if result.status is not Status.PASSED:
@@ -122,12 +122,12 @@ def _attempt(step: Step, smoke: Smoke, display: Display, on_error: Callable[[Exc
     except Exception as error:
         on_error(error)
         verdict = explain(error)
-        status = Status.BROKEN if isinstance(verdict, PromiseBroken) else Status.COULD_NOT_RUN
-        assert isinstance(verdict, PromiseBroken | CannotRun)  # noqa: S101 - for the type checker
+        status = Status.FAILED if isinstance(verdict, StepFailed) else Status.COULD_NOT_RUN
+        assert isinstance(verdict, StepFailed | CannotRun)  # noqa: S101 - for the type checker
         seen, next_action = verdict.seen, verdict.next_action
     return Result(
         step.name,
-        step.promise,
+        step.title,
         status,
         time.perf_counter() - started,
         observed=observed,
@@ -136,8 +136,8 @@ def _attempt(step: Step, smoke: Smoke, display: Display, on_error: Callable[[Exc
     )
 
 
-def _missing(step: Step, steps: Sequence[Step], kept: set[Callable[[Smoke], str]]) -> str:
+def _missing(step: Step, steps: Sequence[Step], passed: set[Callable[[Smoke], str]]) -> str:
     for other in steps:
-        if other.run in step.needs and other.run not in kept:
-            return f"needs: {other.promise}"
+        if other.run in step.needs and other.run not in passed:
+            return f"needs: {other.title}"
     return ""

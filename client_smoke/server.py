@@ -1,11 +1,11 @@
-"""Promises of the server as such."""
+"""The step about the server as such."""
 
 from __future__ import annotations
 
 import re
 
 from client_smoke.smoke import Smoke
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 
 _OLDEST_MAJOR = 3
 
@@ -22,20 +22,20 @@ def server_is_healthy(smoke: Smoke) -> str:
 
 
 def check_compatible(*, server: str, client: str) -> None:
-    """Raise `PromiseBroken` unless the server's MLflow is 3 or newer and of the client's major version."""
+    """Raise `StepFailed` unless the server's MLflow is 3 or newer and of the client's major version."""
     majors = [re.match(r"(\d+)\.\d+", version) for version in (server, client)]
     if majors[0] is None or majors[1] is None:
-        raise PromiseBroken(
+        raise StepFailed(
             f"/version answered {server[:80]!r}, which is no MLflow version",
             next_action="check that this host is the tracking server and not another application",
         )
     server_major, client_major = (int(match[1]) for match in majors if match)
     if server_major < _OLDEST_MAJOR:
-        raise PromiseBroken(
+        raise StepFailed(
             f"the server is MLflow {server}", next_action="deploy an image with MLflow 3 or newer"
         )
     if server_major != client_major:
-        raise PromiseBroken(
+        raise StepFailed(
             f"the server is MLflow {server}, this client {client}",
             next_action=f"install MLflow {server_major} here: pip install 'mlflow=={server}'",
         )
@@ -46,11 +46,11 @@ def _get(smoke: Smoke, path: str) -> str:
     if response.status_code == 200:
         return response.text
     if response.status_code in {301, 302, 303, 307, 308, 401, 403}:
-        raise PromiseBroken(
+        raise StepFailed(
             f"{path} answered {response.status_code}: the identity of this client was not accepted",
             next_action="give the client an identity (docs/smoke.md, “Identity”)",
         )
-    raise PromiseBroken(
+    raise StepFailed(
         f"{path} answered {response.status_code}",
         next_action="look at the service's events and its task's log: no healthy task stands behind "
         "the load balancer",

@@ -170,13 +170,14 @@ class _Bearer:
 
 @dataclass(frozen=True)
 class Step:
-    """One promise: a function that returns what it observed, or raises `PromiseBroken` or `CannotRun`.
+    """One step: a function that returns what it observed, or raises `StepFailed`, `CannotRun` or `NotTried`.
 
-    A step is left out, with the reason, when one that it `needs` was not kept.
+    `title` says what holds if it passes. A step is skipped, with the reason, unless everything it `needs`
+    passed.
     """
 
     run: Callable[[Smoke], str]
-    promise: str
+    title: str
     needs: tuple[Callable[[Smoke], str], ...] = ()
 
     @property

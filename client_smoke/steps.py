@@ -1,4 +1,4 @@
-"""The promises, in the order they are tried. A new one is a function elsewhere and a line here."""
+"""The steps, in the order they run. A new one is a function elsewhere and a line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises about experiments and runs."""
+"""Steps about experiments and runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from client_smoke.smoke import Smoke
 from client_smoke.training import TREES, accuracy_plot, train
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic, watch
 
 FILE_ARTIFACT = "files/evidence.bin"
@@ -46,7 +46,7 @@ def experiment_has_an_s3_root(smoke: Smoke) -> str:
     scheme, _, path = location.partition("://")
     bucket, _, prefix = path.partition("/")
     if scheme != "s3" or not bucket or not prefix:
-        raise PromiseBroken(
+        raise StepFailed(
             f"the experiment's artifact root is {location!r}",
             next_action="start the server with --no-serve-artifacts --default-artifact-root s3://BUCKET/",
         )
@@ -77,14 +77,14 @@ def run_is_logged(smoke: Smoke) -> str:
         mlflow.log_artifact(str(path), folder)
     stored = smoke.mlflow.get_run(run.info.run_id)
     if stored.info.status != "FINISHED":
-        raise PromiseBroken(
+        raise StepFailed(
             f"the run ended as {stored.info.status}, not FINISHED", next_action="look at the server's log"
         )
     if (
         stored.data.params.get("smoke") != smoke.identifier
         or stored.data.tags.get("smoke") != smoke.identifier
     ):
-        raise PromiseBroken(
+        raise StepFailed(
             "the run was read back without the parameters and tags that it was given",
             next_action="look at the server's log for failed log-batch calls",
         )
@@ -107,7 +107,7 @@ def metric_history_is_in_order(smoke: Smoke) -> str:
     history = smoke.mlflow.get_metric_history(run.id, METRIC)
     seen = [(metric.step, metric.value) for metric in history]
     if seen != logged:
-        raise PromiseBroken(
+        raise StepFailed(
             f"logged {logged}, read back {seen}",
             next_action="compare with MLFLOW_AWS_FAST_PATH=off: the fast path must store what MLflow stores",
         )
@@ -123,13 +123,13 @@ def search_finds_the_run(smoke: Smoke) -> str:
     found = smoke.mlflow.search_runs([smoke.recall(Experiment).id], filter_string=condition)
     identifiers = [hit.info.run_id for hit in found]
     if identifiers != [run.id]:
-        raise PromiseBroken(
+        raise StepFailed(
             f"searching for {condition} found {identifiers or 'nothing'}, not run {run.id}",
             next_action="look at the server's log; if rows are missing, check the last migration",
         )
     latest = found[0].data.metrics[METRIC]
     if latest != train().accuracies[-1]:
-        raise PromiseBroken(
+        raise StepFailed(
             f"the latest {METRIC} is {latest}, not the last one logged ({train().accuracies[-1]})",
             next_action="compare with MLFLOW_AWS_FAST_PATH=off: latest metrics must follow the highest step",
         )

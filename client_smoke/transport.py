@@ -1,4 +1,4 @@
-"""Promises about the connection itself, tried with real handshakes."""
+"""Steps about the connection itself, with real handshakes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import warnings
 
 from client_smoke.smoke import Smoke
-from client_smoke.verdict import CannotRun, PromiseBroken
+from client_smoke.verdict import CannotRun, StepFailed
 
 _SECONDS_PER_DAY = 86_400
 # OpenSSL's X509_V_ERR_*: the certificate itself is wrong, whoever issued it.
@@ -31,7 +31,7 @@ def certificate_is_valid(smoke: Smoke) -> str:
     except ssl.SSLCertVerificationError as error:
         raise _untrusted(smoke, error) from error
     except ssl.SSLError as error:
-        raise PromiseBroken(
+        raise StepFailed(
             f"the TLS handshake failed: {error.reason or error}",
             next_action="check that the load balancer's listener on this port is HTTPS with a TLS 1.3 policy",
         ) from error
@@ -50,19 +50,19 @@ def only_tls_1_3(smoke: Smoke) -> str:
         with _connect(smoke) as plain, modern.wrap_socket(plain, server_hostname=smoke.target.host) as secure:
             cipher = (secure.cipher() or ("an unknown cipher",))[0]
     except (ssl.SSLError, ConnectionError) as error:
-        raise PromiseBroken(f"a TLS 1.3 handshake was refused: {error}", next_action=fix) from error
+        raise StepFailed(f"a TLS 1.3 handshake was refused: {error}", next_action=fix) from error
     try:
         with _connect(smoke) as plain, _up_to_tls_1_2().wrap_socket(plain) as secure:
             accepted = secure.version()
     except TimeoutError as error:
-        raise PromiseBroken(
+        raise StepFailed(
             f"an older handshake got no answer within {smoke.timeout:g} s, so nothing refused it",
             next_action="look for something between you and the load balancer that swallows packets",
         ) from error
     except (ssl.SSLError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         return f"TLS 1.3 with {cipher}; TLS 1.0 to 1.2 refused ({str(reason).lower().replace('_', ' ')})"
-    raise PromiseBroken(f"the server accepted {accepted}", next_action=fix)
+    raise StepFailed(f"the server accepted {accepted}", next_action=fix)
 
 
 def no_plain_http(smoke: Smoke) -> str:
@@ -70,7 +70,7 @@ def no_plain_http(smoke: Smoke) -> str:
     fix = "remove the HTTP listener: a redirect comes after the token has already left unencrypted"
     answer = _plain_request(smoke, smoke.target.port, timeout=smoke.timeout)
     if _serves(answer):
-        raise PromiseBroken(f"port {smoke.target.port} answered plain HTTP: {answer}", next_action=fix)
+        raise StepFailed(f"port {smoke.target.port} answered plain HTTP: {answer}", next_action=fix)
     refusal = answer or "the connection was closed"
     if smoke.target.port != 443:
         return f"port {smoke.target.port}: {refusal}"
@@ -78,7 +78,7 @@ def no_plain_http(smoke: Smoke) -> str:
         answer = _plain_request(smoke, 80, timeout=min(smoke.timeout, _PROBE_PORT_80_SECONDS))
     except CannotRun:
         return f"port 443: {refusal}; port 80 is closed"
-    raise PromiseBroken(f"port 80 is open and answered: {answer or 'nothing'}", next_action=fix)
+    raise StepFailed(f"port 80 is open and answered: {answer or 'nothing'}", next_action=fix)
 
 
 def _connect(smoke: Smoke, port: int | None = None, timeout: float | None = None) -> socket.socket:
@@ -123,7 +123,7 @@ def _serves(status_line: str) -> bool:
     return bool(status_line) and status_line.split()[1:2] != ["400"]
 
 
-def _untrusted(smoke: Smoke, error: ssl.SSLCertVerificationError) -> PromiseBroken | CannotRun:
+def _untrusted(smoke: Smoke, error: ssl.SSLCertVerificationError) -> StepFailed | CannotRun:
     host = smoke.target.host
     if error.verify_code in _UNKNOWN_ISSUER:
         return CannotRun(
@@ -138,7 +138,7 @@ def _untrusted(smoke: Smoke, error: ssl.SSLCertVerificationError) -> PromiseBrok
         _WRONG_HOST: "use the host name of the certificate, or deploy a certificate for this one",
         _WRONG_ADDRESS: "use the host name of the certificate, not an IP address",
     }
-    return PromiseBroken(
+    return StepFailed(
         f"the certificate is not valid: {error.verify_message}",
         next_action=remedies.get(error.verify_code, "deploy a certificate that clients can verify"),
     )

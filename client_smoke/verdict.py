@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class PromiseBroken(Exception):  # noqa: N818 - the name is what the user reads
-    """The deployment was reached and did not do what it promises: exit code 1."""
+class StepFailed(Exception):  # noqa: N818 - the name is what the user reads
+    """The deployment was reached and did not do what the step expects: exit code 1."""
 
     def __init__(self, seen: str, *, next_action: str) -> None:
         super().__init__(seen)
@@ -25,7 +25,7 @@ class CannotRun(Exception):  # noqa: N818 - the name is what the user reads
 
 
 class NotTried(Exception):  # noqa: N818 - the name is what the user reads
-    """This run was not given what it takes to try a promise: skipped, and said so."""
+    """This run was not given what the step takes: it is skipped, and the output says so."""
 
     def __init__(self, seen: str, *, next_action: str) -> None:
         super().__init__(seen)
@@ -34,14 +34,19 @@ class NotTried(Exception):  # noqa: N818 - the name is what the user reads
 
 
 class Status(StrEnum):
-    """How one step ended."""
+    """How one step ended. The values are those of the JSON report, and stable."""
 
     PASSED = "passed"
-    BROKEN = "broken"
+    FAILED = "broken"
     COULD_NOT_RUN = "could not run"
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
     KEPT = "kept"
+
+    @property
+    def words(self) -> str:
+        """The status for people."""
+        return self.name.replace("_", " ").lower()
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Result:
     """One step's outcome. `observed` is the evidence when it passed, the reason when it was skipped."""
 
     name: str
-    promise: str
+    title: str
     status: Status
     seconds: float
     observed: str = ""
@@ -58,13 +63,13 @@ class Result:
 
 
 def exit_code(results: list[Result], *, require_all: bool = False) -> int:
-    """0: every promise that was tried was kept; 1: one broke; 2: the run could not be completed.
+    """0: every step that ran passed; 1: a step failed; 2: the run could not be completed.
 
-    A broken promise outweighs an interruption: it has been seen. With `require_all`, a promise that was not
-    tried makes the run incomplete.
+    A failed step outweighs an interruption: it has been seen. With `require_all`, a skipped step makes the
+    run incomplete.
     """
     statuses = {result.status for result in results}
-    if Status.BROKEN in statuses:
+    if Status.FAILED in statuses:
         return 1
     incomplete = {Status.COULD_NOT_RUN, Status.INTERRUPTED}
     if require_all:

@@ -19,7 +19,7 @@ from typing import Any
 
 from client_smoke.display import Screen, closing_words
 from client_smoke.smoke import Smoke, Step
-from client_smoke.verdict import PromiseBroken, Result, Status, exit_code
+from client_smoke.verdict import Result, Status, StepFailed, exit_code
 from examples.credit_risk.pipeline import MODEL, POLICY
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ class Demo:
             out, err = child.communicate()
         if child.returncode != expect:
             said = "\n".join((out + err).strip().splitlines()[-12:])
-            raise PromiseBroken(
+            raise StepFailed(
                 f"{role}: {' '.join(arguments[1:])} ended with {child.returncode}, not {expect}:\n{said}",
                 next_action="see its last lines above, then the server's log",
             )
@@ -141,7 +141,7 @@ def _worse_is_refused(demo: Demo) -> str:
     )
     broken = [rule for rule in refused["rules"] if not rule["passed"]]
     if not any("against current" in rule["rule"] for rule in broken):
-        raise PromiseBroken(
+        raise StepFailed(
             f"the comparison with the live version is not among the broken rules: {broken}",
             next_action="compare examples/credit_risk/policy.toml with what the run measured",
         )
@@ -182,14 +182,14 @@ def _explained(demo: Demo) -> str:
     happened = [event["what"] for event in account["life"]]
     wanted = ["trained", "registered", "moved to Staging", "moved to Production", "archived"]
     if [each for each in happened if each in wanted] != wanted or account["outcome"] != "intact":
-        raise PromiseBroken(
+        raise StepFailed(
             f"the report says: {happened}, files {account['outcome']}",
             next_action=f"open {report}, and see the version's mlflow_aws.history tags",
         )
     since = next(each["since"] for each in account["live"] if each["name"] == "Production")
     then = demo.lifecycle("viewer", "explain", MODEL, "--at", since, "--no-verify")
     if then["version"] != version:
-        raise PromiseBroken(
+        raise StepFailed(
             f"at {since} Production was version {then['version']}, says explain; it was {version}",
             next_action="see the version's mlflow_aws.history tags",
         )
@@ -231,8 +231,8 @@ def play(demo: Demo, *, url: str) -> int:
     results: list[Result] = []
     started = time.perf_counter()
     with Screen(sys.stdout, total=len(_STEPS)) as screen:
-        for promise, act in _STEPS:
-            result = _attempt(promise, act, demo, screen)
+        for title, act in _STEPS:
+            result = _attempt(title, act, demo, screen)
             results.append(result)
             screen.end(result)
             if result.status is not Status.PASSED:
@@ -244,21 +244,21 @@ def play(demo: Demo, *, url: str) -> int:
     return code
 
 
-def _attempt(promise: str, act: Callable[[Demo], str], demo: Demo, screen: Screen) -> Result:
+def _attempt(title: str, act: Callable[[Demo], str], demo: Demo, screen: Screen) -> Result:
     def run(_smoke: Smoke) -> str:
         return act(demo)
 
     began = time.perf_counter()
     status, observed, seen, next_action = Status.PASSED, "", "", ""
     try:
-        screen.begin(Step(run, promise))
+        screen.begin(Step(run, title))
         observed = act(demo)
-    except PromiseBroken as error:
-        status, seen, next_action = Status.BROKEN, error.seen, error.next_action
+    except StepFailed as error:
+        status, seen, next_action = Status.FAILED, error.seen, error.next_action
     except KeyboardInterrupt:
         status, seen, next_action = Status.INTERRUPTED, "interrupted before it was done", "run again"
     seconds = time.perf_counter() - began
-    return Result(act.__name__.lstrip("_"), promise, status, seconds, observed, seen, next_action)
+    return Result(act.__name__.lstrip("_"), title, status, seconds, observed, seen, next_action)
 
 
 def _last(text: str) -> str:

@@ -17,7 +17,7 @@ from client_smoke.artifacts import (
 from client_smoke.cleanup import nothing_stays_behind
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import FILE_ARTIFACT, LoggedRun, experiment_has_an_s3_root, run_is_logged
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic
 
 Offline = Callable[..., Smoke]
@@ -42,17 +42,17 @@ def test_artifact_changed_in_s3_is_noticed(logged: Smoke) -> None:
     content = bytearray(logged.s3.get_object(**where)["Body"].read())
     content[500_000] ^= 1
     logged.s3.put_object(**where, Body=bytes(content))
-    with pytest.raises(PromiseBroken) as broken:
+    with pytest.raises(StepFailed) as broken:
         artifacts_come_back_identical(logged)
     assert "SHA-256 does not match" in broken.value.seen
 
 
-def test_object_without_kms_key_breaks_the_promise(logged: Smoke) -> None:
+def test_object_without_kms_key_fails_the_step(logged: Smoke) -> None:
     assert "aws:kms" in objects_are_versioned_and_encrypted(logged)
     where = object_of(logged)
     content = logged.s3.get_object(**where)["Body"].read()
     logged.s3.put_object(**where, Body=content, ServerSideEncryption="AES256")
-    with pytest.raises(PromiseBroken, match="encrypted with AES256"):
+    with pytest.raises(StepFailed, match="encrypted with AES256"):
         objects_are_versioned_and_encrypted(logged)
 
 
@@ -90,16 +90,16 @@ def offline_run(offline: Offline, *, traffic: Traffic | None = None, **fakes: ob
         (head(ContentLength=999_999), "999999 bytes in S3"),
     ],
 )
-def test_object_that_is_not_as_promised_is_noticed(
+def test_object_that_is_not_as_expected_is_noticed(
     answer: dict[str, object], reason: str, offline: Offline
 ) -> None:
     smoke = offline_run(offline, s3=Mock(head_object=Mock(return_value=answer)))
-    with pytest.raises(PromiseBroken) as broken:
+    with pytest.raises(StepFailed) as broken:
         objects_are_versioned_and_encrypted(smoke)
     assert reason in broken.value.seen
 
 
-def test_server_that_leaves_artifacts_alone_keeps_the_promise(logged: Smoke) -> None:
+def test_server_that_leaves_artifacts_alone_passes(logged: Smoke) -> None:
     assert "proxy refused (GET 403, PUT 403, GET 403)" in server_never_carries_artifacts(logged)
 
 
@@ -107,7 +107,7 @@ def test_upload_that_went_through_the_server_is_noticed(offline: Offline) -> Non
     traffic = Traffic()
     traffic.sent["localhost", 1] = 1_100_000
     smoke = offline_run(offline, traffic=traffic)
-    with pytest.raises(PromiseBroken, match="1,100,000 bytes went to the server"):
+    with pytest.raises(StepFailed, match="1,100,000 bytes went to the server"):
         server_never_carries_artifacts(smoke)
 
 
@@ -119,7 +119,7 @@ def test_server_that_proxies_artifacts_is_noticed_and_left_clean(accepting: str,
         side_effect=lambda method, *_, **__: SimpleNamespace(status_code=200 if method == accepting else 503)
     )
     smoke = offline_run(offline, traffic=traffic, request=request)
-    with pytest.raises(PromiseBroken, match=f"{accepting} .* answered 200: the server proxies artifacts"):
+    with pytest.raises(StepFailed, match=f"{accepting} .* answered 200: the server proxies artifacts"):
         server_never_carries_artifacts(smoke)
     deleted = [call for call in request.call_args_list if call.args[0] == "DELETE"]
     assert bool(deleted) is (accepting == "PUT")
@@ -136,21 +136,21 @@ def test_download_through_the_server_is_noticed(logged: Smoke, monkeypatch: pyte
         return path
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", through_the_server)
-    with pytest.raises(PromiseBroken, match="the download went through the server: GET /get-artifact"):
+    with pytest.raises(StepFailed, match="the download went through the server: GET /get-artifact"):
         artifacts_come_back_identical(logged)
 
 
-def test_s3_that_returns_other_bytes_breaks_the_promise(logged: Smoke) -> None:
+def test_s3_that_returns_other_bytes_fails_the_step(logged: Smoke) -> None:
     body = Mock(read=Mock(return_value=b"something else"))
     logged.__dict__["s3"] = Mock(wraps=logged.s3, get_object=Mock(return_value={"Body": body}))
     try:
-        with pytest.raises(PromiseBroken, match="bytes other than those written"):
+        with pytest.raises(StepFailed, match="bytes other than those written"):
             role_reaches_s3(logged)
     finally:
         del logged.__dict__["s3"]
 
 
-def test_run_that_does_not_finish_breaks_the_promise(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_does_not_finish_fails_the_step(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment_has_an_s3_root(smoke)
     get_run = smoke.mlflow.get_run
 
@@ -159,7 +159,7 @@ def test_run_that_does_not_finish_breaks_the_promise(smoke: Smoke, monkeypatch: 
         return SimpleNamespace(info=SimpleNamespace(status="RUNNING"), data=run.data)
 
     monkeypatch.setattr(smoke.mlflow, "get_run", unfinished)
-    with pytest.raises(PromiseBroken, match="the run ended as RUNNING"):
+    with pytest.raises(StepFailed, match="the run ended as RUNNING"):
         run_is_logged(smoke)
     nothing_stays_behind(smoke)
 

@@ -12,7 +12,7 @@ from client_smoke.cleanup import nothing_stays_behind
 from client_smoke.smoke import Smoke
 from client_smoke.tokens import Tokens
 from client_smoke.tracking import experiment_has_an_s3_root, run_is_logged
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 
 Offline = Callable[..., Smoke]
 
@@ -99,14 +99,14 @@ def test_role_that_may_not_even_list_is_no_failure_either(client: Mock, offline:
     client.delete_experiment.assert_called_once_with("7")
 
 
-def test_objects_that_survive_their_deletion_break_the_promise(client: Mock, offline: Offline) -> None:
-    with pytest.raises(PromiseBroken, match="1 objects are still under"):
+def test_objects_that_survive_their_deletion_fail_the_step(client: Mock, offline: Offline) -> None:
+    with pytest.raises(StepFailed, match="1 objects are still under"):
         nothing_stays_behind(offline(mlflow=client, s3=s3(["runs/7/a"], ["runs/7/a"])))
 
 
 def test_model_that_cannot_be_deleted_does_not_keep_the_experiment(client: Mock, offline: Offline) -> None:
     client.delete_registered_model.side_effect = OSError("gone")
-    with pytest.raises(PromiseBroken, match="gone"):
+    with pytest.raises(StepFailed, match="gone"):
         nothing_stays_behind(offline(mlflow=client, s3=s3([], [])))
     client.delete_experiment.assert_called_once_with("7")
 
@@ -147,7 +147,7 @@ def test_approver_deletes_what_the_caller_may_not(
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == "own"
 
 
-def test_experiment_that_stays_active_breaks_the_promise(client: Mock, offline: Offline) -> None:
+def test_experiment_that_stays_active_fails_the_step(client: Mock, offline: Offline) -> None:
     client.get_experiment.return_value = SimpleNamespace(lifecycle_stage="active")
-    with pytest.raises(PromiseBroken, match="experiment 7 is active after its deletion"):
+    with pytest.raises(StepFailed, match="experiment 7 is active after its deletion"):
         nothing_stays_behind(offline(mlflow=client, s3=s3([], [])))

@@ -20,7 +20,7 @@ def a_step(smoke: Smoke) -> str:
 
 STEP = Step(a_step, "it holds")
 PASSED = Result("a_step", "it holds", Status.PASSED, 1.234, observed="evidence [not markup]")
-BROKEN = Result("b_step", "it holds, too", Status.BROKEN, 0.5, seen="a problem", next_action="repair it")
+BROKEN = Result("b_step", "it holds, too", Status.FAILED, 0.5, seen="a problem", next_action="repair it")
 
 
 def shown(stream: io.StringIO) -> str:
@@ -52,10 +52,10 @@ def test_small_terminal_shows_the_latest_steps_and_in_the_end_all(monkeypatch: p
     with Screen(stream, total=30) as screen:
         for number in range(30):
             screen.begin(STEP)
-            screen.end(Result("n", f"promise {number}.", Status.PASSED, 0.0))
+            screen.end(Result("n", f"step {number}.", Status.PASSED, 0.0))
         moving = stream.getvalue()
     final = stream.getvalue().removeprefix(moving)
-    assert all(f"promise {number}." in final for number in range(30))
+    assert all(f"step {number}." in final for number in range(30))
 
 
 def test_narrow_terminal_keeps_marks_and_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,25 +63,25 @@ def test_narrow_terminal_keeps_marks_and_times(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COLUMNS", "80")
     stream = Terminal()
     with Screen(stream, total=2) as screen:
-        screen.end(Result("n", "a promise", Status.PASSED, 1.25, observed="evidence " * 50))
+        screen.end(Result("n", "a step", Status.PASSED, 1.25, observed="evidence " * 50))
     # The moving table comes first, the final one replaces it.
-    line = next(line for line in stream.getvalue().splitlines() if "a promise" in line)
+    line = next(line for line in stream.getvalue().splitlines() if "a step" in line)
     assert "✓" in line
     assert "1.25" in line
     assert "…" in line
 
 
-def test_closing_words_name_promise_sight_and_next_action() -> None:
+def test_closing_words_name_step_sight_and_next_action() -> None:
     words = closing_words(
         [PASSED, BROKEN], url="https://mlflow.example.com", seconds=2.0, remains=["an experiment"], code=1
     )
     assert words.splitlines() == [
-        "promise broken: it holds, too",
+        "failed: it holds, too",
         "  seen: a problem",
         "  next: repair it",
         "",
         "remains: an experiment",
-        "https://mlflow.example.com breaks a promise (1 of 2 in 2.0 s)",
+        "a step failed at https://mlflow.example.com (1 of 2 passed in 2.0 s)",
     ]
 
 
@@ -92,11 +92,11 @@ def test_closing_words_name_what_was_skipped_and_what_to_pass() -> None:
     )
     assert words.splitlines() == [
         "skipped: it could hold (no token; pass one)",
-        "https://mlflow.example.com keeps the promises that were tried (1 of 2, 1 skipped in 2.0 s)",
+        "every step that ran passed at https://mlflow.example.com (1 of 2 passed, 1 skipped, in 2.0 s)",
     ]
 
 
-def test_closing_words_tell_a_skipped_promise_that_was_required_from_a_failed_run() -> None:
+def test_closing_words_tell_a_skipped_step_that_was_required_from_a_failed_run() -> None:
     skipped = Result("c", "it could hold", Status.SKIPPED, 0.0, observed="no token", next_action="pass one")
     words = closing_words([PASSED, skipped], url="https://x", seconds=2.0, remains=[], code=2)
-    assert "https://x keeps the promises that were tried, and all were required" in words
+    assert "every step that ran passed at https://x, but all were required" in words

@@ -18,7 +18,7 @@ from client_smoke.identity import Caller, Promoter
 from client_smoke.models import FirstVersion, SecondVersion
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import Experiment, LoggedRun
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic
 
 Offline = Callable[..., Smoke]
@@ -52,7 +52,7 @@ def recorded(offline: Offline) -> Callable[..., Smoke]:
     return make
 
 
-def test_recorded_caller_keeps_the_promises(recorded: Callable[..., Smoke]) -> None:
+def test_recorded_caller_passes(recorded: Callable[..., Smoke]) -> None:
     smoke = recorded()
     assert run_records_its_author(smoke) == "mlflow_aws.principal = me"
     assert version_records_its_author(smoke) == "mlflow_aws.principal = me"
@@ -62,12 +62,12 @@ def test_recorded_caller_keeps_the_promises(recorded: Callable[..., Smoke]) -> N
 @pytest.mark.parametrize(
     ("tags", "named"), [({}, "nobody"), ({"mlflow_aws.principal": "somebody"}, "somebody")]
 )
-def test_other_author_or_none_breaks_the_promise(
+def test_other_author_or_none_fails_the_step(
     recorded: Callable[..., Smoke], tags: dict[str, str], named: str
 ) -> None:
-    with pytest.raises(PromiseBroken, match=f"run r names {named} as its author, and the caller is me"):
+    with pytest.raises(StepFailed, match=f"run r names {named} as its author, and the caller is me"):
         run_records_its_author(recorded(run=tags))
-    with pytest.raises(PromiseBroken, match=f"version 1 of .* names {named} as its author"):
+    with pytest.raises(StepFailed, match=f"version 1 of .* names {named} as its author"):
         version_records_its_author(recorded(version=tags))
 
 
@@ -81,8 +81,8 @@ def test_other_author_or_none_breaks_the_promise(
         "model-versions/delete-tag",
     ],
 )
-def test_one_way_to_write_the_author_breaks_the_promise(recorded: Callable[..., Smoke], accepts: str) -> None:
-    with pytest.raises(PromiseBroken, match=f"{accepts} with the tag mlflow_aws.principal answered 200"):
+def test_one_way_to_write_the_author_fails_the_step(recorded: Callable[..., Smoke], accepts: str) -> None:
+    with pytest.raises(StepFailed, match=f"{accepts} with the tag mlflow_aws.principal answered 200"):
         author_cannot_be_forged(recorded(accepts=accepts))
 
 
@@ -90,8 +90,8 @@ def test_run_that_starts_with_a_forged_author_may_be_refused(recorded: Callable[
     author_cannot_be_forged(recorded(created=403))
 
 
-def test_other_answer_to_a_forged_author_breaks_the_promise(recorded: Callable[..., Smoke]) -> None:
-    with pytest.raises(PromiseBroken, match="a run with a forged author answered 500"):
+def test_other_answer_to_a_forged_author_fails_the_step(recorded: Callable[..., Smoke]) -> None:
+    with pytest.raises(StepFailed, match="a run with a forged author answered 500"):
         author_cannot_be_forged(recorded(created=500))
 
 
@@ -112,7 +112,7 @@ ENTRY: dict[str, object] = {
 }
 
 
-def test_record_of_the_promotion_keeps_the_promise(recorded: Callable[..., Smoke]) -> None:
+def test_record_of_the_promotion_passes(recorded: Callable[..., Smoke]) -> None:
     smoke = promoted(recorded, ENTRY, ENTRY | {"stage": "Staging"})
     assert (
         promotion_leaves_history(smoke) == "an approver at 2026-01-02T03:04:05+00:00, in place of version 1"
@@ -129,8 +129,8 @@ def test_record_of_the_promotion_keeps_the_promise(recorded: Callable[..., Smoke
         [ENTRY, ENTRY],
     ],
 )
-def test_other_record_or_none_breaks_the_promise(
+def test_other_record_or_none_fails_the_step(
     recorded: Callable[..., Smoke], entries: list[dict[str, object]]
 ) -> None:
-    with pytest.raises(PromiseBroken, match=f"version 2 has {len(entries)} entries of history"):
+    with pytest.raises(StepFailed, match=f"version 2 has {len(entries)} entries of history"):
         promotion_leaves_history(promoted(recorded, *entries))

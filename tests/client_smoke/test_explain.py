@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from client_smoke.explain import explain
-from client_smoke.verdict import CannotRun, PromiseBroken
+from client_smoke.verdict import CannotRun, StepFailed
 
 
 def s3_error(code: str, operation: str = "PutObject") -> ClientError:
@@ -20,7 +20,7 @@ def test_unusable_credentials_cannot_run(code: str) -> None:
 
 def test_denied_action_is_named_with_what_to_grant() -> None:
     verdict = explain(s3_error("AccessDenied"))
-    assert isinstance(verdict, PromiseBroken)
+    assert isinstance(verdict, StepFailed)
     assert "may not PutObject" in verdict.seen
     assert "kms:GenerateDataKey" in verdict.next_action
 
@@ -34,7 +34,7 @@ def test_aws_error_inside_an_mlflow_error_is_found() -> None:
 
 
 def test_verdict_passes_unchanged() -> None:
-    broken = PromiseBroken("seen", next_action="next")
+    broken = StepFailed("seen", next_action="next")
     assert explain(broken) is broken
 
 
@@ -42,9 +42,9 @@ def test_missing_credentials_cannot_run() -> None:
     assert isinstance(explain(NoCredentialsError()), CannotRun)
 
 
-def test_unreachable_s3_breaks_the_promise() -> None:
+def test_unreachable_s3_fails_the_step() -> None:
     verdict = explain(EndpointConnectionError(endpoint_url="https://s3.example.com"))
-    assert isinstance(verdict, PromiseBroken)
+    assert isinstance(verdict, StepFailed)
     assert "S3 cannot be reached" in verdict.seen
 
 
@@ -60,7 +60,7 @@ def test_answer_of_the_server_has_a_remedy(code: str, remedy: str) -> None:
     from mlflow.exceptions import RestException
 
     verdict = explain(RestException({"error_code": code, "message": "no"}))
-    assert isinstance(verdict, PromiseBroken)
+    assert isinstance(verdict, StepFailed)
     assert remedy in verdict.next_action
 
 

@@ -17,7 +17,7 @@ from client_smoke.identity import (
 )
 from client_smoke.smoke import Smoke
 from client_smoke.tokens import Tokens
-from client_smoke.verdict import CannotRun, PromiseBroken
+from client_smoke.verdict import CannotRun, StepFailed
 from tests.client_smoke.conftest import Deployment
 from tests.client_smoke.guarded import role_arn
 
@@ -55,12 +55,12 @@ def test_admin_may_stand_in_for_the_approver(smoke: Smoke, deployment: Deploymen
 
 
 @pytest.mark.parametrize("open_call", ["GET /api", "GET /ajax-api", "POST /api"])
-def test_call_that_is_answered_without_a_token_breaks_the_promise(offline: Offline, open_call: str) -> None:
+def test_call_that_is_answered_without_a_token_fails_the_step(offline: Offline, open_call: str) -> None:
     def respond(_token: object, method: str, path: str, **_: object) -> Any:
         return answer(200 if f"{method} {path}".startswith(open_call + "/2") else 401)
 
     smoke = offline(request_as=respond)
-    with pytest.raises(PromiseBroken, match=r"without a token answered 200") as broken:
+    with pytest.raises(StepFailed, match=r"without a token answered 200") as broken:
         no_token_is_refused(smoke)
     assert "take the deployment off the network" in broken.value.next_action
     assert smoke.made_something == open_call.startswith("POST")
@@ -77,13 +77,13 @@ def test_way_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
     "location", ["https://localhost:1/somewhere", "/somewhere", "http://elsewhere.example"]
 )
 def test_other_redirects_are_no_refusal(offline: Offline, location: str) -> None:
-    with pytest.raises(PromiseBroken, match="answered 302"):
+    with pytest.raises(StepFailed, match="answered 302"):
         no_token_is_refused(offline(request_as=lambda *_, **__: answer(302, Location=location)))
 
 
-def test_forged_token_that_passes_breaks_the_promise(offline: Offline) -> None:
+def test_forged_token_that_passes_fails_the_step(offline: Offline) -> None:
     smoke = offline(request_as=lambda *_, **__: answer(200), own_token=lambda: None)
-    with pytest.raises(PromiseBroken, match="a token signed with a foreign RSA key was answered 200"):
+    with pytest.raises(StepFailed, match="a token signed with a foreign RSA key was answered 200"):
         forged_token_is_refused(smoke)
 
 
@@ -92,8 +92,8 @@ def test_forged_token_that_passes_breaks_the_promise(offline: Offline) -> None:
     [
         (401, {"message": "expired"}, CannotRun, "this client's token was not accepted: expired"),
         (403, {"message": "nobody"}, CannotRun, "this client's identity has no role: nobody"),
-        (404, {}, PromiseBroken, f"{WHOAMI} answered 404"),
-        (200, {"principal": "x", "role": "emperor"}, PromiseBroken, "without a principal and a role"),
+        (404, {}, StepFailed, f"{WHOAMI} answered 404"),
+        (200, {"principal": "x", "role": "emperor"}, StepFailed, "without a principal and a role"),
     ],
 )
 def test_caller_that_the_server_does_not_know_is_told_why(

@@ -21,7 +21,7 @@ from client_smoke.models import (
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import LoggedRun
 from client_smoke.training import train
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic
 
 Offline = Callable[..., Smoke]
@@ -53,9 +53,7 @@ def loading(monkeypatch: pytest.MonkeyPatch, model_uuid: str, predictions: list[
     return load
 
 
-def test_model_that_predicts_the_same_keeps_the_promise(
-    registered: Smoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_that_predicts_the_same_passes(registered: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
     load = loading(monkeypatch, "first", list(train().forest.predict(train().samples)))
     assert "agrees on 45 unseen samples" in version_predicts_the_same(registered)
     load.assert_called_once_with(f"models:/{registered.model_name}/1")
@@ -65,7 +63,7 @@ def test_model_that_predicts_otherwise_is_noticed(registered: Smoke, monkeypatch
     predictions = list(train().forest.predict(train().samples))
     predictions[0] = (predictions[0] + 1) % 3
     loading(monkeypatch, "first", predictions)
-    with pytest.raises(PromiseBroken, match="predicts otherwise for 1 of 45 samples"):
+    with pytest.raises(StepFailed, match="predicts otherwise for 1 of 45 samples"):
         version_predicts_the_same(registered)
 
 
@@ -73,14 +71,14 @@ def test_other_model_behind_the_same_name_is_noticed(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, "somebody else's", list(train().forest.predict(train().samples)))
-    with pytest.raises(PromiseBroken, match="loads model somebody else's, not first"):
+    with pytest.raises(StepFailed, match="loads model somebody else's, not first"):
         version_predicts_the_same(registered)
 
 
 def test_old_version_that_stays_in_production_is_noticed(registered: Smoke) -> None:
     client: Any = registered.mlflow
     client.get_model_version.return_value.current_stage = "Production"
-    with pytest.raises(PromiseBroken, match="'1': 'Production'"):
+    with pytest.raises(StepFailed, match="'1': 'Production'"):
         stage_promotes_and_archives(registered)
 
 
@@ -88,7 +86,7 @@ def test_alias_that_stays_on_the_old_version_is_noticed(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, "first", list(train().forest.predict(train().samples)))
-    with pytest.raises(PromiseBroken, match="@champion loads model first, not second"):
+    with pytest.raises(StepFailed, match="@champion loads model first, not second"):
         alias_names_the_champion(registered)
 
 

@@ -25,12 +25,12 @@ def report(*results: Result) -> Report:
 
 
 PASSED = Result("one", "it holds", Status.PASSED, 1.5, observed="evidence")
-BROKEN = Result("two", "it holds, too", Status.BROKEN, 0.5, seen="a \x1b<problem>", next_action="repair")
+BROKEN = Result("two", "it holds, too", Status.FAILED, 0.5, seen="a \x1b<problem>", next_action="repair")
 SKIPPED = Result("three", "it would hold", Status.SKIPPED, 0.0, observed="needs: it holds, too")
 ERROR = Result("four", "it runs", Status.COULD_NOT_RUN, 0.0, seen="no", next_action="open")
 
 
-def test_json_says_what_was_promised_seen_and_to_do() -> None:
+def test_json_says_what_should_hold_what_was_seen_and_what_to_do() -> None:
     document = json.loads(report(PASSED, BROKEN, SKIPPED).as_json())
     assert document["exit_code"] == 1
     assert document["verdict"] == "promise broken"

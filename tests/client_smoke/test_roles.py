@@ -13,7 +13,7 @@ from client_smoke.roles import as_promoter, contributor_is_refused_a_promotion, 
 from client_smoke.smoke import Smoke
 from client_smoke.tokens import Tokens
 from client_smoke.tracking import LoggedRun
-from client_smoke.verdict import CannotRun, NotTried, PromiseBroken
+from client_smoke.verdict import CannotRun, NotTried, StepFailed
 from client_smoke.wire import Traffic
 
 Offline = Callable[..., Smoke]
@@ -44,20 +44,20 @@ def contributing(offline: Offline, respond: Callable[..., Any], *, role: str = "
     return smoke
 
 
-def test_viewer_that_is_refused_keeps_the_promise(offline: Offline) -> None:
+def test_viewer_that_is_refused_passes(offline: Offline) -> None:
     assert viewer_is_refused_a_write(viewing(offline, server())) == "read 200; 4 writes refused with 403"
 
 
 @pytest.mark.parametrize(
     "allowed", ["experiments/create", "runs/log-metric", "runs/delete", "registered-models/create"]
 )
-def test_one_write_that_a_viewer_may_do_breaks_the_promise(offline: Offline, allowed: str) -> None:
-    with pytest.raises(PromiseBroken, match=f"{allowed} by a viewer answered 200"):
+def test_one_write_that_a_viewer_may_do_fails_the_step(offline: Offline, allowed: str) -> None:
+    with pytest.raises(StepFailed, match=f"{allowed} by a viewer answered 200"):
         viewer_is_refused_a_write(viewing(offline, server(allowed)))
 
 
-def test_refusal_for_another_reason_than_the_role_breaks_the_promise(offline: Offline) -> None:
-    with pytest.raises(PromiseBroken, match="answered 403 CSRF, not 403 PERMISSION_DENIED"):
+def test_refusal_for_another_reason_than_the_role_fails_the_step(offline: Offline) -> None:
+    with pytest.raises(StepFailed, match="answered 403 CSRF, not 403 PERMISSION_DENIED"):
         viewer_is_refused_a_write(viewing(offline, server(error={"error_code": "CSRF"})))
 
 
@@ -72,14 +72,14 @@ def test_without_a_viewers_token_the_step_is_skipped_with_what_to_pass(offline: 
     assert skipped.value.next_action == "pass --viewer-token-file FILE"
 
 
-def test_contributor_that_is_refused_keeps_the_promise(offline: Offline) -> None:
+def test_contributor_that_is_refused_passes(offline: Offline) -> None:
     smoke = contributing(offline, server())
     assert contributor_is_refused_a_promotion(smoke) == "stage and alias refused with 403"
 
 
 @pytest.mark.parametrize("allowed", ["transition-stage", "registered-models/alias"])
-def test_promotion_that_a_contributor_may_do_breaks_the_promise(offline: Offline, allowed: str) -> None:
-    with pytest.raises(PromiseBroken, match=f"{allowed} by a contributor answered 200"):
+def test_promotion_that_a_contributor_may_do_fails_the_step(offline: Offline, allowed: str) -> None:
+    with pytest.raises(StepFailed, match=f"{allowed} by a contributor answered 200"):
         contributor_is_refused_a_promotion(contributing(offline, server(allowed)))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from client_smoke.runner import run
 from client_smoke.smoke import Smoke, Step
-from client_smoke.verdict import CannotRun, NotTried, PromiseBroken, Result, Status, exit_code
+from client_smoke.verdict import CannotRun, NotTried, Result, Status, StepFailed, exit_code
 
 Offline = Callable[..., Smoke]
 
@@ -29,7 +29,7 @@ def holds(smoke: Smoke) -> str:
 
 
 def breaks(smoke: Smoke) -> str:
-    raise PromiseBroken("something else", next_action="repair it")
+    raise StepFailed("something else", next_action="repair it")
 
 
 def depends(smoke: Smoke) -> str:
@@ -75,7 +75,7 @@ def test_every_step_is_tried_and_shown_in_order(offline: Offline) -> None:
     assert exit_code(results) == 0
 
 
-def test_broken_promise_is_told_and_only_dependent_steps_are_left_out(offline: Offline) -> None:
+def test_failed_step_is_reported_and_only_dependent_steps_are_left_out(offline: Offline) -> None:
     results = try_steps(
         offline(),
         Step(breaks, "it holds"),
@@ -178,7 +178,7 @@ def test_unexpected_error_is_put_into_words_and_handed_to_debug(offline: Offline
         display=Recorder(),
         on_error=seen.append,
     )
-    assert results[0].status is Status.BROKEN
+    assert results[0].status is Status.FAILED
     assert "the disk is full" in results[0].seen
     assert [str(error) for error in seen] == ["the disk is full"]
 
@@ -188,8 +188,8 @@ def test_unexpected_error_is_put_into_words_and_handed_to_debug(offline: Offline
     [
         ([], 2),
         ([Status.PASSED, Status.KEPT], 0),
-        ([Status.PASSED, Status.BROKEN, Status.SKIPPED], 1),
-        ([Status.BROKEN, Status.INTERRUPTED], 1),
+        ([Status.PASSED, Status.FAILED, Status.SKIPPED], 1),
+        ([Status.FAILED, Status.INTERRUPTED], 1),
         ([Status.COULD_NOT_RUN, Status.SKIPPED], 2),
         ([Status.INTERRUPTED], 2),
     ],
@@ -198,7 +198,7 @@ def test_exit_code_follows_the_worst_result(statuses: list[Status], code: int) -
     assert exit_code([Result("n", "p", status, 0.0) for status in statuses]) == code
 
 
-def test_promise_that_cannot_be_tried_is_skipped_with_what_to_pass(offline: Offline) -> None:
+def test_step_that_cannot_be_tried_is_skipped_with_what_to_pass(offline: Offline) -> None:
     results = try_steps(offline(), Step(holds, "one"), Step(lacks, "two"), Step(depends, "3", needs=(lacks,)))
     assert results["lacks"].status is Status.SKIPPED
     assert (results["lacks"].observed, results["lacks"].next_action) == ("no token", "pass one")
@@ -213,6 +213,6 @@ def test_all_can_be_required(offline: Offline) -> None:
     assert exit_code(kept, require_all=True) == 0
 
 
-def test_broken_promise_outweighs_a_skipped_one(offline: Offline) -> None:
+def test_failed_step_outweighs_a_skipped_one(offline: Offline) -> None:
     results = list(try_steps(offline(), Step(breaks, "one"), Step(lacks, "two")).values())
     assert exit_code(results, require_all=True) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from client_smoke.server import check_compatible, server_is_healthy
 from client_smoke.smoke import Smoke
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 
 Offline = Callable[..., Smoke]
 
@@ -31,8 +31,8 @@ def test_server_of_the_same_major_version_fits(server: str) -> None:
         ("", "no MLflow version"),
     ],
 )
-def test_server_of_another_age_or_kind_breaks_the_promise(server: str, reason: str) -> None:
-    with pytest.raises(PromiseBroken) as broken:
+def test_server_of_another_age_or_kind_fails_the_step(server: str, reason: str) -> None:
+    with pytest.raises(StepFailed) as broken:
         check_compatible(server=server, client="3.17.2")
     assert reason in broken.value.seen
 
@@ -46,12 +46,12 @@ def test_server_of_another_age_or_kind_breaks_the_promise(server: str, reason: s
         (302, "identity", "docs/smoke.md"),
     ],
 )
-def test_answer_other_than_200_breaks_the_promise(
+def test_answer_other_than_200_fails_the_step(
     status: int, reason: str, remedy: str, offline: Offline
 ) -> None:
     answer = SimpleNamespace(status_code=status, text="")
     smoke = offline(request=lambda *_: answer)
-    with pytest.raises(PromiseBroken) as broken:
+    with pytest.raises(StepFailed) as broken:
         server_is_healthy(smoke)
     assert reason in broken.value.seen
     assert remedy in broken.value.next_action

@@ -7,10 +7,10 @@ from client_smoke.steps import CLEANUP, STEPS
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "smoke.md"
 
 
-def test_every_step_has_a_name_and_a_promise_of_its_own() -> None:
+def test_every_step_has_a_name_and_a_title_of_its_own() -> None:
     every = (*STEPS, CLEANUP)
     assert len({step.name for step in every}) == len(every)
-    assert len({step.promise for step in every}) == len(every)
+    assert len({step.title for step in every}) == len(every)
 
 
 def test_step_needs_only_steps_before_it() -> None:
@@ -18,6 +18,6 @@ def test_step_needs_only_steps_before_it() -> None:
         assert set(step.needs) <= {earlier.run for earlier in STEPS[:position]}
 
 
-def test_every_promise_is_documented() -> None:
+def test_every_step_is_documented() -> None:
     text = _DOCUMENT.read_text()
-    assert [step.promise for step in (*STEPS, CLEANUP) if step.promise not in text] == []
+    assert [step.title for step in (*STEPS, CLEANUP) if step.title not in text] == []

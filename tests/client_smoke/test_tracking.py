@@ -15,7 +15,7 @@ from client_smoke.tracking import (
     search_finds_the_run,
 )
 from client_smoke.training import TREES, train
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic
 
 Offline = Callable[..., Smoke]
@@ -28,10 +28,10 @@ def logged_run() -> LoggedRun:
 
 
 @pytest.mark.parametrize("location", ["mlflow-artifacts:/1", "/mlruns/1", "file:///mlruns/1", "s3://"])
-def test_artifact_root_outside_s3_breaks_the_promise(location: str, offline: Offline) -> None:
+def test_artifact_root_outside_s3_fails_the_step(location: str, offline: Offline) -> None:
     client = Mock()
     client.get_experiment.return_value.artifact_location = location
-    with pytest.raises(PromiseBroken) as broken:
+    with pytest.raises(StepFailed) as broken:
         experiment_has_an_s3_root(offline(mlflow=client))
     assert location in broken.value.seen
     assert "--no-serve-artifacts" in broken.value.next_action
@@ -59,7 +59,7 @@ def test_metric_history_must_be_complete_and_in_order(offline: Offline) -> None:
     assert "at steps 5, 10, 20, 40" in metric_history_is_in_order(smoke)
     for wrong in (points[::-1], points[:-1], [*points, points[-1]]):
         client.get_metric_history.return_value = history(*wrong)
-        with pytest.raises(PromiseBroken):
+        with pytest.raises(StepFailed):
             metric_history_is_in_order(smoke)
 
 
@@ -70,7 +70,7 @@ def test_search_must_find_this_run_alone(found: list[str], offline: Offline) -> 
     smoke = offline(mlflow=client)
     smoke.remember(logged_run())
     smoke.remember(Experiment(id="1", bucket="b", prefix="1"))
-    with pytest.raises(PromiseBroken, match="not run r"):
+    with pytest.raises(StepFailed, match="not run r"):
         search_finds_the_run(smoke)
 
 
@@ -82,5 +82,5 @@ def test_search_must_show_the_latest_value(offline: Offline) -> None:
     smoke = offline(mlflow=client)
     smoke.remember(logged_run())
     smoke.remember(Experiment(id="1", bucket="b", prefix="1"))
-    with pytest.raises(PromiseBroken, match=r"latest accuracy is -1\.0"):
+    with pytest.raises(StepFailed, match=r"latest accuracy is -1\.0"):
         search_finds_the_run(smoke)

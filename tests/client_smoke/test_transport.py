@@ -13,7 +13,7 @@ import pytest
 from client_smoke.smoke import Smoke
 from client_smoke.target import Target
 from client_smoke.transport import certificate_is_valid, no_plain_http, only_tls_1_3
-from client_smoke.verdict import CannotRun, PromiseBroken
+from client_smoke.verdict import CannotRun, StepFailed
 from local.parts.certificates import CertificateAuthority, ServerCertificate
 from tests.client_smoke.deployment import Front, free_port, server_context
 
@@ -70,20 +70,20 @@ def test_valid_certificate_is_reported_with_its_days_left(
         )
 
 
-def test_expired_certificate_breaks_the_promise(authority: CertificateAuthority, offline: Offline) -> None:
+def test_expired_certificate_fails_the_step(authority: CertificateAuthority, offline: Offline) -> None:
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=10)
     expired = authority.issue("localhost", name="expired", not_before=long_ago, lifetime=dt.timedelta(days=5))
-    with tls_server(expired) as port, pytest.raises(PromiseBroken) as broken:
+    with tls_server(expired) as port, pytest.raises(StepFailed) as broken:
         certificate_is_valid(offline(port=port))
     assert "expired" in broken.value.seen
     assert "renew" in broken.value.next_action
 
 
-def test_certificate_of_another_host_breaks_the_promise(
+def test_certificate_of_another_host_fails_the_step(
     authority: CertificateAuthority, offline: Offline
 ) -> None:
     other = authority.issue("mlflow.example.com", name="other")
-    with tls_server(other) as port, pytest.raises(PromiseBroken) as broken:
+    with tls_server(other) as port, pytest.raises(StepFailed) as broken:
         certificate_is_valid(offline(port=port))
     assert "Hostname mismatch" in broken.value.seen
 
@@ -98,8 +98,8 @@ def test_unknown_authority_cannot_run_and_names_the_setting(
     assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in refusal.value.next_action
 
 
-def test_port_that_speaks_no_tls_breaks_the_promise(offline: Offline) -> None:
-    with answering(b"HTTP/1.1 200 OK\r\n\r\n") as port, pytest.raises(PromiseBroken) as broken:
+def test_port_that_speaks_no_tls_fails_the_step(offline: Offline) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n\r\n") as port, pytest.raises(StepFailed) as broken:
         certificate_is_valid(offline(port=port))
     assert "handshake failed" in broken.value.seen
 
@@ -125,46 +125,46 @@ def test_host_that_does_not_exist_cannot_run(offline: Offline, monkeypatch: pyte
         certificate_is_valid(smoke)
 
 
-def test_tls_1_3_only_server_keeps_the_promise(certificate: ServerCertificate, offline: Offline) -> None:
+def test_tls_1_3_only_server_passes(certificate: ServerCertificate, offline: Offline) -> None:
     with tls_server(certificate) as port:
         assert "TLS 1.0 to 1.2 refused" in only_tls_1_3(offline(port=port))
 
 
-def test_server_that_also_accepts_tls_1_2_breaks_the_promise(
+def test_server_that_also_accepts_tls_1_2_fails_the_step(
     certificate: ServerCertificate, offline: Offline
 ) -> None:
     with (
         tls_server(certificate, oldest=ssl.TLSVersion.TLSv1_2) as port,
-        pytest.raises(PromiseBroken) as broken,
+        pytest.raises(StepFailed) as broken,
     ):
         only_tls_1_3(offline(port=port))
     assert broken.value.seen == "the server accepted TLSv1.2"
     assert "TLS13" in broken.value.next_action
 
 
-def test_server_without_tls_1_3_breaks_the_promise(certificate: ServerCertificate, offline: Offline) -> None:
+def test_server_without_tls_1_3_fails_the_step(certificate: ServerCertificate, offline: Offline) -> None:
     with (
         tls_server(certificate, oldest=ssl.TLSVersion.TLSv1_2, newest=ssl.TLSVersion.TLSv1_2) as port,
-        pytest.raises(PromiseBroken, match=r"a TLS 1\.3 handshake was refused"),
+        pytest.raises(StepFailed, match=r"a TLS 1\.3 handshake was refused"),
     ):
         only_tls_1_3(offline(port=port))
 
 
-def test_tls_port_that_hangs_up_on_plain_http_keeps_the_promise(
+def test_tls_port_that_hangs_up_on_plain_http_passes(
     certificate: ServerCertificate, offline: Offline
 ) -> None:
     with tls_server(certificate) as port:
         assert no_plain_http(offline(port=port)) == f"port {port}: the connection was closed"
 
 
-def test_load_balancer_that_answers_plain_http_with_400_keeps_the_promise(offline: Offline) -> None:
+def test_load_balancer_that_answers_plain_http_with_400_passes(offline: Offline) -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\nServer: awselb/2.0\r\n\r\n") as port:
         assert "400 Bad Request" in no_plain_http(offline(port=port))
 
 
 @pytest.mark.parametrize("status", ["200 OK", "301 Moved Permanently", "401 Unauthorized"])
-def test_port_that_serves_plain_http_breaks_the_promise(status: str, offline: Offline) -> None:
-    with answering(f"HTTP/1.1 {status}\r\n\r\n".encode()) as port, pytest.raises(PromiseBroken) as broken:
+def test_port_that_serves_plain_http_fails_the_step(status: str, offline: Offline) -> None:
+    with answering(f"HTTP/1.1 {status}\r\n\r\n".encode()) as port, pytest.raises(StepFailed) as broken:
         no_plain_http(offline(port=port))
     assert status in broken.value.seen
 
@@ -184,7 +184,7 @@ def test_port_80_beside_443_must_be_closed(
             lambda address, **options: connect(("127.0.0.1", ports[address[1]]), **options),
         )
         if redirects:
-            with pytest.raises(PromiseBroken, match="port 80 is open"):
+            with pytest.raises(StepFailed, match="port 80 is open"):
                 no_plain_http(smoke)
         else:
             assert no_plain_http(smoke).endswith("port 80 is closed")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from client_smoke.verdict import PromiseBroken
+from client_smoke.verdict import StepFailed
 from examples.credit_risk.demo import Demo, play
 from local.environment import clean
 from local.parts.processes import Ledger
@@ -48,8 +48,8 @@ def test_the_demo_stops_at_the_first_step_that_does_not_hold(
     assert "no such model" in capsys.readouterr().out
 
 
-def test_a_step_that_should_be_refused_and_is_not_breaks_the_promise(tmp_path: Path) -> None:
-    with pytest.raises(PromiseBroken, match="ended with 0, not 4"):
+def test_a_step_that_should_be_refused_and_is_not_fails_the_step(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="ended with 0, not 4"):
         _demo(tmp_path).run("contributor", "-c", "pass", expect=4)
 
 
