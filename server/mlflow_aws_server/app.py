@@ -21,7 +21,7 @@ def create_app() -> App:
     Raises:
         SettingsError: a variable is missing or wrong.
     """
-    # Imported here: whoever only wants to know what this module holds need not wait for MLflow.
+    # Imported here, so that importing this module does not import MLflow.
     from mlflow_aws_server.database.check import DatabaseCheck
     from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.provenance import Provenance
@@ -40,7 +40,7 @@ def create_app() -> App:
 
 def _mlflow_app() -> App:
     with warnings.catch_warnings():
-        # MLflow has replaced what is deprecated there, and imports it all the same.
+        # MLflow no longer uses what is deprecated, but still imports it.
         warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
         from mlflow.server.fastapi_app import app
     mlflow_app: App = app

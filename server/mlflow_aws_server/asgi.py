@@ -50,7 +50,7 @@ def replay(body: bytes, receive: Receive | None = None) -> Receive:
 async def respond(
     send: Send, status: int, body: bytes, *, content_type: bytes, headers: Iterable[Header]
 ) -> None:
-    """Send a whole response; `headers` are those beside the body's own."""
+    """Send a whole response; `headers` come after content type and length."""
     own = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})

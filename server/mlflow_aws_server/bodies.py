@@ -8,31 +8,31 @@ from mlflow_aws_server.asgi import App, Receive, Scope, Send, replay
 from mlflow_aws_server.errors import OverloadedError, SlowBodyError
 
 LARGEST = 4 * 1024 * 1024
-"""No call that is worked on here needs a larger body."""
+"""In bytes; no call that this server handles itself needs a larger body."""
 
 # A body up to this size may always be read; larger ones share a budget, so that many of them, or many
 # unfinished ones, can neither fill the memory nor keep everyone else waiting.
 _SMALL = 64 * 1024
 _BUDGET = 32 * 1024 * 1024
 _TIMEOUT_SECONDS = 120.0
-# Stock needs ten times a body's size to work on it.
+# Stock MLflow needs ten times a body's size in memory.
 _LARGE_AT_STOCK = 2
 
 
 class Bodies:
-    """The bodies one process holds at a time."""
+    """The request bodies that one process holds at a time."""
 
     def __init__(self) -> None:
         self._at_stock = asyncio.Semaphore(_LARGE_AT_STOCK)
         self.large = 0
-        """How many bytes of large bodies are held."""
+        """Bytes of large bodies held now."""
 
     async def read(self, receive: Receive, length: int) -> bytes | None:
-        """The whole body, or None when the client went away. It is held until `release`d.
+        """The whole body, or None if the client disconnected. It counts as held until `release`d.
 
         Raises:
-            OverloadedError: too much is held already.
-            SlowBodyError: the body takes too long.
+            OverloadedError: too many bytes are held already.
+            SlowBodyError: the body takes longer than two minutes.
         """
         message = await receive()
         if message["type"] != "http.request":
@@ -63,12 +63,12 @@ class Bodies:
             self.large -= held
 
     def release(self, body: bytes) -> None:
-        """Forget a body that was read whole."""
+        """Stop counting a body that `read` returned."""
         if len(body) > _SMALL:
             self.large -= len(body)
 
     async def leave_to(self, app: App, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let `app` answer a request whose body was read; of large ones only a few at a time."""
+        """Let `app` answer a request whose body was read; large ones only a few at a time."""
         if len(body) <= _SMALL:
             await app(scope, replay(body, receive), send)
             return

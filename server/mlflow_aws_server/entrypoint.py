@@ -1,4 +1,4 @@
-"""What the container does: serve, migrate, or answer whether it is healthy."""
+"""The container's commands: serve, migrate, healthcheck."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from mlflow_aws_server.settings import MigrationSettings, ServerSettings, Settin
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
-# A connection idles here for longer than the balancer keeps it (60 s), so that the balancer never
-# sends a request into a connection that we are closing.
+# Longer than the load balancer keeps an idle connection (60 s), so that it never sends a request into one
+# that the server is closing.
 _KEEP_ALIVE_SECONDS = 75
-# uvicorn's 5 s kill workers that a busy small machine starts slowly.
+# uvicorn's default of 5 s kills workers that start slowly on a busy small machine.
 _WORKER_HEALTHCHECK_SECONDS = 30
-# Below ECS's stopTimeout (30 s by default), after which nothing is finished any more.
+# Below ECS's stopTimeout (30 s by default), after which the task is killed.
 _GRACEFUL_SHUTDOWN_SECONDS = 25
 
 _APPLICATION_NAME = "mlflow"
 
 _QUIET_MLFLOW: Mapping[str, str] = {
-    # By default MLflow would start 14 more processes (2.2 GB) for jobs nobody asked for.
+    # By default MLflow starts 14 more processes (2.2 GB) for jobs.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # Empty means: fetch no list of models from the internet.
+    # Empty: no list of models is fetched from the internet.
     "MLFLOW_MODEL_CATALOG_URI": "",
-    # MLflow looks for git in order to tag runs, which a server never does.
+    # MLflow looks for git to tag runs, which a server never does.
     "GIT_PYTHON_REFRESH": "quiet",
-    # NumPy's threads multiply matrices, which a server does not; and a process with threads forks badly.
+    # The server does not multiply matrices, and a process with NumPy's threads forks badly.
     "OPENBLAS_NUM_THREADS": "1",
 }
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one sub-command; its exit code is 0, 1 (it failed) or 2 (it is misconfigured)."""
+    """Run one sub-command; returns its exit code: 0, 1 (failure) or 2 (misconfigured)."""
     parser = argparse.ArgumentParser(
         prog="mlflow_aws_server",
         description="MLflow's tracking server on AWS, configured by environment variables (MLFLOW_AWS_…).",
-        epilog="Exit codes: 0 it worked, 1 it failed, 2 the configuration or the command line is wrong.",
+        epilog="Exit codes: 0 success, 1 failure, 2 the configuration or the command line is wrong.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="wait for the database schema, then become the MLflow server")
@@ -67,7 +67,7 @@ def command(environ: Mapping[str, str]) -> list[str]:
     """The server process that `environ` asks for: what `mlflow server` would start, without `mlflow server`.
 
     That command imports all of MLflow (170 MB, 3 s), starts uvicorn, and stays to watch it. This is
-    uvicorn itself, by way of `workers`. It holds no secret, and none is ever needed.
+    uvicorn itself, by way of `workers`. The command line holds no secret.
 
     Raises:
         SettingsError: a variable is missing or wrong.
@@ -75,7 +75,7 @@ def command(environ: Mapping[str, str]) -> list[str]:
     settings = ServerSettings.from_environ(environ)
     return [
         sys.executable, "-m", "mlflow_aws_server.workers",
-        # asyncio's sockets in several workers have no TCP_NODELAY: 40 ms more for every call.
+        # With several workers, asyncio's sockets lack TCP_NODELAY: 40 ms more for every call.
         "--loop", "uvloop",
         "--http", "httptools",
         # A worker that cannot initialise MLflow's stores must not serve.
@@ -83,10 +83,10 @@ def command(environ: Mapping[str, str]) -> list[str]:
         "--timeout-keep-alive", str(_KEEP_ALIVE_SECONDS),
         "--timeout-worker-healthcheck", str(_WORKER_HEALTHCHECK_SECONDS),
         "--timeout-graceful-shutdown", str(_GRACEFUL_SHUTDOWN_SECONDS),
-        # Whoever writes X-Forwarded-For: 127.0.0.1 would become localhost, which MLflow trusts more.
+        # A client could write X-Forwarded-For: 127.0.0.1 and become localhost, which MLflow trusts more.
         "--no-proxy-headers",
         "--no-server-header",
-        # The balancer keeps the access log.
+        # The load balancer keeps the access log.
         "--no-access-log",
         "--log-config", str(Path(__file__).with_name("log_config.json")),
         "--host", settings.bind,
@@ -115,7 +115,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
         "_MLFLOW_SERVER_REGISTRY_STORE": store,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": settings.artifact_root,
         "_MLFLOW_SGI_NAME": "uvicorn",
-        # Tells MLflow's code that it runs in a server, which must not execute what users upload.
+        # Tells MLflow that it runs in a server, which must not execute what users upload.
         "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "MLFLOW_ENABLE_WORKSPACES": "false",
@@ -127,7 +127,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
         "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(connections.max_overflow),
         "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE": "1800",
         **_QUIET_MLFLOW,
-        # boto3 reads only this name of the two, and ECS sets only the other.
+        # boto3 reads only this name, and ECS sets only AWS_REGION.
         "AWS_DEFAULT_REGION": settings.database.region,
         "PYTHONUNBUFFERED": "1",
     }
@@ -138,7 +138,7 @@ def _serve(environ: Mapping[str, str]) -> int:
     from mlflow_aws_server.schema_wait import SchemaNotReadyError, wait_for_schema
 
     settings = ServerSettings.from_environ(environ)
-    # The workers read it too; what is wrong with it is said before the wait.
+    # Only the workers use it; an error in it is reported here, before the wait.
     IdentitySettings.from_environ(environ)
     try:
         wait_for_schema(settings)

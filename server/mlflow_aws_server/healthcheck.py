@@ -1,4 +1,4 @@
-"""The container's health check: asks the server on this machine whether it is ready."""
+"""The container's health check: asks the server in this container whether it is ready."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The migration: database roles, MLflow's schema and the server's grants, in that order.
 
-Everything here can be run again, and two runs at once wait for each other.
+It can be run again at any time; of two runs at once, one waits for the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOCK_PATIENCE_SECONDS = 3600.0
 _LOCK_POLL_SECONDS = 0.5
 _REPORT_EVERY_SECONDS = 10.0
 _ROTATION_PAUSE_SECONDS = 2.0
-# A migration that waits for a table makes every later query wait behind it: better fail than stall.
+# A migration that waits for a table makes every later query wait behind it: failing is better.
 _LOCK_TIMEOUT = "-c lock_timeout=60s"
 
 
@@ -39,8 +39,8 @@ def migrate(settings: MigrationSettings) -> None:
     """Bring the database to the state that this image's server needs.
 
     Raises:
-        MigrationError: it did not work. An existing schema is then as it was before: MLflow's migrations
-            run in one transaction.
+        MigrationError: it failed. An existing schema is unchanged then: MLflow's migrations run in one
+            transaction.
     """
     with _explained(
         "connect", "Look at the database's security group, endpoint and IAM policy (rds-db:connect)."
@@ -64,18 +64,17 @@ def migrate(settings: MigrationSettings) -> None:
 
 
 def _can_migrate(settings: MigrationSettings) -> bool:
-    """Whether the roles exist, so that nothing needs the master user.
+    """Whether the roles exist, so that the master user is not needed.
 
-    Asking first keeps the master secret unread in every run but the first. It also matters where
-    membership of rds_iam takes a user's password login away: creating a role makes its creator a
-    member of it.
+    Asking first means that only the first run reads the master secret. It also matters where membership
+    of rds_iam ends password logins: creating a role makes its creator a member of it.
     """
     with phase("connect") as details:
         try:
             with closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as owner:
                 ready = roles.complete(owner, migrator=settings.migrator, server=settings.server_user)
         except psycopg2.OperationalError as error:
-            if not _is_refusal(error):
+            if not _is_login_refused(error):
                 raise
             ready = False
         details["roles"] = "present" if ready else "missing"
@@ -98,9 +97,9 @@ def _connect_as_master(settings: MigrationSettings) -> Connection:
     try:
         return _connect_with_secret(settings)
     except psycopg2.OperationalError as error:
-        if not _is_refusal(error):
+        if not _is_login_refused(error):
             raise
-        # RDS rotates the secret and the password not quite at the same moment.
+        # RDS does not rotate the secret and the password at exactly the same moment.
         report("migrate", phase="roles", note="the master password was refused; reading the secret again")
         time.sleep(_ROTATION_PAUSE_SECONDS)
         return _connect_with_secret(settings)
@@ -121,7 +120,7 @@ def _connect_with_secret(settings: MigrationSettings) -> Connection:
 
 def _upgrade_schema(settings: MigrationSettings) -> None:
     with phase("import"):
-        # Whole seconds, so it is a phase of its own.
+        # It takes seconds, so it is a phase of its own.
         from mlflow.db import upgrade
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -190,8 +189,8 @@ def _explained(name: str, remedy: str) -> Iterator[None]:
         raise MigrationError(f"phase {name} failed: {type(error).__name__}: {seen}. {remedy}") from error
 
 
-def _is_refusal(error: psycopg2.OperationalError) -> bool:
-    # libpq gives no SQLSTATE for a connection that never opened.
+def _is_login_refused(error: psycopg2.OperationalError) -> bool:
+    # libpq has no SQLSTATE for a connection that never opened.
     text = str(error)
     return (
         "authentication failed" in text

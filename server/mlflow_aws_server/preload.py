@@ -2,7 +2,7 @@
 
 Nothing here may start a thread, open a connection or draw a random number: a fork would share it.
 """
-# ruff: noqa: F401 - imported for its pages, which the workers share
+# ruff: noqa: F401 - imported for the memory pages that workers share
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gc
 import warnings
 
 with warnings.catch_warnings():
-    # MLflow has replaced what is deprecated there, and imports it all the same.
+    # MLflow no longer uses what is deprecated, but still imports it.
     warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
     import mlflow.server.fastapi_app
 
@@ -52,13 +52,13 @@ mlflow_aws_server.schema.installed()
 # Otherwise each worker would do it at its first query, and copy every page that holds a mapper.
 sqlalchemy.orm.configure_mappers()
 
-# Flask would sort its routes at each worker's first request.
+# Otherwise Flask sorts its routes at each worker's first request.
 mlflow.server.app.url_map.update()
 mlflow.server.app.url_map.bind("localhost").test("/health")
 
-# Which providers of credentials there are; none is asked before the fork.
+# Finds the credential providers; none is asked before the fork.
 mlflow_aws_server.database.token.prepare()
 
 gc.collect()
-# The collector writes to every object it visits, and so would copy what the workers share.
+# The collector writes to every object it visits, which would copy the pages that workers share.
 gc.freeze()

@@ -1,4 +1,4 @@
-"""Progress as JSON lines on standard output, one object a phase: readable in CloudWatch and by a program."""
+"""Progress as JSON lines on standard output, one object per phase, for CloudWatch and for programs."""
 
 from __future__ import annotations
 

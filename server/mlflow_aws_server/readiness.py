@@ -1,7 +1,7 @@
-"""`/ready`: whether this worker can serve, told to the balancer and to nobody beyond it.
+"""`/ready`: whether this worker can serve; only the load balancer and the container itself may ask.
 
-200 or 503 with an empty body. The answer needs the database (a connection, and the schema this MLflow
-needs), is shared for some seconds, and costs at most one query at a time whoever asks.
+200 or 503 with an empty body. Ready means: the database accepts a connection and has the schema that this
+MLflow needs. The result is shared for some seconds, and at most one query runs at a time.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _log = logging.getLogger("mlflow_aws_server.readiness")
 class Readiness:
     """ASGI middleware that answers `/ready` and passes everything else on.
 
-    A request with X-Forwarded-For has come through the balancer, from outside: it gets 404, as if
-    there were no such path. `check` raises when the database cannot serve; it runs in a thread.
+    A request with X-Forwarded-For has come through the load balancer, from outside: it gets 404, as if
+    the path did not exist. `check` raises when the database cannot serve; it runs in a thread.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Readiness:
             return self._ready
         if self._running is None:
             self._running = asyncio.create_task(self._ask())
-        # Shielded: whoever gives up waiting must not take the answer from the others.
+        # Shielded: a caller that gives up must not cancel it for the others.
         return await asyncio.shield(self._running)
 
     async def _ask(self) -> bool:
         try:
-            # Not AnyIO's threads, which may all be waiting for the very database we ask about.
+            # Not AnyIO's threads, which may all be waiting for this very database.
             await asyncio.to_thread(self._check)
             ready = True
         except Exception as error:

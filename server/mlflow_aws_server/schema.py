@@ -47,7 +47,7 @@ def installed() -> Schema:
     """The schema of the installed MLflow."""
     spec = importlib.util.find_spec("mlflow")
     if spec is None or spec.origin is None:
-        raise RuntimeError("MLflow is not installed: its migration scripts tell the schema that it needs")
+        raise RuntimeError("MLflow is not installed; its migration scripts say which schema it needs")
     return Schema.read(Path(spec.origin).parent / "store" / "db_migrations" / "versions")
 
 

@@ -1,7 +1,7 @@
-"""Before the server starts: wait until the migration has brought the schema to our head.
+"""Before the server starts: wait until the migration has brought the schema to this MLflow's head.
 
-MLflow itself would create or upgrade the schema on its start, without a lock. Our server may not
-(its role has no DDL), so on an empty or older database it waits for `migrate`.
+MLflow itself would create or upgrade the schema when it starts, without a lock. This server cannot
+(its database role has no DDL), so on an empty or older database it waits for `migrate`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def wait_for_schema(
     """Return when the database's schema is the one this MLflow needs.
 
     Raises:
-        SchemaNotReadyError: it is newer than this MLflow, or not there after `patience` seconds.
+        SchemaNotReadyError: it is newer than this MLflow, or still missing after `patience` seconds.
     """
     look = look or revision
     wanted = schema.installed()
@@ -73,10 +73,10 @@ def wait_for_schema(
 
 
 def revision(settings: ServerSettings) -> str:
-    """The database's schema revision, as the server's role sees it; "" if there is none to be seen yet.
+    """The database's schema revision, as the server's role sees it; "" if it sees none yet.
 
     Raises:
-        psycopg2.Error: the database cannot be asked.
+        psycopg2.Error: the database cannot be reached.
     """
     connection = connect(settings.database, settings.database_user, application="mlflow-start")
     try:
@@ -85,7 +85,7 @@ def revision(settings: ServerSettings) -> str:
             row = cursor.fetchone()
             return str(row[0]) if row else ""
     except (errors.UndefinedTable, errors.InsufficientPrivilege):
-        # `migrate` grants the table last, so that nobody starts on a half-done database.
+        # `migrate` grants the table last, so that no server starts on a half-migrated database.
         return ""
     finally:
         connection.close()

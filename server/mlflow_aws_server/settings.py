@@ -27,9 +27,9 @@ VARIABLES = frozenset(
         "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
     )
 )  # fmt: skip
-"""All that any command of the server reads; whatever else begins with `MLFLOW_AWS_` is refused."""
+"""All settings of all commands; any other variable that begins with `MLFLOW_AWS_` is refused."""
 
-# The longest value that an error repeats: a mapping of roles can fill a screen.
+# The longest value that an error quotes: a mapping of roles can fill a screen.
 _LONGEST_QUOTE = 300
 
 # AnyIO's own limit, which MLflow is used to.
@@ -53,7 +53,7 @@ class VariableError(SettingsError):
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
-    """Where the database is, and which certificate authority vouches for it."""
+    """Where the database is, and which certificate authorities sign its certificate."""
 
     host: str
     port: int
@@ -66,8 +66,8 @@ class DatabaseSettings:
 class Connections:
     """How one worker process divides its share of database connections.
 
-    MLflow's `log_batch` holds two connections at once, so that a pool with fewer than two for every
-    thread can block on itself; `threads` is therefore what the pools can serve, not the other way round.
+    MLflow's `log_batch` holds two connections at once, so a pool with fewer than two per thread can
+    deadlock on itself; `threads` therefore follows from the pools, not the other way round.
     """
 
     threads: int
@@ -79,22 +79,22 @@ class Connections:
     def divide(cls, *, total: int, workers: int, fast_path: bool) -> Connections:
         """Divide `total` connections of a task among its workers.
 
-        MLflow keeps two engines (tracking, registry) with pools of the same settings; both together
-        hold at most 2 x threads connections in use and `pool_size` idle ones. One more is
-        readiness's, and one is a promotion's, which holds its model's lock by it.
+        MLflow keeps two engines (tracking, registry) with pools of the same settings; together they
+        hold at most 2 x threads connections in use and `pool_size` idle ones. One more is for
+        readiness, and one for a promotion, which locks its model with it.
 
         Raises:
-            ValueError: a worker would get too few for two threads; the message holds the least total.
+            ValueError: a worker would get too few for two threads; the message says how many are needed.
         """
         share = total // workers
-        of_fast_path = max(2, min(10, share // 4)) if fast_path else 0
-        of_mlflow = share - of_fast_path - 2
-        idle = 2 if of_mlflow < 20 else 4
-        threads = min(_MOST_THREADS, (of_mlflow - idle) // 2)
+        for_fast_path = max(2, min(10, share // 4)) if fast_path else 0
+        for_mlflow = share - for_fast_path - 2
+        idle = 2 if for_mlflow < 20 else 4
+        threads = min(_MOST_THREADS, (for_mlflow - idle) // 2)
         if threads < _FEWEST_THREADS:
             least = workers * (2 * _FEWEST_THREADS + 2 + 2 + (2 if fast_path else 0))
             raise ValueError(f"{workers} worker(s) need at least {least} connections")
-        return cls(threads=threads, pool_size=idle, max_overflow=2 * threads - idle, fast_path=of_fast_path)
+        return cls(threads=threads, pool_size=idle, max_overflow=2 * threads - idle, fast_path=for_fast_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,10 +200,10 @@ class EnvironmentReader:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Take an environment in which each of our variables is one that the server knows.
+        """Check that every `MLFLOW_AWS_` variable in `environ` is a setting.
 
         Raises:
-            SettingsError: there are others; most likely they are misspelt.
+            SettingsError: some are not; most likely they are misspelt.
         """
         unknown = sorted(name for name in environ if name.startswith(_PREFIX) and name not in VARIABLES)
         if unknown:
@@ -233,7 +233,7 @@ class EnvironmentReader:
     def matching(
         self, variable: str, pattern: re.Pattern[str], *, expected: str, default: str | None = None
     ) -> str:
-        """The value, of which all matches `pattern`; the error says what was `expected`."""
+        """The value, which must match `pattern`; the error says what was `expected`."""
         value = self.text(variable, default=default)
         if not pattern.fullmatch(value):
             raise VariableError(
@@ -257,17 +257,17 @@ class EnvironmentReader:
             raise VariableError(
                 variable=variable,
                 value=value,
-                problem="it is out of range or no number",
+                problem="it is not a number or out of range",
                 remedy=f"Expected a whole number from {least} to {most}.",
             )
         return int(value)
 
     def switch(self, variable: str, *, default: bool) -> bool:
-        """Whether a switch is `on` rather than `off`."""
+        """A switch: `on` or `off`."""
         value = self.text(variable, default="on" if default else "off").lower()
         if value not in _ON_OFF:
             raise VariableError(
-                variable=variable, value=value, problem="it is no switch", remedy="Expected `on` or `off`."
+                variable=variable, value=value, problem="it is not a switch", remedy="Expected `on` or `off`."
             )
         return _ON_OFF[value]
 

@@ -17,7 +17,7 @@ _PRELOADED = "mlflow_aws_server.preload"
 
 
 class _Forking:
-    """What uvicorn takes for the multiprocessing context in which it makes its workers."""
+    """Stands in for the multiprocessing context with which uvicorn makes its workers."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("fork")
@@ -26,7 +26,7 @@ class _Forking:
     def Process(self, **how: Any) -> multiprocessing.process.BaseProcess:  # noqa: N802 - multiprocessing's name
         """Make a worker, which starts as a copy of this process with MLflow in it."""
         if not self._prepared:
-            # Only here: a supervisor of nobody needs none of it.
+            # Only now: a supervisor without workers does not need MLflow.
             importlib.import_module(_PRELOADED)
             os.register_at_fork(after_in_child=_forget_handlers)
             self._prepared = True
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _forget_handlers() -> None:
-    # The supervisor's would keep a worker alive that is told to end before it has handlers of its own.
+    # With the supervisor's handlers, a worker told to end before it has its own would live on.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Readiness's question to the database, over one connection of its own."""
+"""Readiness's check of the database, over one connection of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mlflow_aws_server.settings import ServerSettings
 
 
 class DatabaseCheck:
-    """Asks whether the database answers and holds the schema this MLflow needs.
+    """Checks that the database answers and has the schema that this MLflow needs.
 
-    The connection is kept between questions and made anew after a failure. Not for use by two
-    threads at once.
+    The connection is kept between checks and replaced after a failure. Not for use by two threads at
+    once.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -26,9 +26,9 @@ class DatabaseCheck:
 
         Raises:
             psycopg2.Error: the database does not answer.
-            RuntimeError: it holds another schema.
+            RuntimeError: it has another schema.
         """
-        # A connection kept from before may have died with the database's last failover.
+        # A connection kept from earlier may have died in a failover.
         reused = self._connection is not None
         try:
             seen = self._revision()

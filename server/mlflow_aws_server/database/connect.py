@@ -23,7 +23,7 @@ OpenConnection = Callable[[], Awaitable[AsyncConnection]]
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _STATEMENT_TIMEOUT_SECONDS = 60.0
 
-# A dead database must fail a request in seconds, not when TCP gives up after minutes.
+# A dead database must fail a request within seconds, not after the minutes that TCP takes.
 _LIBPQ: Mapping[str, Any] = {
     "sslmode": "verify-full",
     "connect_timeout": "5",
@@ -35,11 +35,11 @@ _LIBPQ: Mapping[str, Any] = {
 
 
 def store_uri(database: DatabaseSettings, user: str, **options: str) -> str:
-    """The SQLAlchemy URI of MLflow's store: no password in it, ever.
+    """The SQLAlchemy URI of MLflow's store, without a password.
 
     `options` are further libpq parameters, such as `application_name`.
     """
-    # `postgresql://` alone is psycopg 3 since SQLAlchemy 2.1.
+    # Since SQLAlchemy 2.1, plain `postgresql://` means psycopg 3.
     query = {"plugin": "rds_iam", **_LIBPQ, "sslrootcert": str(database.ca_file), **options}
     host = f"[{database.host}]" if ":" in database.host else database.host
     return (
@@ -54,7 +54,7 @@ def connect(
     """Open a connection with verified TLS: with an IAM token, or with `password` for the master user.
 
     Raises:
-        psycopg2.OperationalError: the database is unreachable, not who it claims to be, or refuses `user`.
+        psycopg2.OperationalError: the database is unreachable, or not trusted, or refuses `user`.
     """
     if password is None:
         password = rds_iam_token(database.host, database.port, user, database.region)
@@ -81,7 +81,7 @@ def connector(database: DatabaseSettings, user: str) -> OpenConnection:
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
 
     async def token() -> str:
-        # Signing is local, but every few hours the role's credentials come over the network.
+        # Signing is local, but every few hours the role's credentials are fetched over the network.
         return await asyncio.to_thread(rds_iam_token, database.host, database.port, user, database.region)
 
     async def open_connection() -> AsyncConnection:
@@ -103,9 +103,9 @@ async def connect_async(**where: Any) -> AsyncConnection:
         timeout=_CONNECT_TIMEOUT_SECONDS,
         command_timeout=_STATEMENT_TIMEOUT_SECONDS,
         statement_cache_size=256,
-        # Entries are dropped when the schema changes; their age means nothing.
+        # Entries are dropped when the schema changes; their age does not matter.
         max_cached_statement_lifetime=0,
-        # No search takes all of the database's cores at once from those who write meanwhile.
+        # One search must not take all of the database's cores from concurrent writers.
         server_settings={
             "application_name": "mlflow-fast-path",
             "jit": "off",
@@ -118,8 +118,8 @@ async def connect_async(**where: Any) -> AsyncConnection:
 
 
 def _notice_dead_peers(connection: AsyncConnection) -> None:
-    # After a failover the old instance may never say goodbye: without this, a connection to it
-    # would hang for as long as the kernel retransmits (some 15 minutes).
+    # After a failover the old instance may never close its connections: without this, they would hang
+    # for as long as the kernel retransmits (some 15 minutes).
     transport = getattr(connection, "_transport", None)
     peer = transport.get_extra_info("socket") if transport is not None else None
     if peer is None:

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: few, bounded in number and in how many callers may wait for one."""
+"""A pool of PostgreSQL connections that bounds their number and the callers waiting for one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mlflow_aws_server.errors import ContendedError, OverloadedError, Unavailabl
 
 _logger = logging.getLogger(__name__)
 
-# How long a caller waits for a connection before it is told to come back.
+# How long a caller waits for a connection before it is told to try again.
 _QUEUE_TIMEOUT_SECONDS = 15.0
 _ATTEMPTS = 4
 _FIRST_BACKOFF_SECONDS = 0.05
-# A race is lost against writers who got on: trying again often puts no load on a database that is unwell.
+# A lost race means that other writers make progress: retrying often does not hurt a database in trouble.
 _RACES = 12
 _LONGEST_RACE_BACKOFF_SECONDS = 0.5
 
 Result = TypeVar("Result")
 
-# The connection, or the server behind it, is gone or going.
+# The connection, or the server behind it, is gone or going away.
 _DISCONNECTED: tuple[type[BaseException], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -38,7 +38,7 @@ _DISCONNECTED: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InvalidAuthorizationSpecificationError,
-    # The endpoint's name still led to the instance that was the primary before a failover.
+    # After a failover, the endpoint's name still resolved to the former primary.
     asyncpg.ReadOnlySQLTransactionError,
     OSError,
     TimeoutError,
@@ -46,10 +46,10 @@ _DISCONNECTED: tuple[type[BaseException], ...] = (
 
 
 class LostRaceError(Exception):
-    """A concurrent writer got in between; the operation wrote nothing and can be tried again."""
+    """A concurrent writer was faster; the operation wrote nothing and can be tried again."""
 
 
-# Other writers got on instead.
+# Other writers made progress instead.
 _LOST_RACE: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -57,7 +57,7 @@ _LOST_RACE: tuple[type[BaseException], ...] = (
     LostRaceError,
 )
 
-# The connection is well, but the server ended the statement or had no room for it.
+# The connection is fine, but the server cancelled the statement or had no resources for it.
 _INTERRUPTED: tuple[type[BaseException], ...] = (
     asyncpg.QueryCanceledError,
     asyncpg.InsufficientResourcesError,
@@ -66,10 +66,10 @@ _INTERRUPTED: tuple[type[BaseException], ...] = (
 
 
 class ConnectionPool:
-    """A pool of at most `connections` connections, used one operation at a time.
+    """At most `connections` connections, each used by one operation at a time.
 
-    Connections are opened when they are first needed and replaced when they break. asyncpg's own pool
-    sends a second statement after each use and lets any number of callers wait; this one does neither.
+    Connections are opened when first needed and replaced when they break. asyncpg's own pool sends a
+    second statement after each use and lets any number of callers wait; this one does neither.
     """
 
     def __init__(self, open_connection: OpenConnection, *, connections: int, queue: int):
@@ -86,7 +86,7 @@ class ConnectionPool:
         """Run `operation` on one connection and return its result.
 
         An operation that fails because of the connection or a lost race is repeated, so it must be
-        repeatable. Other errors of the database are raised as they are.
+        idempotent. Other database errors are raised unchanged.
 
         Raises:
             OverloadedError: too many callers are waiting for a connection, or this one waited too long.
@@ -110,7 +110,7 @@ class ConnectionPool:
                 races += 1
                 reason = error
             except asyncio.CancelledError:
-                # What the server does with the statement now is unknown.
+                # The server may still be working on the statement.
                 broken = True
                 raise
             finally:
@@ -129,7 +129,7 @@ class ConnectionPool:
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries
 
     async def close(self) -> None:
-        """Close every connection. Callers that still wait are told to come back."""
+        """Close every connection. Callers that still wait are told to try again."""
         self._closed = True
         while self._waiting:
             future, _ = self._waiting.popleft()
@@ -161,7 +161,7 @@ class ConnectionPool:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._pass_on(future.result())
             raise
-        # None: the right to open a connection, in place of one that broke.
+        # None: the right to open a connection that replaces a broken one.
         return handed if handed is not None else await self._open_one(counted=True)
 
     async def _open_one(self, *, counted: bool = False) -> AsyncConnection:
@@ -183,7 +183,7 @@ class ConnectionPool:
         self._pass_on(None)
 
     def _pass_on(self, connection: AsyncConnection | None) -> None:
-        """Give a connection, or the right to open one (None), to the first who still waits."""
+        """Give a connection, or the right to open one (None), to the first caller that still waits."""
         while self._waiting:
             future, _ = self._waiting.popleft()
             if not future.done():
@@ -195,7 +195,7 @@ class ConnectionPool:
             self._idle.append(connection)
 
     def _drop_idle(self) -> None:
-        # When one connection broke because the server went away, the idle ones did too.
+        # If one connection broke because the server went away, so did the idle ones.
         idle, self._idle = self._idle, []
         self._opened -= len(idle)
         for connection in idle:
@@ -209,7 +209,9 @@ class ConnectionPool:
             future, _ = self._waiting.popleft()
             if not future.done():
                 future.set_exception(
-                    OverloadedError(f"no database connection came free in {_QUEUE_TIMEOUT_SECONDS:.0f} s")
+                    OverloadedError(
+                        f"no database connection became free within {_QUEUE_TIMEOUT_SECONDS:.0f} s"
+                    )
                 )
         if self._waiting:
             self._expiry = loop.call_later(1.0, self._expire)

@@ -1,9 +1,8 @@
-"""The two database roles: who they are and what each may do.
+"""The two database roles and what each may do.
 
-The master user of RDS is no superuser. It may create roles (CREATEROLE), owns the database, and can
-grant `rds_iam`. What it creates it can administer, but cannot become (PostgreSQL 16 and later grant a
-creator the admin option only); so all here is done without SET ROLE, and what belongs to the
-migrator is granted by the migrator.
+The master user of RDS is not a superuser. It may create roles (CREATEROLE), owns the database, and can
+grant `rds_iam`. It can administer the roles it creates, but not SET ROLE to them (PostgreSQL 16 and later
+grant a creator only the admin option); so the migrator itself grants what belongs to it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.sql import SQL, Identifier
 
 _IAM_ROLE = "rds_iam"
-_BOOKKEEPING = "alembic_version"
+_REVISION_TABLE = "alembic_version"
 
 
 def complete(connection: Connection, *, migrator: str, server: str) -> bool:
@@ -42,13 +41,13 @@ def create(connection: Connection, *, database: str, migrator: str, server: str)
                 if cursor.fetchone() is None:
                     cursor.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(role)))
             for statement in (
-                # PUBLIC is every role there will ever be.
+                # PUBLIC is every role, now and later.
                 "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
                 "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
                 "GRANT CONNECT ON DATABASE {database} TO {migrator}, {server}",
                 "GRANT USAGE, CREATE ON SCHEMA public TO {migrator}",
                 "GRANT USAGE ON SCHEMA public TO {server}",
-                # Last, since it may end the creator's own password logins.
+                # Last, since it may end the creator's password logins.
                 f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}",
             ):
                 cursor.execute(SQL(statement).format(**names))
@@ -60,7 +59,7 @@ def create(connection: Connection, *, database: str, migrator: str, server: str)
 
 
 def grant_data(connection: Connection, *, server: str) -> None:
-    """As the migrator: let the server read and write rows of every table, now and later, and no more."""
+    """As the migrator: let the server read and write rows of every table, now and later, and nothing else."""
     role = Identifier(server)
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
@@ -71,8 +70,8 @@ def grant_data(connection: Connection, *, server: str) -> None:
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA public"
                 " GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
-                # Which schema this is, only a migration may say.
-                f"REVOKE INSERT, UPDATE, DELETE ON {_BOOKKEEPING} FROM {{role}}",
+                # Only a migration may change the schema's revision.
+                f"REVOKE INSERT, UPDATE, DELETE ON {_REVISION_TABLE} FROM {{role}}",
             ):
                 cursor.execute(SQL(statement).format(role=role))
             cursor.execute("COMMIT")

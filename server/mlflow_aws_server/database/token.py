@@ -25,18 +25,18 @@ TOKEN_LIFETIME_SECONDS = 900
 
 
 class NoCredentialsError(RuntimeError):
-    """There is no AWS identity to sign a database token with."""
+    """There are no AWS credentials to sign a database token with."""
 
 
 def rds_iam_token(host: str, port: int, user: str, region: str) -> str:
     """A fresh token that lets `user` log in at `host`:`port` within 15 minutes.
 
-    Signing is local and takes well under a millisecond; only fetching the role's credentials, once
-    in hours, asks the network. So every connection gets a token of its own, and none is kept.
-    The result equals that of boto3's `generate_db_auth_token`, without its 17 MB of RDS API model.
+    Signing is local and takes well under a millisecond; only the role's credentials come over the
+    network, once every few hours. So every connection gets its own token, and none is kept. The result
+    equals that of boto3's `generate_db_auth_token`, without loading 17 MB of RDS API model.
 
     Raises:
-        NoCredentialsError: no AWS credentials are to be found.
+        NoCredentialsError: no AWS credentials were found.
     """
     credentials = _credentials()
     request = AWSRequest("GET", f"https://{host}:{port}/", params={"Action": "connect", "DBUser": user})
@@ -47,23 +47,20 @@ def rds_iam_token(host: str, port: int, user: str, region: str) -> str:
 
 
 def prepare() -> None:
-    """Load what makes tokens, without asking for credentials: a process that forks shares it."""
+    """Load what signing needs, without asking for credentials, so that forked processes share it."""
     _session().get_component("credential_provider")
 
 
 class RdsIamPlugin(CreateEnginePlugin):
     """Gives every new connection of an engine a token as its password.
 
-    It refuses a URI that would send the token over a connection that is not verified, or that
-    carries a password.
+    It refuses a URI that holds a password, or that would send the token over an unverified connection.
     """
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:  # noqa: ARG002 - SQLAlchemy's
         _require_verified(url)
         if url.host is None or url.username is None:
-            raise ArgumentError(
-                f"rds_iam: the URI {url!r} needs a user and a host, for which a token is made"
-            )
+            raise ArgumentError(f"rds_iam: the URI {url!r} needs a user and a host, for whom a token is made")
         if url.password is not None:
             raise ArgumentError(
                 f"rds_iam: the URI {url!r} holds a password; remove it: IAM tokens replace it"
@@ -71,7 +68,7 @@ class RdsIamPlugin(CreateEnginePlugin):
         self._host, self._port, self._user = url.host, url.port or 5432, url.username
 
     def update_url(self, url: URL) -> URL:
-        """The URI without this plugin's parameters, of which there are none."""
+        """The URI, unchanged: this plugin has no parameters of its own."""
         return url
 
     def engine_created(self, engine: Engine) -> None:
@@ -91,7 +88,7 @@ def _require_verified(url: URL) -> None:
     if mode != "verify-full" or not url.query.get("sslrootcert"):
         raise ArgumentError(
             f"rds_iam: sslmode is {mode!r} in {url!r}; write sslmode=verify-full and sslrootcert=FILE, "
-            "since a token must reach nobody but the database"
+            "so that the token reaches only the database"
         )
 
 

@@ -16,7 +16,7 @@ from mlflow_aws_server.fastpath import rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.rendering import number, quote
 
-# An answer is built in memory while other calls wait; a longer history is stock's, page by page.
+# A response is built in memory while other calls wait; stock serves longer histories, page by page.
 _MOST_POINTS = 50_000
 
 _HISTORY = """
@@ -25,8 +25,8 @@ WHERE run_uuid = $1 AND key = $2
 ORDER BY timestamp, step, value OFFSET $3 LIMIT $4
 """
 
-# MLflow's own sample, for all runs at once: of each run the first row of each of $3 equal buckets, and
-# always the last row, in place of the last sampled one when there would be too many.
+# MLflow's own sampling, for all runs at once: of each run the first row of each of $3 equal buckets, and
+# always the last row, instead of the last sampled one if there would be too many.
 _SAMPLE = """
 SELECT run.position, sample.value, sample.timestamp, sample.step, sample.is_nan, sample.first = 1 AS sampled
 FROM unnest($1::text[]) WITH ORDINALITY AS run (run_uuid, position),
@@ -93,7 +93,7 @@ async def bulk_interval(pool: ConnectionPool, query: bytes) -> bytes:
     max_results = most if given is None else requests.decimal(given, least=1, most=most)
     start, end = (_step(arguments, name) for name in ("start_step", "end_step"))
     if (start is None) != (end is None) or (start is not None and end is not None and start > end):
-        raise LeaveToStockError("no valid interval")
+        raise LeaveToStockError("the interval is not valid")
     interval = () if start is None else (start, end)
     statement = _SAMPLE_INTERVAL if interval else _SAMPLE_ALL
 
@@ -121,7 +121,7 @@ def _sample(rows: Sequence[Any], max_results: int) -> Sequence[Any]:
 def _metric_key(arguments: dict[str, list[str]]) -> str:
     key = requests.single(arguments, "metric_key")
     if not key or "\x00" in key:
-        raise LeaveToStockError("no plain metric key")
+        raise LeaveToStockError("the metric key is not plain")
     return key
 
 

@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 _PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 _RECHECK_SECONDS = 15.0
-# Callers that may wait for one of the pool's connections. A call takes about a millisecond of a connection.
+# How many callers may wait for a connection. A call needs one for about a millisecond.
 _QUEUE = 4096
 
 # What PostgreSQL answers once tables or columns are not as they were.
@@ -67,8 +67,8 @@ ROUTES = {
 class FastPath:
     """Answers the calls that training loops and the UI make most, and leaves all others to `app`.
 
-    Until the database was seen to have a schema this code was tested with, and whenever it has not, and
-    for every request that is not fully understood, `app` (stock MLflow) gets the request untouched.
+    `app` (stock MLflow) gets every request that is not fully understood, untouched; and all requests
+    unless the database is known to have a schema that this code was tested with.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class FastPath:
         return self._serving
 
     async def startup(self) -> None:
-        """Connect and look at the schema; a database out of reach is tried again in the background."""
+        """Connect and check the schema; an unreachable database is tried again in the background."""
         if (obstacle := environment_obstacle()) is not None:
             self._step_aside(obstacle)
             return
         self._headers = ResponseHeaders(self._app)
         self._pool = ConnectionPool(self._open_connection, connections=self._connections, queue=_QUEUE)
-        await self._look_at_schema(self._pool)
+        await self._check_schema(self._pool)
         self._watcher = asyncio.create_task(self._watch(self._pool))
 
     async def shutdown(self) -> None:
@@ -127,18 +127,18 @@ class FastPath:
         await self._app(scope, receive, send)
 
     def _with_lifespan(self, send: Send) -> Send:
-        async def send_with_ours(message: Message) -> None:
+        async def send_with_lifespan(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self.startup()
             elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self.shutdown()
             await send(message)
 
-        return send_with_ours
+        return send_with_lifespan
 
     async def _serve(self, route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._headers is not None  # noqa: S101 - set before serving starts
-        request = _headers_of_interest(scope)
+        request = _relevant_headers(scope)
         if request is None:
             await self._app(scope, receive, send)
             return
@@ -215,12 +215,12 @@ class FastPath:
             self._obstacle = reason
             _logger.warning("fast path: stepping aside, stock MLflow serves every request: %s", reason)
 
-    async def _look_at_schema(self, pool: ConnectionPool) -> None:
+    async def _check_schema(self, pool: ConnectionPool) -> None:
         try:
             obstacle = await pool.run(schema_obstacle)
         except (UnavailableError, OverloadedError, ContendedError) as error:
             if self._serving:
-                # Callers are told to come back, which is better than what stock does then.
+                # Callers are told to try again, which is better than what stock does then.
                 return
             obstacle = f"the database cannot be reached ({error})"
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -233,16 +233,16 @@ class FastPath:
             _logger.info("fast path: serving %d routes", len(ROUTES))
 
     async def _watch(self, pool: ConnectionPool) -> None:
-        """Look at the schema again and again: a migration may come, or what kept us from serving may end."""
+        """Check the schema periodically: a migration may run, or the obstacle to serving may go away."""
         while True:
             await asyncio.sleep(_RECHECK_SECONDS)
             try:
-                await self._look_at_schema(pool)
+                await self._check_schema(pool)
             except Exception:
-                _logger.exception("fast path: looking at the schema failed unexpectedly")
+                _logger.exception("fast path: checking the schema failed unexpectedly")
 
 
-def _headers_of_interest(scope: Scope) -> tuple[bytes, bytes | None, int | None] | None:
+def _relevant_headers(scope: Scope) -> tuple[bytes, bytes | None, int | None] | None:
     """Host, Origin and content length, or None for a request that only stock understands."""
     if scope.get("root_path"):
         return None

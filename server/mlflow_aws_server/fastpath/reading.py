@@ -1,4 +1,4 @@
-"""Whole runs out of the database: one statement for any number of them, with all that belongs to them."""
+"""Reads whole runs, with their metrics, params and tags: one statement for any number of runs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def get_run(pool: ConnectionPool, query: bytes) -> bytes:
     async def read(connection: AsyncConnection) -> tuple[Any, Links]:
         row = await connection.fetchrow(_GET_RUN, run_id)
         if row is None:
-            raise LeaveToStockError("no such run")
+            raise LeaveToStockError("the run does not exist")
         return row, await links(connection, [row])
 
     row, linked = await pool.run(read)
@@ -95,7 +95,7 @@ async def get_run(pool: ConnectionPool, query: bytes) -> bytes:
 
 
 class Links:
-    """Datasets and models of some runs, as the messages show them."""
+    """Datasets and models of some runs, as responses show them."""
 
     def __init__(self) -> None:
         self.datasets: dict[str, list[dict[str, Any]]] = {}
@@ -104,7 +104,7 @@ class Links:
 
 
 async def links(connection: AsyncConnection, rows: Sequence[Any]) -> Links:
-    """The datasets and models of these runs; asks the database only about runs that have some."""
+    """The datasets and models of these runs; queries only the runs that have some."""
     linked = Links()
     with_datasets = [row["run_uuid"] for row in rows if row["has_datasets"]]
     if with_datasets:

@@ -1,4 +1,4 @@
-"""Answers, byte for byte as MLflow's `message_to_json` writes them, without building messages.
+"""Responses, byte for byte as MLflow's `message_to_json` writes them, without building messages.
 
 MLflow renders protobuf messages with `json.dumps(…, indent=2)`: fields in the order of their numbers,
 unset fields left out, int64 as numbers, everything beyond ASCII escaped.
@@ -20,7 +20,7 @@ quote = encode_basestring_ascii
 
 
 def number(value: float, is_nan: bool) -> str:
-    """A protobuf double in JSON; a stored NaN is a flag beside the value 0."""
+    """A protobuf double in JSON; NaN is stored as the value 0 with a flag."""
     if is_nan:
         return '"NaN"'
     written = repr(value)
@@ -44,10 +44,10 @@ def _array(items: Sequence[str], indent: int) -> str:
 
 
 class Items:
-    """Renders the small repeated objects of an answer (metrics, params, tags) at one indentation.
+    """Renders the small repeated objects of a response (metrics, params, tags) at one indentation.
 
     `metric` takes key, value, timestamp and step, `metric_with_run_id` the run id too; strings and doubles
-    must be rendered. They are templates for `%`, the fastest way Python has to fill one.
+    must already be rendered. They are templates for `%`, Python's fastest way to fill one.
     """
 
     def __init__(self, indent: int) -> None:
@@ -108,9 +108,9 @@ class RunRenderer:
         inputs: dict[str, Any] | None = None,
         outputs: dict[str, Any] | None = None,
     ) -> str:
-        """The whole `Run`: a row of `runs` and what belongs to it, each in the order to be shown.
+        """The whole `Run`: a row of `runs` and what belongs to it, in the order to show.
 
-        `outputs` None leaves the field out, which is what MLflow does for a run it has just created.
+        `outputs` None leaves the field out, as MLflow does for a run it has just created.
         """
         indent, items = self._indent + 2, self._items
         metric = items.metric
@@ -144,12 +144,12 @@ def run_name(name: str | None, tags: Iterable[tuple[str, str | None]]) -> str | 
 
 
 def wrapped(field: str, value: str) -> bytes:
-    """An answer with one field."""
+    """A response with one field."""
     return f'{{\n  "{field}": {value}\n}}'.encode("ascii")
 
 
 def listed(field: str, items: Sequence[str], *, next_page_token: str | None = None) -> bytes:
-    """An answer with one repeated field, left out when empty, and a page token when there is one."""
+    """A response with one repeated field, left out when empty, and a page token if there is one."""
     fields = []
     if items:
         fields.append(f'"{field}": ' + _array(items, 2))

@@ -1,8 +1,8 @@
 """What a request asks for, when it is exactly what MLflow's own client would send.
 
-Every function returns values that stock MLflow would accept and act upon in the same way, or raises
-`LeaveToStockError`: unknown fields, alternative spellings that protobuf's JSON allows, and everything
-that stock would refuse are stock's to answer.
+Every function returns values that stock MLflow would accept and handle in the same way, or raises
+`LeaveToStockError`: stock answers unknown fields, alternative spellings that protobuf's JSON allows, and
+everything that it would refuse.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LARGEST_DOUBLE = 1.7976931348623157e308
 _MAX_INT64 = 2**63 - 1
 _MIN_INT64 = -(2**63)
 _MAX_INT32 = 2**31 - 1
-# The column is shorter than what MLflow's own rule for run ids allows.
+# The column is shorter than MLflow's own rule for run ids allows.
 _RUN_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_\-]{0,31}")
 _EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,9})")
@@ -50,9 +50,9 @@ _PAIR_FIELDS = frozenset(("key", "value"))
 class Metrics:
     """Points to log, as columns.
 
-    `first_seen` is 0, but for the point of each key that wins among these, where it numbers the keys in
-    the order they came. It is empty when all keys differ, and `is_nan` when no value is NaN: most often
-    they are, and a column less is a fifth of what sending a batch takes.
+    `first_seen` numbers the keys in the order they came, at the point that wins for its key; it is 0 at
+    all other points. It is empty if all keys differ, and `is_nan` if no value is NaN. Most often both
+    are, and each column costs a fifth of the time that sending a batch takes.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Metrics:
     steps: list[int] = field(default_factory=list)
     is_nan: list[bool] = field(default_factory=list)
     first_seen: list[int] = field(default_factory=list)
-    of_models: dict[object, ModelMetric] = field(default_factory=dict)
+    for_models: dict[object, ModelMetric] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -82,7 +82,7 @@ class ModelMetric:
 
 @dataclass(slots=True)
 class Batch:
-    """A log-batch request. Tags are unique by key, the last value of a key counting."""
+    """A log-batch request. Tags are unique by key; the last value of a key counts."""
 
     run_id: str
     metrics: Metrics
@@ -95,10 +95,10 @@ def body(raw: bytes) -> dict[str, Any]:
     try:
         parsed = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        # Among these are documents that Python's json accepts: NaN, other encodings, lone surrogates.
-        raise LeaveToStockError("a body that is no strict JSON") from None
+        # Python's json accepts some of these: NaN, other encodings, lone surrogates.
+        raise LeaveToStockError("the body is not valid JSON") from None
     if type(parsed) is not dict:
-        raise LeaveToStockError("a body that is no JSON object")
+        raise LeaveToStockError("the body is not a JSON object")
     return parsed
 
 
@@ -107,7 +107,7 @@ def query(raw: bytes, known: frozenset[str]) -> dict[str, list[str]]:
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500)
     except ValueError:
-        raise LeaveToStockError("a query that is no plain UTF-8") from None
+        raise LeaveToStockError("the query is not UTF-8") from None
     if not pairs:
         raise LeaveToStockError("no query")
     arguments: dict[str, list[str]] = {}
@@ -122,7 +122,7 @@ def single(arguments: Mapping[str, list[str]], name: str) -> str:
     """The value of an argument that must be given exactly once."""
     values = arguments.get(name, ())
     if len(values) != 1:
-        raise LeaveToStockError(f"{name} is not given once")
+        raise LeaveToStockError(f"{name} is not given exactly once")
     return values[0]
 
 
@@ -134,7 +134,7 @@ def optional(arguments: Mapping[str, list[str]], name: str) -> str | None:
 def decimal(value: str, *, least: int, most: int = _MAX_INT32) -> int:
     """A whole number in a query, written plainly."""
     if _DECIMAL.fullmatch(value) is None or not least <= int(value) <= most:
-        raise LeaveToStockError("no plain number in range")
+        raise LeaveToStockError("the number is not plain, or out of range")
     return int(value)
 
 
@@ -143,14 +143,14 @@ def page_offset(token: str | None) -> int:
     try:
         offset = SearchUtils.parse_start_offset_from_page_token(token)
     except (MlflowException, AttributeError, TypeError):
-        raise LeaveToStockError("no valid page token") from None
+        raise LeaveToStockError("the page token is not valid") from None
     if type(offset) is not int or not 0 <= offset <= _MAX_INT64:
-        raise LeaveToStockError("no plain offset")
+        raise LeaveToStockError("the offset is not valid")
     return offset
 
 
 def only(fields: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse fields that are not `known`."""
+    """Leave other fields than `known` ones to stock."""
     if not fields.keys() <= known:
         raise LeaveToStockError(f"unknown fields {sorted(fields.keys() - known)}")
 
@@ -158,49 +158,49 @@ def only(fields: Mapping[str, Any], known: frozenset[str]) -> None:
 def run_id(value: object) -> str:
     """A run id of the form that the store can hold."""
     if type(value) is not str or _RUN_ID.fullmatch(value) is None:
-        raise LeaveToStockError("no plain run id")
+        raise LeaveToStockError("the run id is not valid")
     return value
 
 
 def run_id_or_uuid(fields: Mapping[str, Any]) -> str:
-    """`run_id`, beside which MLflow's client still sends its old name `run_uuid`."""
+    """`run_id`; MLflow's client still sends its old name `run_uuid` too."""
     if "run_uuid" in fields and type(fields["run_uuid"]) is not str:
-        raise LeaveToStockError("run_uuid is no string")
+        raise LeaveToStockError("run_uuid is not a string")
     return run_id(fields.get("run_id"))
 
 
 def experiment_id(value: object) -> int:
     """An experiment id as MLflow writes it: a decimal number in a string."""
     if type(value) is not str or _EXPERIMENT_ID.fullmatch(value) is None or int(value) > _MAX_INT32:
-        raise LeaveToStockError("no plain experiment id")
+        raise LeaveToStockError("the experiment id is not valid")
     return int(value)
 
 
 def text(value: object) -> str:
     """A string."""
     if type(value) is not str:
-        raise LeaveToStockError("no string")
+        raise LeaveToStockError("not a string")
     return value
 
 
 def int64(value: object) -> int:
     """A whole number, written as one."""
     if type(value) is not int or not _MIN_INT64 <= value <= _MAX_INT64:
-        raise LeaveToStockError("no plain 64-bit integer")
+        raise LeaveToStockError("not a 64-bit integer")
     return value
 
 
 def int32(value: object) -> int:
     """A whole number, written as one."""
     if type(value) is not int or not -_MAX_INT32 - 1 <= value <= _MAX_INT32:
-        raise LeaveToStockError("no plain 32-bit integer")
+        raise LeaveToStockError("not a 32-bit integer")
     return value
 
 
 def double(value: object) -> tuple[float, bool]:
     """A metric's value as MLflow stores it, and whether it is NaN."""
     if type(value) is float:
-        # Stock sends numbers as decimal literals, which know no negative zero.
+        # Stock sends numbers as decimal literals, which have no negative zero.
         return value + 0.0, False
     if type(value) is int:
         return float(value), False
@@ -210,7 +210,7 @@ def double(value: object) -> tuple[float, bool]:
         return _LARGEST_DOUBLE, False
     if value == "-Infinity":
         return -_LARGEST_DOUBLE, False
-    raise LeaveToStockError("no plain number")
+    raise LeaveToStockError("not a number")
 
 
 @lru_cache(maxsize=16_384)
@@ -225,21 +225,21 @@ def _is_valid_name(name: str) -> bool:
 def entity_name(value: object) -> str:
     """The key of a metric, param or tag by MLflow's rules."""
     if type(value) is not str or not _is_valid_name(value):
-        raise LeaveToStockError("no valid name")
+        raise LeaveToStockError("the name is not valid")
     return value
 
 
 def param_value(value: object) -> str:
     """A param's value within MLflow's limit (beyond it, stock truncates or refuses)."""
     if type(value) is not str or len(value) > MAX_PARAM_VAL_LENGTH:
-        raise LeaveToStockError("no valid param value")
+        raise LeaveToStockError("the param value is not valid")
     return value
 
 
 def tag_value(value: object) -> str:
     """A tag's value within MLflow's limit (beyond it, stock truncates or refuses)."""
     if type(value) is not str or len(value) > MAX_TAG_VAL_LENGTH:
-        raise LeaveToStockError("no valid tag value")
+        raise LeaveToStockError("the tag value is not valid")
     return value
 
 
@@ -292,19 +292,19 @@ def set_tag(raw: bytes) -> Batch:
 
 
 def new_run_tags(fields: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a `CreateRun`: MLflow applies no rules of its own to them, only the columns' sizes."""
+    """The tags of a `CreateRun`: MLflow checks only that they fit their columns."""
     tags: dict[str, str] = {}
     items = listed(fields, "tags")
     for item in items:
         if type(item) is not dict:
-            raise LeaveToStockError("a tag that is no object")
+            raise LeaveToStockError("a tag is not an object")
         only(item, _PAIR_FIELDS)
         key = text(item.get("key"))
         if not 0 < len(key) <= MAX_ENTITY_KEY_LENGTH:
-            raise LeaveToStockError("a tag's key that does not fit its column")
+            raise LeaveToStockError("a tag's key does not fit its column")
         tags[key] = tag_value(item.get("value"))
     if len(tags) < len(items):
-        raise LeaveToStockError("a tag given twice")
+        raise LeaveToStockError("a tag is given twice")
     return tags
 
 
@@ -316,7 +316,7 @@ def listed(fields: Mapping[str, Any], name: str) -> list[Any]:
     """A list, empty when it is not given."""
     value = fields.get(name, [])
     if type(value) is not list:
-        raise LeaveToStockError(f"{name} is no list")
+        raise LeaveToStockError(f"{name} is not a list")
     return value
 
 
@@ -329,7 +329,7 @@ def _metrics(points: list[Any]) -> Metrics:
     best: dict[str, int] = {}
     for position, point in enumerate(points):
         if type(point) is not dict:
-            raise LeaveToStockError("a metric that is no object")
+            raise LeaveToStockError("a metric is not an object")
         key, value, timestamp, step = (
             point.get("key"),
             point.get("value"),
@@ -337,16 +337,16 @@ def _metrics(points: list[Any]) -> Metrics:
             point.get("step", 0),
         )
         if type(key) is not str or not _is_valid_name(key):
-            raise LeaveToStockError("no valid metric name")
+            raise LeaveToStockError("a metric's name is not valid")
         nan = False
         if type(value) is float:
             value += 0.0
         else:
             value, nan = double(value)
         if type(timestamp) is not int or not 0 <= timestamp <= _MAX_INT64:
-            raise LeaveToStockError("no plain timestamp")
+            raise LeaveToStockError("a timestamp is not valid")
         if type(step) is not int or not _MIN_INT64 <= step <= _MAX_INT64:
-            raise LeaveToStockError("no plain step")
+            raise LeaveToStockError("a step is not valid")
         if len(point) > 4 or not point.keys() <= _PLAIN_METRIC_FIELDS:
             _model_metric(metrics, point, value=value, is_nan=nan)
         keys.append(key)
@@ -377,7 +377,7 @@ def _model_metric(metrics: Metrics, point: dict[str, Any], *, value: float, is_n
     dataset_digest = text(point.get("dataset_digest", "")) or None
     text(point.get("run_id", ""))
     if (dataset_name is None) != (dataset_digest is None):
-        raise LeaveToStockError("half a dataset")
+        raise LeaveToStockError("a dataset has only a name or only a digest")
     if model_id is None:
         return
     metric = ModelMetric(
@@ -389,9 +389,9 @@ def _model_metric(metrics: Metrics, point: dict[str, Any], *, value: float, is_n
         dataset_name=dataset_name,
         dataset_digest=dataset_digest,
     )
-    # An exact repetition counts once; NaN equals nothing, so a repeated one is a conflict for stock.
+    # An exact repetition counts once; NaN equals nothing, so a repeated NaN is a conflict, left to stock.
     identity = object() if is_nan else (metric, point.get("run_id"))
-    metrics.of_models.setdefault(identity, metric)
+    metrics.for_models.setdefault(identity, metric)
 
 
 def _params(items: list[Any]) -> dict[str, str]:
@@ -400,11 +400,11 @@ def _params(items: list[Any]) -> dict[str, str]:
     params: dict[str, str] = {}
     for item in items:
         if type(item) is not dict:
-            raise LeaveToStockError("a param that is no object")
+            raise LeaveToStockError("a param is not an object")
         only(item, _PAIR_FIELDS)
         params[entity_name(item.get("key"))] = param_value(item.get("value"))
     if len(params) < len(items):
-        raise LeaveToStockError("a param given twice")
+        raise LeaveToStockError("a param is given twice")
     return params
 
 
@@ -414,10 +414,10 @@ def _tags(items: list[Any]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for item in items:
         if type(item) is not dict:
-            raise LeaveToStockError("a tag that is no object")
+            raise LeaveToStockError("a tag is not an object")
         only(item, _PAIR_FIELDS)
         tags[entity_name(item.get("key"))] = tag_value(item.get("value"))
     if RUN_NAME_TAG in tags:
         # Setting this tag renames the run.
-        raise LeaveToStockError("the run's name as a tag")
+        raise LeaveToStockError("a tag names the run")
     return tags

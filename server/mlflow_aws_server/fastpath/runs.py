@@ -25,8 +25,8 @@ _LONGEST_USER = 256
 
 _EXPERIMENT = "SELECT artifact_location FROM experiments WHERE experiment_id = $1"
 
-# The artifact location of an experiment never changes in MLflow; should it have, nothing is
-# written and we look again. A run id of ours that exists already is a repetition of this statement.
+# The artifact location of an experiment never changes in MLflow; if it did all the same, nothing is written
+# and it is read again. If our run id exists already, this statement is being repeated.
 _CREATE = """
 WITH experiment AS MATERIALIZED (
         SELECT experiment_id FROM experiments
@@ -85,7 +85,7 @@ class ArtifactLocations:
         if location is None:
             location = await connection.fetchval(_EXPERIMENT, experiment)
             if location is None:
-                raise LeaveToStockError("no such experiment, or one without an artifact location")
+                raise LeaveToStockError("the experiment does not exist or has no artifact location")
             while len(self._known) >= _REMEMBERED_EXPERIMENTS:
                 self._known.popitem(last=False)
             self._known[experiment] = location
@@ -103,7 +103,7 @@ class CreateRun:
         self._locations = ArtifactLocations()
 
     async def __call__(self, pool: ConnectionPool, raw: bytes) -> bytes:
-        """Create the run and answer with it."""
+        """Create the run and return it."""
         fields = requests.body(raw)
         requests.only(fields, _CREATE_FIELDS)
         experiment = requests.experiment_id(fields.get("experiment_id"))
@@ -112,7 +112,7 @@ class CreateRun:
         tags = requests.new_run_tags(fields)
         given_name = requests.text(fields.get("run_name", ""))
         if len(user) > _LONGEST_USER or len(given_name) > _LONGEST_NAME:
-            raise LeaveToStockError("a name or user that does not fit its column")
+            raise LeaveToStockError("the name or user does not fit its column")
         name = _name(given_name, tags)
         tags.setdefault(requests.RUN_NAME_TAG, name)
         run_id = uuid.uuid4().hex
@@ -135,14 +135,14 @@ class CreateRun:
                         list(tags.values()),
                     )
                 except asyncpg.UniqueViolationError:
-                    # Tags are unique by now, so it is the run id, which nobody else can have drawn:
-                    # an earlier attempt was stored although its answer got lost.
+                    # Tags are unique here, so it is the run id, which is random: an earlier attempt
+                    # was stored, but its result was lost.
                     return uri
                 if created is not None:
                     return uri
                 if not self._locations.forget(experiment):
                     break
-            raise LeaveToStockError("no such active experiment")
+            raise LeaveToStockError("the experiment does not exist or is not active")
 
         row = {
             "run_uuid": run_id,
@@ -165,19 +165,19 @@ async def update_run(pool: ConnectionPool, raw: bytes) -> bytes:
     run_id = requests.run_id_or_uuid(fields)
     status = fields.get("status")
     if "status" in fields and (type(status) is not str or status not in _STATUSES):
-        raise LeaveToStockError("no plain status")
+        raise LeaveToStockError("the status is not valid")
     end_time = requests.int64(fields["end_time"]) if "end_time" in fields else None
     # An empty name leaves the run's name as it is.
     name = requests.text(fields.get("run_name", "")) or None
     if name is not None and len(name) > _LONGEST_NAME:
-        raise LeaveToStockError("a name that does not fit its column")
+        raise LeaveToStockError("the name does not fit its column")
 
     async def update(connection: AsyncConnection) -> Any:
         return await connection.fetchrow(_UPDATE, run_id, status, end_time, name)
 
     row = await pool.run(update)
     if row is None:
-        raise LeaveToStockError("no such active run")
+        raise LeaveToStockError("the run does not exist or is not active")
     shown_name = name or rendering.run_name(row["name"], [(requests.RUN_NAME_TAG, row["tagged_name"])])
     return rendering.wrapped("run_info", rendering.run_info(row, name=shown_name, indent=2))
 
@@ -185,11 +185,11 @@ async def update_run(pool: ConnectionPool, raw: bytes) -> bytes:
 def _name(name: str, tags: dict[str, str]) -> str:
     tagged = tags.get(requests.RUN_NAME_TAG)
     if requests.RUN_NAME_TAG in tags and not tagged:
-        raise LeaveToStockError("an empty name as a tag")
+        raise LeaveToStockError("a tag gives an empty name")
     if name and tagged and name != tagged:
-        raise LeaveToStockError("two names for a run")
+        raise LeaveToStockError("the run has two names")
     if tagged and len(tagged) > _LONGEST_NAME:
-        raise LeaveToStockError("a name that does not fit its column")
+        raise LeaveToStockError("the name does not fit its column")
     return name or tagged or _generate_random_name()
 
 
@@ -197,4 +197,4 @@ def _artifact_uri(location: str, run_id: str) -> str:
     try:
         return str(append_to_uri_path(location, run_id, "artifacts"))
     except MlflowException:
-        raise LeaveToStockError("an artifact location that MLflow refuses") from None
+        raise LeaveToStockError("MLflow refuses the artifact location") from None

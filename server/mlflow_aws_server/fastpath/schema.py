@@ -11,7 +11,7 @@ TESTED_HEADS = frozenset(
 
 
 async def schema_obstacle(connection: AsyncConnection) -> str | None:
-    """Why this database is none the fast path may touch, or None.
+    """Why the fast path must not use this database, or None.
 
     Raises:
         asyncpg.PostgresError: the version table cannot be read.

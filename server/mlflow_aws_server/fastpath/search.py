@@ -1,9 +1,9 @@
-"""`runs/search`: MLflow's own grammar and conditions, compiled once per question, in one statement.
+"""`runs/search`: MLflow's own grammar and conditions, compiled once per query, in one statement.
 
-The filter and the order are parsed and turned into SQL by MLflow's own functions, so they mean what they
-mean there. What differs is around them: a page of runs is found first and then fetched with all that belongs
-to it in the same statement, and DISTINCT, which makes PostgreSQL sort all matching runs on all columns
-before it may return the first, is left out where a run cannot match twice.
+MLflow's own functions parse the filter and the order and turn them into SQL, so they mean the same here. What
+differs: the same statement that finds a page of runs fetches their metrics, params and tags; and DISTINCT,
+which makes PostgreSQL sort all matching runs on all columns before it returns the first, is left out where a
+run cannot match twice.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _VIEWS = {
     "ALL": ViewType.ALL,
 }
 _DEFAULT_MAX_RESULTS = 1000
-# A longer page is stock's: it would keep the event loop to itself for too long.
+# Stock serves longer pages: they would block the event loop for too long.
 _MOST_RUNS = 5000
 _MOST_EXPERIMENTS = 10_000
-_LONGEST_QUESTION = 20_000
+_LONGEST_QUERY = 20_000
 
 _NEWEST_FIRST = ("attribute", "start_time", False)
 
@@ -48,9 +48,9 @@ _RUN = rendering.RunRenderer(4)
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """SQL and its arguments; the names of arguments stand where each request's own go.
+    """SQL and its arguments; a `_Slot` stands for an argument that each request brings.
 
-    `selective` says that its cost depends on its values.
+    `selective`: its cost depends on the arguments' values.
     """
 
     sql: str
@@ -59,7 +59,7 @@ class _Statement:
 
 
 class _Slot(str):
-    """The place of an argument that every request brings anew."""
+    """The place of an argument that each request brings."""
 
     __slots__ = ()
 
@@ -74,18 +74,15 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
     experiments = [requests.experiment_id(e) for e in requests.listed(fields, "experiment_ids")]
     view = fields.get("run_view_type", "ACTIVE_ONLY")
     if type(view) is not str or view not in _VIEWS:
-        raise LeaveToStockError("no plain view type")
+        raise LeaveToStockError("the view type is not valid")
     max_results = requests.int32(fields.get("max_results", _DEFAULT_MAX_RESULTS))
     if not 1 <= max_results <= min(_MOST_RUNS, SEARCH_MAX_RESULTS_THRESHOLD):
-        raise LeaveToStockError("a page size that is refused, or a very long page")
+        raise LeaveToStockError("the page size is not valid, or very large")
     offset = requests.page_offset(requests.text(fields.get("page_token", "")) or None)
     filter_string = requests.text(fields.get("filter", ""))
     order_by = tuple(requests.text(clause) for clause in requests.listed(fields, "order_by"))
-    if (
-        len(experiments) > _MOST_EXPERIMENTS
-        or len(filter_string) + sum(map(len, order_by)) > _LONGEST_QUESTION
-    ):
-        raise LeaveToStockError("a very long question")
+    if len(experiments) > _MOST_EXPERIMENTS or len(filter_string) + sum(map(len, order_by)) > _LONGEST_QUERY:
+        raise LeaveToStockError("a very long query")
     if not experiments:
         return rendering.EMPTY
     statement = _compiled(filter_string, order_by, view, len(experiments) == 1)
@@ -98,8 +95,8 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
 
     async def read(connection: AsyncConnection) -> tuple[list[Any], reading.Links]:
         if statement.selective:
-            # PostgreSQL forgets an unnamed statement, and so plans it for these very values. Of a statement
-            # that it keeps it makes one plan for all values: up to 30 times as slow where keys differ.
+            # PostgreSQL plans an unnamed statement for these values. For one that it keeps, it makes one plan
+            # for all values, which is up to 30 times as slow where keys differ.
             rows = await (await connection.prepare(statement.sql, name="")).fetch(*arguments)
         else:
             rows = await connection.fetch(statement.sql, *arguments)
@@ -116,10 +113,10 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
 
 @lru_cache(maxsize=512)
 def _compiled(filter_string: str, order_by: tuple[str, ...], view: str, one_experiment: bool) -> _Statement:
-    """The statement for a question.
+    """The statement for a query.
 
     Raises:
-        LeaveToStockError: MLflow refuses the question (and stock will say how).
+        LeaveToStockError: MLflow refuses the query; stock will say why.
     """
     page, arguments, selective = _page(filter_string, order_by, view, one_experiment)
     columns = ", ".join("r." + column for column in reading.RUN_COLUMNS)
@@ -137,27 +134,27 @@ ORDER BY r.position
 def _page(
     filter_string: str, order_by: tuple[str, ...], view: str, one_experiment: bool
 ) -> tuple[str, tuple[object, ...], bool]:
-    # Only builds expressions: this session has no database.
+    # Only builds expressions; this session has no database.
     session = orm.Session()
     try:
         conditions = SearchUtils.parse_search_filter(filter_string)
         cases, order, sorting_joins = _get_orderby_clauses(list(order_by), session)
         if [SearchUtils.parse_order_by_for_search_runs(clause) for clause in order_by] == [_NEWEST_FIRST]:
-            # What MLflow says with a CASE, said so that an index can serve it.
+            # MLflow writes this as a CASE, which no index can serve.
             cases, order = [], [SqlRun.start_time.desc().nulls_last(), SqlRun.run_uuid]
-        of_runs, of_others, of_datasets = _get_sqlalchemy_filter_clauses(conditions, session, "postgresql")
+        on_runs, on_others, on_datasets = _get_sqlalchemy_filter_clauses(conditions, session, "postgresql")
     except (MlflowException, ValueError):
-        raise LeaveToStockError("a question that MLflow refuses") from None
+        raise LeaveToStockError("MLflow refuses the query") from None
     columns = [getattr(SqlRun, column) for column in reading.RUN_COLUMNS]
     statement = sqlalchemy.select(*columns, *cases)
-    for condition in of_others:
+    for condition in on_others:
         statement = statement.join(condition)
-    for condition in of_datasets:
+    for condition in on_datasets:
         statement = statement.join(condition, SqlRun.run_uuid == condition.c.destination_id)
     for join in sorting_joins:
         statement = statement.outerjoin(join)
-    if of_datasets:
-        # The others join on primary keys, so that only datasets can make a run match twice.
+    if on_datasets:
+        # The other joins are on primary keys, so only datasets can make a run match twice.
         statement = statement.distinct()
     experiments = sqlalchemy.bindparam("fp_experiments", 0, type_=sqlalchemy.Integer)
     many = sqlalchemy.bindparam("fp_experiments", [0], type_=sqlalchemy.ARRAY(sqlalchemy.Integer))
@@ -167,7 +164,7 @@ def _page(
             if one_experiment
             else SqlRun.experiment_id == sqlalchemy.any_(many),
             SqlRun.lifecycle_stage.in_(sorted(LifecycleStage.view_type_to_stages(_VIEWS[view]))),
-            *of_runs,
+            *on_runs,
         )
         .order_by(*order)
         .offset(sqlalchemy.bindparam("fp_offset", 0, type_=sqlalchemy.BigInteger))

@@ -1,4 +1,4 @@
-"""What stock MLflow does around every request, so that an answer of ours looks like one of its own."""
+"""What stock MLflow does around every request, so that the fast path's responses look like its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BODY_HEADERS = frozenset((b"content-type", b"content-length"))
 
 
 def environment_obstacle() -> str | None:
-    """Which of MLflow's own settings asks for something the fast path does not do, or None."""
+    """Which of MLflow's own settings asks for something the fast path does not support, or None."""
     if VERSION not in TESTED_VERSIONS:
         return f"MLflow {VERSION}, tested only with {', '.join(sorted(TESTED_VERSIONS))}"
     if MLFLOW_ENABLE_WORKSPACES.get():
@@ -48,7 +48,7 @@ def environment_obstacle() -> str | None:
 
 
 class ResponseHeaders:
-    """The headers stock MLflow adds to an answer, learnt by asking it.
+    """The headers stock MLflow adds to a response, learnt by asking it.
 
     They depend on how MLflow is configured (CORS, framing) and on the caller's Origin. Stock's
     `/version`, which touches no database, passes the same layers as any other route.
@@ -62,7 +62,7 @@ class ResponseHeaders:
         self._allowed_origins = get_allowed_origins() if security else ["*"]
 
     async def to(self, *, host: bytes, origin: bytes | None, method: str) -> list[Header] | None:
-        """The headers beside content type and length, or None when stock would refuse this caller."""
+        """All headers but content type and length, or None if stock would refuse this caller."""
         caller = (host, origin, method)
         if caller in self._learnt:
             return self._learnt[caller]

@@ -34,7 +34,7 @@ _ACTIVE_RUN = """
         SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
     )"""
 
-# Locks in this class (the first number) are of this module alone. Runs whose hashes are equal share one.
+# Only this module uses locks of this class (the first number). Runs with equal hashes share one.
 _SHARED_LOCK = "pg_advisory_xact_lock_shared(1835822946, hashtext(run_uuid))"
 _EXCLUSIVE_LOCK = _SHARED_LOCK.replace("_lock_shared", "_lock")
 
@@ -49,7 +49,7 @@ _KEEP_GREATEST = """ON CONFLICT (key, run_uuid) DO UPDATE
             is_nan = EXCLUDED.is_nan
         WHERE (EXCLUDED.step, EXCLUDED.timestamp, EXCLUDED.value) > (l.step, l.timestamp, l.value)"""
 
-# A column that is shorter than the others is continued with NULL.
+# A column that is shorter than the others is filled up with NULL.
 # The points are written in the order of their primary key, which visits each index page once. The latest
 # values are written in the order their keys came in, which is the order in which MLflow shows them.
 _POINTS = f""",
@@ -72,10 +72,10 @@ _POINTS = f""",
         {_KEEP_GREATEST}
     )"""  # noqa: S608 - only constants
 
-# No ON CONFLICT: what MLflow does about a point that is already there depends on its value, and
-# about a model that is not there, so either error hands the whole call to it.
+# No ON CONFLICT: what MLflow does about a point that exists depends on its value, and it also handles a
+# missing model; so either error hands the whole call to it.
 _MODEL_POINTS = """,
-    of_model AS (
+    model_point AS (
         INSERT INTO logged_model_metrics
             (model_id, metric_name, metric_timestamp_ms, metric_step, metric_value, experiment_id, run_id,
              dataset_uuid, dataset_name, dataset_digest)
@@ -96,8 +96,8 @@ _TAGS = """,
         WHERE t.value IS DISTINCT FROM EXCLUDED.value
     )"""
 
-# A param that is there with this very value counts as logged; one with another value does not, also if a
-# concurrent writer was faster. Some but not all: the division fails, and with it the statement.
+# A param that exists with this value counts as logged; with another value it does not, even if a concurrent
+# writer was faster. If only some count, the division fails, and with it the statement.
 _LOG_PARAMS = f"""
 WITH {_LOCKED_ACTIVE_RUN},
     logged AS (
@@ -111,7 +111,7 @@ WITH {_LOCKED_ACTIVE_RUN},
 SELECT count(*) / (CASE WHEN count(*) IN (0, cardinality($2)) THEN 1 ELSE 0 END) FROM logged
 """  # noqa: S608 - only constants
 
-# The calls that log one thing are the most frequent; without arrays they cost PostgreSQL a tenth less.
+# Calls that log one thing are the most frequent; without arrays they cost PostgreSQL a tenth less.
 _LOG_ONE_METRIC = f"""
 WITH {_ACTIVE_RUN},
     stored AS (
@@ -140,13 +140,13 @@ RETURNING 1
 """
 
 
-def _log_statement(*, metrics: bool, of_models: bool, tags: bool) -> str:
+def _log_statement(*, metrics: bool, for_models: bool, tags: bool) -> str:
     statement = f"WITH {_LOCKED_ACTIVE_RUN}"
     used = 1
     if metrics:
         statement += _POINTS
         used += 6
-    if of_models:
+    if for_models:
         names = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
         statement += _MODEL_POINTS.format(**{name: f"${used + 1 + i}" for i, name in enumerate(names)})
         used += len(names)
@@ -156,9 +156,9 @@ def _log_statement(*, metrics: bool, of_models: bool, tags: bool) -> str:
 
 
 _LOG = {
-    (metrics, of_models, tags): _log_statement(metrics=metrics, of_models=of_models, tags=tags)
+    (metrics, for_models, tags): _log_statement(metrics=metrics, for_models=for_models, tags=tags)
     for metrics in (False, True)
-    for of_models in (False, True)
+    for for_models in (False, True)
     for tags in (False, True)
 }
 
@@ -184,22 +184,22 @@ async def set_tag(pool: ConnectionPool, raw: bytes) -> bytes:
 
 
 async def _log(pool: ConnectionPool, batch: Batch) -> bytes:
-    # MLflow stores params on their own and first, so a failure afterwards leaves them.
+    # MLflow stores params separately and first, so they stay after a later failure.
     if batch.params:
-        await _write(pool, batch, _params_write)
+        await _write(pool, batch, _write_params)
         if not len(batch.metrics) and not batch.tags:
             return rendering.EMPTY
-    await _write(pool, batch, _write_of_the_rest)
+    await _write(pool, batch, _write_metrics_and_tags)
     return rendering.EMPTY
 
 
 async def _write(
     pool: ConnectionPool, batch: Batch, how: Callable[[Batch], tuple[str, list[object]]]
 ) -> None:
-    """Run the statement for `batch`; it returns nothing when a run or param is not as it must be.
+    """Run the statement for `batch`; it returns nothing if a run or param is not as required.
 
     Raises:
-        LeaveToStockError: that is so, and nothing was written.
+        LeaveToStockError: it returned nothing, and wrote nothing.
     """
     statement, arguments = how(batch)
 
@@ -212,14 +212,14 @@ async def _write(
             contended.add(run)
             raise LostRaceError("another writer locked the same keys in another order") from None
         except asyncpg.DivisionByZeroError:
-            raise LeaveToStockError("params of which some have another value") from None
+            raise LeaveToStockError("some of the params have another value") from None
 
     if not await pool.run(write):
-        raise LeaveToStockError("no such active run, or a param that has another value")
+        raise LeaveToStockError("the run does not exist or is not active, or a param has another value")
 
 
 class ContendedRuns:
-    """The last runs of which writers deadlocked in this process."""
+    """The last runs whose writers deadlocked in this process."""
 
     def __init__(self, *, most: int = 1024) -> None:
         self._runs: OrderedDict[str, None] = OrderedDict()
@@ -239,16 +239,16 @@ class ContendedRuns:
 contended = ContendedRuns()
 
 
-def _params_write(batch: Batch) -> tuple[str, list[object]]:
+def _write_params(batch: Batch) -> tuple[str, list[object]]:
     if len(batch.params) == 1:
         [(key, value)] = batch.params.items()
         return _LOG_ONE_PARAM, [batch.run_id, key, value]
     return _LOG_PARAMS, [batch.run_id, list(batch.params), list(batch.params.values())]
 
 
-def _write_of_the_rest(batch: Batch) -> tuple[str, list[object]]:
+def _write_metrics_and_tags(batch: Batch) -> tuple[str, list[object]]:
     metrics, tags = batch.metrics, batch.tags
-    if len(metrics) == 1 and not metrics.of_models and not tags:
+    if len(metrics) == 1 and not metrics.for_models and not tags:
         is_nan = bool(metrics.is_nan)
         point = [metrics.keys[0], metrics.values[0], metrics.timestamps[0], metrics.steps[0], is_nan]
         return _LOG_ONE_METRIC, [batch.run_id, *point]
@@ -265,17 +265,17 @@ def _write_of_the_rest(batch: Batch) -> tuple[str, list[object]]:
             metrics.is_nan,
             metrics.first_seen,
         )
-    if metrics.of_models:
-        of_models = list(metrics.of_models.values())
+    if metrics.for_models:
+        for_models = list(metrics.for_models.values())
         arguments += (
-            [m.model_id for m in of_models],
-            [m.key for m in of_models],
-            [m.timestamp for m in of_models],
-            [m.step for m in of_models],
-            [m.value for m in of_models],
-            [m.dataset_name for m in of_models],
-            [m.dataset_digest for m in of_models],
+            [m.model_id for m in for_models],
+            [m.key for m in for_models],
+            [m.timestamp for m in for_models],
+            [m.step for m in for_models],
+            [m.value for m in for_models],
+            [m.dataset_name for m in for_models],
+            [m.dataset_digest for m in for_models],
         )
     if tags:
         arguments += (list(tags), list(tags.values()))
-    return _LOG[bool(len(metrics)), bool(metrics.of_models), bool(tags)], arguments
+    return _LOG[bool(len(metrics)), bool(metrics.for_models), bool(tags)], arguments

@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: each request is verified, mapped to a role, and let through or refused.
+"""Who calls, and what they may do: each request is verified, mapped to a role, and passed on or refused.
 
 `Gate` wraps the whole application. Nothing in this package needs MLflow.
 """

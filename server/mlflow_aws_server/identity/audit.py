@@ -18,28 +18,28 @@ from mlflow_aws_server.identity.roles import Principal
 
 LOGGER = "mlflow_aws_server.audit"
 OBJECT = "mlflow_aws.object"
-"""Key of the ASGI scope: a dict into which whoever knows better writes what a request is about."""
+"""Key of the ASGI scope: a dict in which inner applications note what a request is about."""
 
 LARGEST_BODY = 128 * 1024
-"""A body, or an answer, beyond this many bytes is not looked at."""
+"""Request and response bodies of more bytes are not read."""
 
-# What names an object of MLflow, at the top of a request; everything else may be private.
+# Top-level fields that name an object of MLflow; everything else may be private.
 _NAMES = (
     "experiment_id", "run_id", "run_uuid", "model_id", "name", "new_name", "version", "alias", "stage",
     "dataset_id", "trace_id", "request_id", "issue_id", "queue_id", "schema_id",
 )  # fmt: skip
 _LONGEST_NAME = 200
 _LONGEST_PATH = 256
-# No name of a route is as long; a token that somebody put into a path is.
+# No segment of a route is as long; a token that a client put into a path is.
 _LONGEST_SEGMENT = 64
-# Behind the gate too something may be refused: forged evidence, a condition that does not hold.
+# Provenance, behind the gate, refuses too: forged evidence, a condition that does not hold.
 _REFUSALS = frozenset((401, 403, 412))
 _TRACE_ID = re.compile(rb"[A-Za-z0-9=;:_-]{1,256}")
 
 _log = logging.getLogger(LOGGER)
 
 
-class Record:
+class AuditRecord:
     """What is known of one request, until its line is written."""
 
     __slots__ = (
@@ -61,7 +61,7 @@ class Record:
         self._written = False
 
     def write(self, refusal: AccessDeniedError | None = None) -> None:
-        """Log the line, once. Never raises: an answer must not depend on it."""
+        """Log the line, once. Never raises: the response must not depend on it."""
         if self._written:
             return
         self._written = True
@@ -119,7 +119,7 @@ def _json(document: bytearray) -> Any:
 
 
 def _created(answer: Any) -> Any:
-    """What an answer of MLflow says was made: {"run": {"info": {…}}}, {"model_version": {…}}, {…}."""
+    """What MLflow's response says was created: {"run": {"info": {…}}}, {"model_version": {…}}, {…}."""
     for name in ("run", "model", "model_version", "info"):
         if isinstance(answer, dict) and isinstance(answer.get(name), dict):
             answer = answer[name]

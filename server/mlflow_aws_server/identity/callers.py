@@ -1,4 +1,4 @@
-"""From a token to a principal with a role; what was verified is remembered for a while."""
+"""From a token to a principal with a role; verified tokens are remembered for a while."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class Callers:
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     async def who(self, token: bytes) -> Principal:
-        """The principal that this token stands for.
+        """The principal of this token.
 
         Raises:
-            UnauthenticatedError: the token is not good.
-            PermissionDeniedError: it is, but its principal has no role here.
-            IssuerUnavailableError: nobody can tell at the moment.
+            UnauthenticatedError: the token is not valid.
+            PermissionDeniedError: it is valid, but its principal has no role.
+            IssuerUnavailableError: the issuer's keys cannot be fetched at the moment.
         """
         digest = hashlib.sha256(token).digest()
         known = self._remembered.get(digest)
@@ -129,7 +129,7 @@ class Callers:
 def _user(claims: Claims, pool: UserPool) -> tuple[str, list[str]]:
     """Name and groups in Cognito's access token ("Understanding the access token", Cognito's guide)."""
     if claims.get("token_use") != "access":
-        raise UnauthenticatedError("token-use", "The token is no access token of the user pool.")
+        raise UnauthenticatedError("token-use", "The token is not an access token of the user pool.")
     if claims.get("client_id") != pool.client_id:
         raise UnauthenticatedError("client-id", "The token was issued to another application.")
     username = claims.get("username")

@@ -19,7 +19,7 @@ class AccessDeniedError(RefusedError):
 
 
 class UnauthenticatedError(AccessDeniedError):
-    """Nobody knows who the caller is."""
+    """The caller is unknown."""
 
     status = 401
     code = "UNAUTHENTICATED"
@@ -37,14 +37,14 @@ class MalformedRequestError(AccessDeniedError):
 
 
 class NoSuchRouteError(AccessDeniedError):
-    """A route that this deployment's table does not hold."""
+    """A route that is not in this deployment's table."""
 
     status = 404
     code = "ENDPOINT_NOT_FOUND"
 
 
 class IssuerUnavailableError(AccessDeniedError):
-    """The token may be good, but its issuer's keys cannot be had at the moment: try again."""
+    """The token may be valid, but its issuer's keys cannot be fetched at the moment: try again."""
 
     status = 503
     code = "TEMPORARILY_UNAVAILABLE"

@@ -28,7 +28,7 @@ from mlflow_aws_server.asgi import (
     respond,
 )
 from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
-from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, Record
+from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, AuditRecord
 from mlflow_aws_server.identity.callers import Callers
 from mlflow_aws_server.identity.errors import (
     AccessDeniedError,
@@ -96,10 +96,10 @@ class Gate:
         elif scope["type"] == "lifespan":
             await self._app(scope, receive, self._with_upkeep(send))
         else:
-            # MLflow has none. Closed before it is accepted, a WebSocket's client gets 403.
+            # MLflow has none. The client of a WebSocket that is closed before it is accepted gets 403.
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             if scope["type"] == "websocket":
-                record = Record({**scope, "method": "WEBSOCKET"}, principal=None, route=None)
+                record = AuditRecord({**scope, "method": "WEBSOCKET"}, principal=None, route=None)
                 record.status = 403
                 record.write(PermissionDeniedError("websocket", "This server has no WebSockets."))
 
@@ -126,7 +126,7 @@ class Gate:
             return
         inner = {**scope, "headers": request.headers, PRINCIPAL: principal}
         if route.changes and scope["method"] not in _HARMLESS_METHODS:
-            await self._audited(Record(scope, principal=principal, route=route), inner, receive, send)
+            await self._audited(AuditRecord(scope, principal=principal, route=route), inner, receive, send)
         else:
             await self._app(inner, receive, send)
 
@@ -146,7 +146,7 @@ class Gate:
         )
 
     def _refuse_other_origins(self, method: str, principal: Principal, request: _Request) -> None:
-        """A browser sends a person's session along with whatever any web page has it send."""
+        """A browser sends a person's session with any request that any web page makes (CSRF)."""
         if principal.lane is not Lane.COGNITO or method in _HARMLESS_METHODS or request.origin is None:
             return
         if request.origin != self._settings.public_url.encode("ascii"):
@@ -164,26 +164,26 @@ class Gate:
             }
         ).encode()
 
-    async def _audited(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _audited(self, record: AuditRecord, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OBJECT] = record.found
 
-        async def receive_and_look() -> Message:
+        async def receive_and_record() -> Message:
             message = await receive()
             record.body = _more(record.body, message)
             return message
 
-        async def send_and_look(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
             else:
                 record.answer = _more(record.answer, message)
                 if not message.get("more_body", False):
-                    # Before the answer's end: no caller is told of a change that is not in the log.
+                    # Before the response ends: no caller learns of a change that is not in the log.
                     record.write()
             await send(message)
 
         try:
-            await self._app(scope, receive_and_look, send_and_look)
+            await self._app(scope, receive_and_record, send_and_record)
         except BaseException:
             if record.status is None:
                 record.status = 500
@@ -200,7 +200,7 @@ class Gate:
         principal: Principal | None,
         route: Route | None,
     ) -> None:
-        record = Record(scope, principal=principal, route=route)
+        record = AuditRecord(scope, principal=principal, route=route)
         record.status = refusal.status
         record.write(refusal)
         headers = [_NOSNIFF]
@@ -215,7 +215,7 @@ class Gate:
     def _with_upkeep(self, send: Send) -> Send:
         async def send_with_upkeep(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                # Not awaited: a server whose issuer is out of reach must start all the same.
+                # Not awaited: a server must start even if its issuer is unreachable.
                 self._upkeep = [asyncio.create_task(store.keep_fresh()) for store in self._stores]
             elif message["type"].startswith("lifespan.shutdown."):
                 for task in self._upkeep:
@@ -232,11 +232,11 @@ def _store(issuer: str, fetch: Callable[[str], Keys]) -> KeyStore:
 
 
 def _read(headers: Iterable[Header]) -> _Request:
-    """Sort the headers.
+    """Find the credentials among the headers, and the headers that MLflow gets.
 
     Raises:
-        UnauthenticatedError: they name two identities, or one in a way that another reader would miss.
-        MalformedRequestError: they would have the request read as another one.
+        UnauthenticatedError: they name two identities, or one in a way that the load balancer would miss.
+        MalformedRequestError: they could turn the request into another one.
     """
     bearers: list[bytes] = []
     alb_headers: dict[bytes, bytes] = {}
@@ -251,33 +251,32 @@ def _read(headers: Iterable[Header]) -> _Request:
                 raise UnauthenticatedError("two-identities", "A header of the load balancer occurs twice.")
             alb_headers[name] = value
         elif name in _OVERRIDES:
-            raise MalformedRequestError("method-override", "A request has the method it is sent with.")
+            raise MalformedRequestError("method-override", "The method of a request cannot be overridden.")
         elif name == b"upgrade":
-            # Neither WebSockets nor h2c: behind an upgrade, nobody would look at requests any more.
-            raise MalformedRequestError(
-                "upgrade", "This server speaks HTTP/1.1 and upgrades to nothing else."
-            )
+            # Neither WebSockets nor h2c: after an upgrade, requests would no longer be checked.
+            raise MalformedRequestError("upgrade", "This server speaks HTTP/1.1 and does not upgrade.")
         elif name != b"cookie":
-            # The load balancer's session is a credential too, and MLflow keeps none of its own.
+            # The load balancer's session is a credential too, and MLflow has no cookies of its own.
             kept.append(header)
             if name == b"origin":
                 origin = value
     if len(bearers) > 1:
-        raise UnauthenticatedError("two-identities", "A request has one Authorization header.")
+        raise UnauthenticatedError("two-identities", "A request may have only one Authorization header.")
     if bearers and alb_headers:
         raise UnauthenticatedError(
-            "two-identities", "A request is a program's, with a bearer token, or a person's, never both."
+            "two-identities",
+            "A request has either a program's bearer token or a person's session, never both.",
         )
     if not bearers:
         return _Request(None, alb_headers.get(_ACCESS_TOKEN), origin, kept)
     if not bearers[0].startswith(_BEARER):
-        # The load balancer's rule for programs knows only this spelling.
+        # The load balancer's rule for programs matches only this spelling.
         raise UnauthenticatedError("scheme", "The Authorization header must say `Bearer` and a token.")
     return _Request(bearers[0][len(_BEARER) :], None, origin, kept)
 
 
 def _more(seen: bytearray | None, message: Message) -> bytearray | None:
-    """What was seen of a body and this message's part; None once it is too large to look at."""
+    """What was seen of a body, and this message's part; None once it is too large to read."""
     if seen is None:
         return None
     part = message.get("body", b"")
@@ -288,7 +287,7 @@ def _more(seen: bytearray | None, message: Message) -> bytearray | None:
 
 
 def _is_navigation(scope: Scope) -> bool:
-    """Whether a person looks at the answer: a browser opens a page rather than calls the API."""
+    """Whether a browser opens a page, rather than calls the API: a person will read the response."""
     return (
         scope["method"] == "GET"
         and not scope["path"].startswith(("/api/", "/ajax-api/"))

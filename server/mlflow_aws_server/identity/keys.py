@@ -24,17 +24,17 @@ Keys = Mapping[str, rsa.RSAPublicKey]
 _MOST_KEYS = 20
 _LARGEST_DOCUMENT = 64 * 1024
 _FEWEST_BITS, _MOST_BITS = 2048, 8192
-# What both issuers use (base64 of either kind): nothing that could be a path, a URL or a line of a log.
+# What both issuers use (base64 of either kind); a path, a URL or a line break does not match.
 KEY_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,128}")
 
 _CONNECT_SECONDS = 3.0
 _FETCH_SECONDS = 5.0
 
-# How often the keys are fetched while nothing is wrong, and how soon after a fetch an unknown key id
-# or a failure may cause another one: whoever invents key ids costs the issuer this much and no more.
+# How often the keys are fetched normally, and how soon after a fetch an unknown key id or a failure may
+# cause another one: this bounds what invented key ids cost the issuer.
 _REFRESH_SECONDS = 600.0
 _SOONEST_SECONDS = 5.0
-# A key is believed for this long after its issuer has last been seen to publish it.
+# A key is trusted for this long after its issuer was last seen to publish it.
 _STALE_SECONDS = 24 * 3600.0
 
 _log = logging.getLogger("mlflow_aws_server.identity")
@@ -44,7 +44,7 @@ class KeyStore:
     """The keys of one issuer, shared by all requests of a worker's event loop.
 
     Keys are fetched in a thread, never twice at once, and at most every five seconds. Known keys stay
-    good for 24 hours without the issuer. Nothing is fetched before somebody asks.
+    valid for 24 hours without the issuer. Nothing is fetched before the first request.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class KeyStore:
         self._failed = False
         self._running: asyncio.Task[None] | None = None
         self.generation = 0
-        """Changes whenever the set of keys does: what was verified with older ones must be verified again."""
+        """Changes whenever the set of keys does: tokens verified with older keys must be verified again."""
 
     async def key(self, key_id: str) -> rsa.RSAPublicKey | None:
         """The key of this id, or None if the issuer has no such key.
 
         Raises:
-            IssuerUnavailableError: nobody can tell, because the issuer cannot be asked.
+            IssuerUnavailableError: the issuer cannot be asked.
         """
         if not self._fresh:
             await self._refresh()
@@ -106,7 +106,7 @@ class KeyStore:
             if self._clock() - self._tried_at < _SOONEST_SECONDS:
                 return
             self._running = asyncio.create_task(self._fetch_once())
-        # Shielded: a caller that gives up must not take the keys from the others.
+        # Shielded: a caller that gives up must not cancel the fetch for the others.
         await asyncio.shield(self._running)
 
     async def _fetch_once(self) -> None:
@@ -137,7 +137,7 @@ def fetch_keys(issuer: str) -> Keys:
 
     Raises:
         OSError: the issuer cannot be reached within five seconds.
-        ValueError: its answer is not a set of keys.
+        ValueError: its response is not a set of keys.
     """
     parts = urlsplit(issuer)
     if parts.scheme != "https" or parts.hostname is None:
@@ -157,11 +157,11 @@ def fetch_keys(issuer: str) -> Keys:
         while chunk := response.read1(16 * 1024):
             document += chunk
             if len(document) > _LARGEST_DOCUMENT:
-                raise ValueError(f"the issuer's answer has more than {_LARGEST_DOCUMENT} bytes")
+                raise ValueError(f"the issuer's response has more than {_LARGEST_DOCUMENT} bytes")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the issuer's answer took more than {_FETCH_SECONDS:.0f} s")
+                raise TimeoutError(f"the issuer's response took more than {_FETCH_SECONDS:.0f} s")
     except http.client.HTTPException as error:
-        raise ValueError(f"the issuer's answer is no HTTP ({type(error).__name__})") from None
+        raise ValueError(f"the issuer's response is not HTTP ({type(error).__name__})") from None
     finally:
         with contextlib.suppress(OSError):
             connection.close()
@@ -169,17 +169,17 @@ def fetch_keys(issuer: str) -> Keys:
 
 
 def read_keys(document: bytes) -> Keys:
-    """The RSA keys that may sign tokens, of a JSON Web Key Set (RFC 7517); keys of other kinds are left out.
+    """The RSA keys that may sign tokens, of a JSON Web Key Set (RFC 7517); other keys are left out.
 
     Raises:
-        ValueError: there is no usable key, or more than twenty of any kind.
+        ValueError: there is no usable key, or there are more than twenty keys.
     """
     try:
         listed = json.loads(document)["keys"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError("the issuer's answer is no JSON Web Key Set") from None
+        raise ValueError("the issuer's response is not a JSON Web Key Set") from None
     if not isinstance(listed, list) or len(listed) > _MOST_KEYS:
-        raise ValueError(f"the issuer's answer is no list of at most {_MOST_KEYS} keys")
+        raise ValueError(f"the issuer's response is not a list of at most {_MOST_KEYS} keys")
     keys: dict[str, rsa.RSAPublicKey] = {}
     for item in listed:
         key = _usable(item)

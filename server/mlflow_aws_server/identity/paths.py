@@ -1,4 +1,4 @@
-"""Refuse a request path that two readers could understand differently."""
+"""Refuse a request path that two parsers could read differently."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from mlflow_aws_server.identity.errors import MalformedRequestError
 
-# Encoded, these would say something else after one more decoding: unreserved characters (RFC 3986,
-# section 2.3: nobody encodes them who means no trick), / \ ; % and control characters.
+# Percent-encoded, these read differently after one more decoding: unreserved characters (RFC 3986, section
+# 2.3; honest clients do not encode them), / \ ; % and control characters.
 _ENCODED = re.compile(
     rb"%(?:[01][0-9a-f]|2[def5]|3[0-9b]|[46][1-9a-f]|[57][0-9a]|5[cf]|7[ef])", re.IGNORECASE
 )
@@ -18,10 +18,10 @@ _LONGEST = 2048
 
 
 def refuse_ambiguous(scope: Mapping[str, Any]) -> None:
-    """Look at the path as it was sent and as it will be routed.
+    """Check the path as it was sent and as it will be routed.
 
     Raises:
-        MalformedRequestError: it is not in its one plain form: `//`, `/./`, `..`, encoded dots, slashes,
+        MalformedRequestError: it is not in its plain form: `//`, `/./`, `..`, encoded dots, slashes,
             letters, backslashes, `;`, control characters, or more than 2048 bytes.
     """
     raw = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Verify a JSON Web Token (RFC 7519) by the rules of its lane."""
+"""Verify a JSON Web Token (RFC 7519)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST_TOKEN = 16 * 1024
 LEEWAY_SECONDS = 30
 
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-# Each of these would have the token itself choose its key, its encoding or its rules.
+# With each of these, the token itself would choose its key, encoding or rules.
 _REFUSED_HEADERS = ("jku", "x5u", "jwk", "x5c", "crit", "b64", "zip", "enc")
 
 _GET_A_NEW_ONE = "Get a new token and try again."
@@ -30,11 +30,11 @@ FindKey = Callable[[str], Awaitable[rsa.RSAPublicKey | None]]
 async def verify(token: bytes, *, find_key: FindKey, issuer: str, audience: str | None) -> Claims:
     """The claims of a token that `issuer` signed with RS256, valid now and, if asked, for `audience`.
 
-    An audience must be a single text, not a list. Times have 30 s of leeway. Without `audience` the claim
-    is not looked at: Cognito's access tokens have `client_id` in its place.
+    The audience must be a single string, not a list. Times have 30 s of leeway. Without `audience` the claim
+    is not checked: Cognito's access tokens have `client_id` instead.
 
     Raises:
-        UnauthenticatedError: it is no such token; says why without repeating any of it.
+        UnauthenticatedError: it is not such a token; the message says why and repeats none of it.
         IssuerUnavailableError: its key cannot be fetched at the moment.
     """
     key_id = _key_id(token)
@@ -45,11 +45,11 @@ async def verify(token: bytes, *, find_key: FindKey, issuer: str, audience: str 
 
 
 def _key_id(token: bytes) -> str:
-    """The id of the key in the token's header, once nothing else in the header is suspicious."""
+    """The key id in the token's header, if nothing else in the header is suspicious."""
     if len(token) > LARGEST_TOKEN:
         raise _refused("oversized", f"is longer than {LARGEST_TOKEN} bytes")
     if not _COMPACT.fullmatch(token):
-        raise _refused("malformed", "is no JSON Web Token (three parts of base64url)")
+        raise _refused("malformed", "is not a JSON Web Token (three parts of base64url)")
     try:
         header = json.loads(base64url_decode(token[: token.index(b".")]))
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def _key_id(token: bytes) -> str:
         raise _refused("header", "has a header that would choose how it is verified")
     key_id = header.get("kid")
     if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
-        raise _refused("key-id", "has no plain key id")
+        raise _refused("key-id", "has no valid key id")
     return key_id
 
 
@@ -82,23 +82,23 @@ def _claims(token: bytes, key: rsa.RSAPublicKey, *, issuer: str, audience: str |
             },
         )
     except jwt.InvalidSignatureError:
-        raise _refused("signature", "has a signature that does not fit") from None
+        raise _refused("signature", "has a wrong signature") from None
     except jwt.ExpiredSignatureError:
         raise _refused("expired", "has expired") from None
     except jwt.ImmatureSignatureError:
         raise _refused("not-yet-valid", "is not valid yet; compare this machine's clock") from None
     except jwt.InvalidIssuerError:
-        raise _refused("issuer", f"comes from another issuer than {issuer}") from None
+        raise _refused("issuer", f"was not issued by {issuer}") from None
     except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError) as error:
         if isinstance(error, jwt.MissingRequiredClaimError) and error.claim != "aud":
-            raise _refused("claims", "lacks a claim that every token has") from None
+            raise _refused("claims", "lacks a required claim") from None
         raise UnauthenticatedError(
             "audience",
-            f"The token is not for this server: its audience must be {audience}, as a single text. "
+            f"The token is not for this server: its audience must be {audience}, as a single string. "
             "Ask AWS STS for a token with this audience (MLFLOW_AWS_AUDIENCE of mlflow-aws-auth).",
         ) from None
     except Exception:
-        # Whatever else a token's author can think of, a number that is none, for example.
+        # Anything else that a token can hold, such as a malformed number.
         raise _refused("malformed", "cannot be read") from None
 
 

@@ -1,6 +1,6 @@
-"""Who did it, as evidence: what the server writes about its callers, and what no caller can write.
+"""Who did it, as evidence: tags that the server writes about its callers and that no caller can write.
 
-`Provenance` stands between the gate, which knows who is calling, and MLflow, which believes every client.
+`Provenance` stands between the gate, which knows the caller, and MLflow, which believes every client.
 """
 
 from mlflow_aws_server.provenance.middleware import Provenance

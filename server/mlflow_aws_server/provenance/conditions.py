@@ -13,19 +13,19 @@ _TAG = re.compile(r'"([0-9]{1,10})"')
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the version that holds the place now (a stage or an alias) must be or must not be.
+    """Which version must hold a place (a stage or an alias) now, or must not.
 
-    None: anything. An empty set stands for `*`, any version at all.
+    None: no condition. An empty set stands for `*`: any version.
     """
 
     must_be: frozenset[str] | None = None
     must_not_be: frozenset[str] | None = None
 
     def check(self, current: str | None, *, place: str) -> None:
-        """Compare with the version that holds `place`; None if none does.
+        """Compare with `current`, the version that holds `place`, or None.
 
         Raises:
-            ProvenanceError: 412, it is not as the caller believed.
+            ProvenanceError: 412, it is not what the caller expects.
         """
         held = "by no version" if current is None else f"by version {current}"
         if self.must_be is not None and (current is None or (self.must_be and current not in self.must_be)):
@@ -39,10 +39,10 @@ class Conditions:
 
 
 def conditions_of(scope: Scope) -> Conditions:
-    """The conditions among a request's headers.
+    """The conditions in a request's headers.
 
     Raises:
-        ProvenanceError: one cannot be read; it must not be taken for none.
+        ProvenanceError: one cannot be read; it must not be ignored.
     """
     return Conditions(must_be=_versions(scope, b"if-match"), must_not_be=_versions(scope, b"if-none-match"))
 
@@ -62,5 +62,5 @@ def _versions(scope: Scope, name: bytes) -> frozenset[str] | None:
 
 def _conflict(problem: str) -> ProvenanceError:
     return ProvenanceError(
-        412, "RESOURCE_CONFLICT", f"{problem}. Nothing was changed: look at it again and decide again."
+        412, "RESOURCE_CONFLICT", f"{problem}. Nothing was changed: read the current state and decide again."
     )

@@ -1,4 +1,4 @@
-"""Request bodies, read as MLflow reads them and written so that only one reading is left."""
+"""Request bodies, read as MLflow reads them and written so that they can be read in one way only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mlflow_aws_server.provenance.errors import unclear
 def read(raw: bytes) -> dict[str, Any]:
     """The JSON object in a body.
 
-    MLflow takes an empty body for an empty object, JSON in UTF-16 and UTF-32 too, the last of two values
-    with one name, and a string that holds JSON for that JSON (`_get_normalized_request_json`).
+    Like MLflow's `_get_normalized_request_json`, it reads an empty body as an empty object, accepts UTF-16
+    and UTF-32, takes the last of two values with one name, and parses a string that holds JSON.
 
     Raises:
-        ProvenanceError: it is no JSON object.
+        ProvenanceError: it is not a JSON object.
     """
     if not raw:
         return {}
@@ -25,14 +25,14 @@ def read(raw: bytes) -> dict[str, Any]:
         if isinstance(document, str):
             document = json.loads(document)
     except (ValueError, RecursionError):
-        raise unclear("the body is no JSON") from None
+        raise unclear("the body is not valid JSON") from None
     if not isinstance(document, dict):
-        raise unclear("the body is no JSON object")
+        raise unclear("the body is not a JSON object")
     return document
 
 
 def write(document: Mapping[str, Any]) -> bytes:
-    """The body that says what was judged: plain ASCII, every name once."""
+    """`document` as a body: ASCII, every name once."""
     try:
         return json.dumps(document, separators=(",", ":")).encode("ascii")
     except RecursionError:
@@ -40,10 +40,10 @@ def write(document: Mapping[str, Any]) -> bytes:
 
 
 def field(document: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    """A field by its name or by its name in camel case, as protobuf's JSON has it; None if it is not given.
+    """A field by its name, or in camel case as protobuf's JSON allows; None if it is missing.
 
     Raises:
-        ProvenanceError: it is given in both spellings, or is of another type.
+        ProvenanceError: it is given in both spellings, or has another type.
     """
     first, *others = name.split("_")
     spellings = {name, first + "".join(part.capitalize() for part in others)} & document.keys()
@@ -51,5 +51,5 @@ def field(document: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
         raise unclear(f"`{name}` is given in two spellings")
     value = document[spellings.pop()] if spellings else None
     if value is not None and type(value) is not kind:
-        raise unclear(f"`{name}` is {value!r}, which is no {kind.__name__}")
+        raise unclear(f"`{name}` is {value!r}, which is not of type {kind.__name__}")
     return value

@@ -1,4 +1,4 @@
-"""Why a request is refused here."""
+"""Why provenance refuses a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mlflow_aws_server.errors import RefusedError
 
 
 class ProvenanceError(RefusedError):
-    """The request would leave a wrong trace, or none, or cannot be understood."""
+    """The request cannot be attributed, forges evidence, fails its condition, or cannot be understood."""
 
     def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -16,7 +16,7 @@ class ProvenanceError(RefusedError):
 
 
 def unclear(message: str) -> ProvenanceError:
-    """The body could mean one thing here and another thing to MLflow."""
+    """The request could mean one thing here and another to MLflow."""
     return ProvenanceError(400, "INVALID_PARAMETER_VALUE", message)
 
 
@@ -25,8 +25,8 @@ def reserved(key: str) -> ProvenanceError:
     return ProvenanceError(
         403,
         "PERMISSION_DENIED",
-        f"The tag {key!r} is written by the server alone: tags whose names begin with 'mlflow_aws.' are "
-        "evidence that no client can set, change or delete. Choose another name.",
+        f"Only the server writes the tag {key!r}: tags whose names begin with 'mlflow_aws.' are evidence "
+        "that no client can set, change or delete. Choose another name.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Requests of the server to itself, on behalf of the caller whose request it is working on."""
+"""Requests that the server makes to itself, on behalf of a caller."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _KEPT = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwar
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An application's answer, held back."""
+class Response:
+    """An application's response, not yet sent."""
 
     messages: tuple[Message, ...]
 
@@ -36,33 +36,33 @@ class Answer:
         return json.loads(self.body)
 
     async def pass_to(self, send: Send) -> None:
-        """Give it to the caller."""
+        """Send it to the caller."""
         for message in self.messages:
             await send(message)
 
 
-async def ask(app: App, scope: Scope, path: str, **arguments: str) -> Answer:
+async def get(app: App, scope: Scope, path: str, **arguments: str) -> Response:
     """GET one of MLflow's resources; `scope` is the caller's."""
     return await _call(app, scope, "GET", path, query=urlencode(arguments).encode("ascii"), body=b"")
 
 
-async def tell(app: App, scope: Scope, path: str, document: dict[str, Any]) -> Answer:
+async def post(app: App, scope: Scope, path: str, document: dict[str, Any]) -> Response:
     """POST to one of MLflow's resources; `scope` is the caller's."""
     return await _call(app, scope, "POST", path, query=b"", body=documents.write(document))
 
 
-async def answer_of(app: App, scope: Scope, receive: Receive) -> Answer:
-    """The application's answer to the caller's own request."""
+async def response_to(app: App, scope: Scope, receive: Receive) -> Response:
+    """The application's response to the caller's own request."""
     messages: list[Message] = []
 
     async def keep(message: Message) -> None:
         messages.append(message)
 
     await app(scope, receive, keep)
-    return Answer(tuple(messages))
+    return Response(tuple(messages))
 
 
-async def _call(app: App, scope: Scope, method: str, path: str, *, query: bytes, body: bytes) -> Answer:
+async def _call(app: App, scope: Scope, method: str, path: str, *, query: bytes, body: bytes) -> Response:
     own = {
         **scope,
         "method": method,
@@ -75,4 +75,4 @@ async def _call(app: App, scope: Scope, method: str, path: str, *, query: bytes,
             (b"content-length", b"%d" % len(body)),
         ],
     }
-    return await answer_of(app, own, replay(body))
+    return await response_to(app, own, replay(body))

@@ -16,7 +16,7 @@ from mlflow_aws_server.provenance.errors import later
 _logger = logging.getLogger(__name__)
 
 CONNECTIONS = 1
-"""How many database connections a worker process holds at most, while it changes a model."""
+"""How many database connections a worker process holds at most for locks."""
 
 _WAIT_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
@@ -25,8 +25,8 @@ _CLOSE_SECONDS = 2.0
 class ModelLocks:
     """Advisory locks of PostgreSQL, one for each name of a registered model.
 
-    A lock has a connection of its own and ends with it, so that no failure can leave it behind. Promotions
-    are rare: opening a connection for each is cheaper than keeping one idle in every worker.
+    A lock has its own connection and ends with it, so no failure can leave it behind. Promotions are rare:
+    opening a connection for each is cheaper than keeping one idle in every worker.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class ModelLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, model: str) -> AsyncIterator[None]:
-        """Keep everyone else from changing `model`.
+        """Hold the lock of `model`.
 
         Raises:
-            ProvenanceError: 503, others held it for too long, or the database is out of reach.
+            ProvenanceError: 503, others held it for too long, or the database cannot be reached.
         """
         if self._free is None:
-            # A semaphore belongs to the event loop, which exists only now.
+            # A semaphore belongs to the event loop, which does not exist before the first request.
             self._free = asyncio.Semaphore(self._connections)
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -77,7 +77,7 @@ class ModelLocks:
             if isinstance(error, asyncpg.LockNotAvailableError):
                 raise self._busy(model) from None
             if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
-                _logger.error("the lock of model %r cannot be had: %r", model, error)
+                _logger.error("the lock of model %r cannot be taken: %r", model, error)
                 raise later("The database cannot be reached at the moment. Nothing was changed.") from error
             raise
         return connection
@@ -90,7 +90,7 @@ class ModelLocks:
 
 
 def lock_key(model: str) -> int:
-    """The 64-bit number of a model's lock."""
+    """The 64-bit key of a model's advisory lock."""
     digest = hashlib.sha256(b"mlflow_aws.model:" + model.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 

@@ -32,11 +32,11 @@ class Provenance:
     """Writes into MLflow who did what, and lets no client write or remove it.
 
     Runs, logged models and model versions are created with the tag `mlflow_aws.principal`. Each change of
-    a stage or an alias leaves a tag `mlflow_aws.history.*` on the version, and can be made conditional by
-    `If-Match: "VERSION"` and `If-None-Match: *`. Whoever tries to set or delete such a tag gets 403.
+    a stage or an alias leaves a tag `mlflow_aws.history.*` on the version, and can be made conditional with
+    `If-Match: "VERSION"` and `If-None-Match: *`. A client that tries to set or delete such a tag gets 403.
 
-    What was judged is what MLflow gets: a body that needed a closer look is written anew. One that cannot
-    be understood, or a caller whom the gate did not name, is refused.
+    MLflow gets exactly what was checked: a body that was parsed here is written again. A body that cannot be
+    understood is refused, and so is a request without a verified principal.
     """
 
     def __init__(self, app: App, open_connection: OpenConnection) -> None:
@@ -50,7 +50,7 @@ class Provenance:
         if scope["type"] != "http" or scope["method"] in _READS:
             await self._app(scope, receive, send)
             return
-        # Werkzeug takes `post` for `POST`.
+        # Werkzeug reads `post` as `POST`.
         known = concern_of(scope["method"].upper(), scope["path"])
         if known is None:
             await self._app(scope, receive, send)
@@ -109,21 +109,21 @@ def _principal(scope: Scope) -> str:
 
 
 def _length(scope: Scope) -> int:
-    """The length of the body that comes.
+    """The length of the request's body.
 
     Raises:
-        ProvenanceError: it is not said, or is larger than any such call can need.
+        ProvenanceError: it is missing, or larger than any such call needs.
     """
     lengths = set(header_values(scope, b"content-length"))
     if header_values(scope, b"transfer-encoding") or len(lengths) > 1:
         raise ProvenanceError(411, "INVALID_PARAMETER_VALUE", "Send the body with one Content-Length.")
     text = lengths.pop() if lengths else b"0"
     if not text.isdigit():
-        raise ProvenanceError(400, "INVALID_PARAMETER_VALUE", "Content-Length is no number.")
+        raise ProvenanceError(400, "INVALID_PARAMETER_VALUE", "Content-Length is not a number.")
     if int(text) > bodies.LARGEST:
         raise ProvenanceError(
             413,
             "INVALID_PARAMETER_VALUE",
-            f"The body has {int(text)} bytes; at most {bodies.LARGEST} can be taken. Send less at once.",
+            f"The body has {int(text)} bytes; at most {bodies.LARGEST} are accepted. Send less at once.",
         )
     return int(text)

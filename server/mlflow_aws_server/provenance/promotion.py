@@ -1,4 +1,4 @@
-"""Moving a model's stages and aliases: only if nobody was faster, and never without a trace."""
+"""Changes of stages and aliases: conditional, one at a time for each model, and recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlflow_aws_server.asgi import App, Scope, replay
 from mlflow_aws_server.provenance import documents, inner
 from mlflow_aws_server.provenance.conditions import Conditions
 from mlflow_aws_server.provenance.errors import later, unclear
-from mlflow_aws_server.provenance.inner import Answer
+from mlflow_aws_server.provenance.inner import Response
 from mlflow_aws_server.provenance.locks import ModelLocks
 from mlflow_aws_server.provenance.routes import Concern
 from mlflow_aws_server.provenance.tags import HISTORY
@@ -31,7 +31,7 @@ _RETRY_SECONDS = (0.1, 0.5, 1.5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """One change of a stage or an alias, as MLflow will understand it."""
+    """One change of a stage or an alias, as MLflow understands it."""
 
     concern: Concern
     model: str
@@ -42,10 +42,10 @@ class Promotion:
 
     @classmethod
     def read(cls, concern: Concern, document: Mapping[str, Any]) -> Promotion:
-        """Understand a request.
+        """Read a request.
 
         Raises:
-            ProvenanceError: a field is missing or is not what it should be.
+            ProvenanceError: a field is missing or not valid.
         """
         model = _required(document, "name")
         if concern is Concern.ALIAS_REMOVAL:
@@ -63,7 +63,7 @@ class Promotion:
         )
 
     def document(self) -> dict[str, Any]:
-        """The request's body, without anything that was not understood."""
+        """The request's body, with nothing but the fields that were read."""
         fields: dict[str, Any] = {"name": self.model}
         if self.version is not None:
             fields["version"] = self.version
@@ -76,14 +76,14 @@ class Promotion:
 
     @property
     def place(self) -> str:
-        """What is being given to another version, in words."""
+        """What the change is about, in words."""
         what = f"The stage {self.stage}" if self.alias is None else f"The alias {self.alias!r}"
         return f"{what} of the model {self.model!r}"
 
     def holder(self, model: Mapping[str, Any]) -> str | None:
-        """The version that holds the place now, by MLflow's description of the registered model.
+        """The version that holds the place now, read from MLflow's `RegisteredModel`.
 
-        Of several in one stage it is the newest, which is what `models:/NAME/STAGE` loads.
+        Of several in one stage it is the newest, which `models:/NAME/STAGE` loads.
         """
         if self.alias is not None:
             held = (item["version"] for item in model.get("aliases", ()) if item["alias"] == self.alias)
@@ -96,7 +96,7 @@ class Promotion:
         return next((str(version) for version in held), None)
 
     def entry(self, *, previous: str | None, principal: str, at: datetime.datetime) -> dict[str, Any]:
-        """What the history says about it."""
+        """The entry in the history."""
         return {
             "at": at.isoformat(timespec="microseconds"),
             "principal": principal,
@@ -124,14 +124,14 @@ class Promotions:
 
     async def make(
         self, promotion: Promotion, conditions: Conditions, scope: Scope, body: bytes, *, principal: str
-    ) -> Answer:
-        """Check, change and note: one at a time for each model, whoever else tries.
+    ) -> Response:
+        """Check the conditions, make the change and record it, under the model's lock.
 
         Raises:
-            ProvenanceError: a condition does not hold (412), or the model is busy or out of reach (503).
+            ProvenanceError: a condition does not hold (412), or the model is locked or unreachable (503).
         """
         async with self._locks.hold(promotion.model):
-            known = await inner.ask(self._app, scope, "registered-models/get", name=promotion.model)
+            known = await inner.get(self._app, scope, "registered-models/get", name=promotion.model)
             if known.status == 404:
                 return known
             if known.status != 200:
@@ -139,15 +139,15 @@ class Promotions:
                 raise later("The model registry cannot be read at the moment. Nothing was changed.")
             previous = promotion.holder(known.json()["registered_model"])
             conditions.check(previous, place=promotion.place)
-            answer = await inner.answer_of(self._app, scope, replay(body))
+            answer = await inner.response_to(self._app, scope, replay(body))
             version = promotion.version or previous
             if answer.status == 200 and version is not None:
                 at = self._now()
                 entry = promotion.entry(previous=previous, principal=principal, at=at)
-                await self._note(scope, promotion.model, version, entry, at)
+                await self._record(scope, promotion.model, version, entry, at)
             return answer
 
-    async def _note(
+    async def _record(
         self, scope: Scope, model: str, version: str, entry: dict[str, Any], at: datetime.datetime
     ) -> None:
         key = f"{HISTORY}{at:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"
@@ -155,7 +155,7 @@ class Promotions:
         problem: object = None
         for wait in (*_RETRY_SECONDS, None):
             try:
-                answer = await inner.tell(self._app, scope, "model-versions/set-tag", tag)
+                answer = await inner.post(self._app, scope, "model-versions/set-tag", tag)
                 if answer.status == 200:
                     return
                 problem = f"{answer.status} {answer.body[:200]!r}"
@@ -163,7 +163,7 @@ class Promotions:
                 problem = repr(error)
             if wait is not None:
                 await asyncio.sleep(wait)
-        # The change stands, so this line is the only place that says who made it.
+        # The change was made, so this line is the only record of who made it.
         _logger.error(
             "history could not be written (%s): %s",
             problem,

@@ -1,4 +1,4 @@
-"""Which of MLflow's routes carry tags that are evidence, or move a model on its way to production."""
+"""Which of MLflow's routes write tags, or move a model's stages and aliases."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 
 
 class Concern(enum.Enum):
-    """What has to be done about a request."""
+    """What provenance does about a request."""
 
-    STAMP = "say who made it"
-    GUARD = "let nobody write a reserved tag"
-    GUARD_PATH = "let nobody delete the reserved tag that the path names"
+    STAMP = "add a tag with the caller's name"
+    GUARD = "refuse to write reserved tags"
+    GUARD_PATH = "refuse to delete a reserved tag that the path names"
     STAGE = "move a version to a stage: under lock, with history"
     ALIAS = "set an alias: under lock, with history"
     ALIAS_REMOVAL = "remove an alias: under lock, with history"
@@ -48,9 +48,9 @@ _LOGGED_MODEL_TAGS = re.compile(
 
 
 def concern_of(method: str, path: str) -> tuple[Concern, str] | None:
-    """What has to be done about a request to this path (decoded, as MLflow's router sees it), or None.
+    """The concern of a request to this path (decoded, as MLflow's router sees it), or None.
 
-    Beside the concern: the tag's name, if the path says it.
+    With it comes the tag's name, if the path holds it.
     """
     if (concern := _BY_PATH.get((method, path))) is not None:
         return concern, ""

@@ -278,7 +278,7 @@ def _answering(directory: Path, status: int, headers: dict[str, str], body: byte
         (302, {"Location": "https://evil.example/jwks.json"}, b"", "answered 302"),
         (500, {}, b"", "answered 500"),
         (200, {}, b" " * (64 * 1024 + 1), "more than 65536 bytes"),
-        (200, {}, b"<html>", "no JSON Web Key Set"),
+        (200, {}, b"<html>", "not a JSON Web Key Set"),
     ],
 )
 def test_answer_that_is_no_plain_set_of_keys_is_refused(

@@ -1,5 +1,7 @@
 """The service's outputs are what a client and an operator need."""
 
+from mlflow_aws_server.settings import VARIABLES
+
 from tests.stacks.templates import Assembly
 
 
@@ -40,3 +42,15 @@ def test_container_insights_are_those_of_the_file(dev: Assembly, prod: Assembly)
 
     assert insights(dev) == [{"Name": "containerInsights", "Value": "disabled"}]
     assert insights(prod) == [{"Name": "containerInsights", "Value": "enhanced"}]
+
+
+def test_no_task_sets_a_variable_that_the_server_would_refuse(either: Assembly) -> None:
+    given = {
+        variable["Name"]
+        for task in either.service.all("AWS::ECS::TaskDefinition")
+        for container in task["ContainerDefinitions"]
+        for variable in container["Environment"]
+    }
+    ours = {name for name in given if name.startswith("MLFLOW_AWS_")}
+    assert ours
+    assert ours <= VARIABLES
