@@ -113,11 +113,11 @@ def test_requests_are_finished_before_ecs_stops_waiting(environ: dict[str, str])
     assert int(_option(entrypoint.command(environ), "--timeout-graceful-shutdown")) < 30
 
 
-def test_forwarded_headers_make_nobody_localhost(environ: dict[str, str]) -> None:
+def test_forwarded_headers_cannot_claim_localhost(environ: dict[str, str]) -> None:
     assert "--no-proxy-headers" in entrypoint.command(environ)
 
 
-def test_mlflow_starts_no_jobs_and_calls_nobody(environ: dict[str, str]) -> None:
+def test_mlflow_starts_no_jobs_and_calls_no_other_host(environ: dict[str, str]) -> None:
     made = entrypoint.environment(environ)
     assert made["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert made["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -192,7 +192,7 @@ def test_help_lists_the_commands() -> None:
         assert word in finished.stdout
 
 
-def test_healthcheck_fails_where_nobody_listens(unused_port: int) -> None:
+def test_healthcheck_fails_if_nothing_listens(unused_port: int) -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "mlflow_aws_server", "healthcheck"],
         env={"PATH": os.environ["PATH"], "MLFLOW_AWS_PORT": str(unused_port)},

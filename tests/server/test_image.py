@@ -31,7 +31,7 @@ def test_base_image_is_an_argument_pinned_by_digest() -> None:
     assert {line.split()[0] for line in _instructions("FROM")} == {"${BASE_IMAGE}"}
 
 
-def test_image_runs_as_nobody_in_particular() -> None:
+def test_image_runs_as_an_unprivileged_user() -> None:
     assert _instructions("USER") == ["10001:10001"]
 
 
@@ -57,7 +57,7 @@ def test_bytecode_is_compiled_in_the_build() -> None:
     assert any("compileall" in line for line in _instructions("RUN"))
 
 
-def test_image_is_bound_to_no_processor() -> None:
+def test_image_is_not_bound_to_a_processor() -> None:
     assert not re.search(r"amd64(?! and arm64)|x86_64|aarch64|--platform", DOCKERFILE)
 
 

@@ -1,4 +1,4 @@
-"""`migrate`, run as its own process against a database like Amazon's: the master user is no superuser.
+"""`migrate`, run as its own process against a database like Amazon's: the master user is not a superuser.
 
 Two migrations at once are in test_server_process.py, beside two servers at once.
 """
@@ -166,7 +166,7 @@ def test_failed_migration_changes_nothing_and_says_so(empty: Deployment) -> None
     assert _as(empty, empty.migrator, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(2,)]
 
 
-def test_master_user_is_no_superuser_here(migrated: Deployment) -> None:
+def test_master_user_is_not_a_superuser_here(migrated: Deployment) -> None:
     assert migrated.rds.administer(
         f"SELECT rolsuper FROM pg_roles WHERE rolname = '{migrated.rds.master}'"
     ) == [(False,)]

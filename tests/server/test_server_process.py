@@ -98,7 +98,7 @@ def test_other_hosts_are_refused(server: Server) -> None:
     assert request(server.port, "GET", path, host="evil.example")[0] == 403
 
 
-def test_user_interface_may_post_from_our_origin_and_no_other(server: Server) -> None:
+def test_user_interface_may_post_from_the_public_origin_only(server: Server) -> None:
     body = {"max_results": 1}
     path = "/ajax-api/2.0/mlflow/experiments/search"
     ours = request(server.port, "POST", path, body, headers={"Origin": "https://mlflow.example.com"})
@@ -137,7 +137,7 @@ def test_new_runs_keep_their_artifacts_in_the_bucket(server: Server) -> None:
     assert run["info"]["artifact_uri"].startswith("s3://example-artifacts/runs/0/")  # type: ignore[index]
 
 
-def test_nobody_gets_in_without_an_identity(server: Server) -> None:
+def test_a_request_without_an_identity_is_refused(server: Server) -> None:
     assert request(server.port, "GET", "/health", role=None)[0] == 200
     for method, path in (("GET", "/"), ("GET", "/version"), ("POST", "/graphql"), ("POST", "/v1/traces")):
         assert request(server.port, method, path, role=None)[0] == 401

@@ -8,11 +8,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mlflow_aws_server.identity.errors import PermissionDeniedError, UnauthenticatedError
+from mlflow_aws_server.identity.keys import KeyStore
 from mlflow_aws_server.identity.roles import Lane, Principal
 from mlflow_aws_server.identity.settings import IdentitySettings, UserPool
 from mlflow_aws_server.identity.tokens import Claims, verify
@@ -22,15 +20,6 @@ _MOST_REMEMBERED = 4096
 
 _IAM_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\x21-\x7e]{1,576}")
 _USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
-
-
-class Keys(Protocol):
-    """The keys of an issuer; see `keys.KeyStore`."""
-
-    generation: int
-
-    async def key(self, key_id: str) -> rsa.RSAPublicKey | None:
-        """The key of this id, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +40,7 @@ class Callers:
         self,
         lane: Lane,
         settings: IdentitySettings,
-        keys: Keys,
+        keys: KeyStore,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:

@@ -15,7 +15,7 @@ _KEPT = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwar
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class BufferedResponse:
     """An application's response, not yet sent."""
 
     messages: tuple[Message, ...]
@@ -41,17 +41,17 @@ class Response:
             await send(message)
 
 
-async def get(app: App, scope: Scope, path: str, **arguments: str) -> Response:
+async def get(app: App, scope: Scope, path: str, **arguments: str) -> BufferedResponse:
     """GET one of MLflow's resources; `scope` is the caller's."""
     return await _call(app, scope, "GET", path, query=urlencode(arguments).encode("ascii"), body=b"")
 
 
-async def post(app: App, scope: Scope, path: str, document: dict[str, Any]) -> Response:
+async def post(app: App, scope: Scope, path: str, document: dict[str, Any]) -> BufferedResponse:
     """POST to one of MLflow's resources; `scope` is the caller's."""
     return await _call(app, scope, "POST", path, query=b"", body=documents.write(document))
 
 
-async def response_to(app: App, scope: Scope, receive: Receive) -> Response:
+async def response_to(app: App, scope: Scope, receive: Receive) -> BufferedResponse:
     """The application's response to the caller's own request."""
     messages: list[Message] = []
 
@@ -59,10 +59,12 @@ async def response_to(app: App, scope: Scope, receive: Receive) -> Response:
         messages.append(message)
 
     await app(scope, receive, keep)
-    return Response(tuple(messages))
+    return BufferedResponse(tuple(messages))
 
 
-async def _call(app: App, scope: Scope, method: str, path: str, *, query: bytes, body: bytes) -> Response:
+async def _call(
+    app: App, scope: Scope, method: str, path: str, *, query: bytes, body: bytes
+) -> BufferedResponse:
     own = {
         **scope,
         "method": method,

@@ -18,7 +18,7 @@ from mlflow_aws_server.asgi import App, Scope, replay
 from mlflow_aws_server.provenance import documents, inner
 from mlflow_aws_server.provenance.conditions import Conditions
 from mlflow_aws_server.provenance.errors import later, unclear
-from mlflow_aws_server.provenance.inner import Response
+from mlflow_aws_server.provenance.inner import BufferedResponse
 from mlflow_aws_server.provenance.locks import ModelLocks
 from mlflow_aws_server.provenance.routes import Concern
 from mlflow_aws_server.provenance.tags import HISTORY
@@ -124,7 +124,7 @@ class Promotions:
 
     async def make(
         self, promotion: Promotion, conditions: Conditions, scope: Scope, body: bytes, *, principal: str
-    ) -> Response:
+    ) -> BufferedResponse:
         """Check the conditions, make the change and record it, under the model's lock.
 
         Raises:

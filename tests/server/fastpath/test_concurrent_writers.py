@@ -27,7 +27,7 @@ def contended(monkeypatch: pytest.MonkeyPatch) -> writing.ContendedRuns:
     return runs
 
 
-async def test_the_latest_value_is_the_greatest_whoever_comes_last(place: Place) -> None:
+async def test_the_latest_value_is_the_greatest_in_any_order_of_writers(place: Place) -> None:
     place.add_run()
     order = random.Random(5)
     points = [(step, time, value) for step in range(6) for time in range(4) for value in (0.5, "NaN", -1.0)]

@@ -191,9 +191,7 @@ async def test_a_body_larger_than_any_call_needs_reaches_stock_unread(place: Pla
         assert behind.bodies == [body]
 
 
-async def test_a_mistake_of_ours_costs_speed_and_not_the_answer(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unexpected_error_falls_back_to_stock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> bytes:
         raise ZeroDivisionError
 

@@ -124,7 +124,7 @@ async def test_large_body_is_not_kept(world: World, lines: list[dict[str, Any]])
     assert lines[0]["object"] == {}
 
 
-async def test_whoever_knows_better_may_name_the_object(world: World, lines: list[dict[str, Any]]) -> None:
+async def test_an_inner_application_may_name_the_object(world: World, lines: list[dict[str, Any]]) -> None:
     async def behind(scope: Any, receive: Any, send: Any) -> None:
         scope[OBJECT]["run_id"] = "r9"
         await world.behind(scope, receive, send)
@@ -156,7 +156,7 @@ async def test_no_token_is_written_wherever_it_is_sent(
     assert not [part for part in token.split(".") if part[:60] in caplog.text]
 
 
-async def test_line_that_cannot_be_written_costs_nobody_an_answer(
+async def test_a_line_that_cannot_be_written_does_not_change_the_response(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -88,7 +88,7 @@ _TOKENS: dict[str, tuple[Callable[[World], str], str]] = {
     "list of audiences": (lambda w: w.token(audience=[AUDIENCE]), "audience"),
     "expired": (lambda w: w.token(seconds=-31), "expired"),
     "no expiry": (lambda w: w.token(claims={"exp": None}), "claims"),
-    "expiry that is no number": (lambda w: w.token(claims={"exp": "soon"}), "malformed"),
+    "expiry that is not a number": (lambda w: w.token(claims={"exp": "soon"}), "malformed"),
     "infinite expiry": (lambda w: w.token(claims={"exp": float("inf")}), "malformed"),
     "not yet valid": (lambda w: w.token(claims={"nbf": int(time.time()) + 60}), "not-yet-valid"),
     "issued in the future": (lambda w: w.token(claims={"iat": int(time.time()) + 60}), "not-yet-valid"),
@@ -226,7 +226,7 @@ async def test_clocks_may_differ_by_half_a_minute(world: World) -> None:
         ),
     ],
 )
-async def test_headers_that_name_no_single_identity_are_refused(
+async def test_headers_that_do_not_name_exactly_one_identity_are_refused(
     world: World, name: str, headers: list[tuple[str, str]], with_token: bool
 ) -> None:
     token, person = world.token("admin"), world.user_token("admin")
@@ -336,7 +336,7 @@ async def test_caller_without_a_role_is_told_who_can_help(
     assert not world.behind.reached
 
 
-async def test_person_in_no_group_of_ours_is_told_who_can_help(world: World) -> None:
+async def test_person_without_a_role_is_told_who_can_help(world: World) -> None:
     answer = await world.call(path=_READ, person=world.user_token(groups=[]))
     assert answer.status == 403
     assert "cognito:someone has no role" in answer.json["message"]

@@ -130,7 +130,7 @@ async def test_key_is_not_believed_for_ever(keys: tuple[SigningKey, SigningKey])
     assert await issuer.store.key(keys[0].key_id) is not None
 
 
-async def test_unknown_key_during_an_outage_is_no_verdict(keys: tuple[SigningKey, SigningKey]) -> None:
+async def test_unknown_key_during_an_outage_is_not_a_verdict(keys: tuple[SigningKey, SigningKey]) -> None:
     issuer = _Issuer([keys[0]])
     await issuer.store.key(keys[0].key_id)
     issuer.available = False
@@ -162,7 +162,7 @@ async def test_withdrawn_key_is_gone_after_the_next_fetch(keys: tuple[SigningKey
     assert issuer.store.generation != before
 
 
-async def test_same_keys_again_are_no_change(keys: tuple[SigningKey, SigningKey]) -> None:
+async def test_same_keys_again_are_not_a_change(keys: tuple[SigningKey, SigningKey]) -> None:
     issuer = _Issuer([keys[0]])
     await issuer.store.key(keys[0].key_id)
     before = issuer.store.generation
@@ -281,7 +281,7 @@ def _answering(directory: Path, status: int, headers: dict[str, str], body: byte
         (200, {}, b"<html>", "not a JSON Web Key Set"),
     ],
 )
-def test_answer_that_is_no_plain_set_of_keys_is_refused(
+def test_a_response_that_is_not_a_set_of_keys_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     status: int,

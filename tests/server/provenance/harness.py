@@ -218,6 +218,6 @@ def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEven
     loop.run_until_complete(fast_path.startup())
     assert fast_path.serving
     app = Provenance(fast_path, open_connection)
-    # A machine that is busy shall make no caller give up; those who shall are made to by their tests.
+    # On a busy machine no caller should give up; the tests of giving up set their own wait.
     app._promotions._locks._wait_seconds = 50.0
     return Server(database, socket, port, loop, app, fast_path, served)

@@ -95,7 +95,7 @@ def test_stage_is_told_as_mlflow_names_it(server: Server, name: str) -> None:
     assert (entry["stage"], entry["archive_existing_versions"]) == ("Production", True)
 
 
-def test_removing_an_alias_that_is_not_there_leaves_no_trace(server: Server, name: str) -> None:
+def test_removing_an_alias_that_does_not_exist_leaves_no_entry(server: Server, name: str) -> None:
     server.new_model(name, versions=1)
     assert server.send("DELETE", ALIAS, {"name": name, "alias": "champion"}).status == 200
     assert server.history(name, "1") == []
@@ -119,7 +119,7 @@ def test_removing_an_alias_that_is_not_there_leaves_no_trace(server: Server, nam
         (ALIAS, {"name": "{name}", "version": "1"}, 400),
     ],
 )
-def test_refused_change_leaves_no_trace(
+def test_refused_change_leaves_no_entry(
     server: Server, name: str, path: str, body: dict[str, Any], status: int
 ) -> None:
     server.new_model(name, versions=1)
@@ -208,7 +208,7 @@ def test_of_two_promotions_at_once_exactly_one_wins(
 
 
 def test_history_of_many_at_once_is_one_chain(server: Server, name: str) -> None:
-    """Whoever comes next finds what the one before has left, and says so."""
+    """Each caller finds what the one before left, and says so."""
     server.new_model(name, versions=4)
     servers = (server, server.another())
 

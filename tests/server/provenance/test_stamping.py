@@ -124,7 +124,7 @@ def test_nothing_is_created_for_a_caller_without_a_verified_identity(server: Ser
         ({"content-length": "-1"}, 400),
     ],
 )
-def test_body_of_no_known_or_bearable_length_is_refused(
+def test_body_of_unknown_or_excessive_length_is_refused(
     server: Server, headers: dict[str, str], status: int
 ) -> None:
     assert server.send("POST", "runs/create", {"experiment_id": "0"}, headers=headers).status == status
