@@ -320,7 +320,9 @@ def test_database_outage_makes_the_server_unready_and_is_survived(server: Server
             f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{database}'"
         )
         _until(server.port, 503)
-        assert made.start("healthcheck", port=server.port).wait(20) == 1
+        # Each worker may repeat its own last answer for some seconds, and either of them may be asked.
+        while made.start("healthcheck", port=server.port).wait(20) == 0:
+            time.sleep(0.2)
     finally:
         made.rds.administer(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     _until(server.port, 200)
