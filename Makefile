@@ -11,6 +11,7 @@ OFFLINE := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_ACCESS_KEY_ID -u AWS
 	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
 PYTEST := $(OFFLINE) python -m pytest
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+CLIENTS := tests/clients/requirements
 
 .DEFAULT_GOAL := help
 
@@ -91,9 +92,15 @@ bench: install  ## Measure side by side with stock MLflow; results in bench/resu
 	@$(OFFLINE) python -m bench $(ARGS)
 
 .PHONY: lock
-lock: install  ## Compile the requirement files again after a change of an .in file
+lock: install  ## Compile every lock file again after a change of an .in file or of a constraint
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt
+	sed -n 's/^UV_VERSION=/uv==/p' install.sh | $(COMPILE) - -o requirements-uv.txt
 	$(COMPILE) local/emulator/requirements.in -o local/emulator/requirements.txt
 	$(COMPILE) server/requirements.in -c requirements.txt -o server/requirements.txt
-	sed -n 's/^mlflow==/mlflow==/p' requirements.in | $(COMPILE) --no-deps - >> server/requirements.txt
+	grep '^mlflow==' requirements.in | $(COMPILE) --no-deps - >> server/requirements.txt
+	$(COMPILE) $(CLIENTS)/mlflow-2.11.3.in -c client-constraints.txt -o $(CLIENTS)/mlflow-2.11.3.txt
+	$(COMPILE) $(CLIENTS)/mlflow-2.22.5.in -c client-constraints.txt -o $(CLIENTS)/mlflow-2.22.5.txt
+	grep '^mlflow==' requirements.in | $(COMPILE) - $(CLIENTS)/mlflow-current.in -c client-constraints.txt \
+		-o $(CLIENTS)/mlflow-current.txt
+	$(COMPILE) --no-deps $(CLIENTS)/newer-skops.in -o $(CLIENTS)/newer-skops.txt

@@ -6,18 +6,19 @@ import hashlib
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from local.state import PROJECT, VENVS
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
-OLDEST, LAST_OF_2, TODAY = VERSIONS = ("2.11.3", "2.22.5", "3.17.2")
+OLDEST, LAST_OF_2, TODAY = VERSIONS = ("2.11.3", "2.22.5", version("mlflow"))
 _UV = Path(sys.prefix) / "bin" / "uv"
 
 
 def locked(name: str) -> Path:
-    """The lock file of that name."""
-    return REQUIREMENTS / f"{name}.txt"
+    """The lock file of that name; the one of today's client has a name that outlives its version."""
+    return REQUIREMENTS / f"{'mlflow-current' if name == f'mlflow-{TODAY}' else name}.txt"
 
 
 def client(version: str) -> Path:
