@@ -1,0 +1,70 @@
+"""Commands that the documentation names exist, and `make lock` knows every lock file."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from collections.abc import Iterator
+
+from local.state import PROJECT
+
+_SUFFIXES = {".md", ".toml", ".yml", ".in", ".sh", ".txt", ".py", ""}
+_FOREIGN = {"node_modules", "cdk.out"}
+_CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Path and content of each text file that is the repository's own."""
+    for top in PROJECT.iterdir():
+        if top.name in _FOREIGN or (top.name.startswith(".") and top.name not in (".ci", ".github")):
+            continue
+        for path in [top] if top.is_file() else top.rglob("*"):
+            if path.suffix in _SUFFIXES and path.is_file():
+                yield str(path.relative_to(PROJECT)), path.read_text()
+
+
+def named(command: str) -> dict[str, set[str]]:
+    """What follows this command in code spans and blocks, and the files that say so."""
+    found: dict[str, set[str]] = {}
+    for path, text in texts():
+        for code in [text] if path.startswith((".ci", ".github")) else _CODE.findall(text):
+            for match in re.findall(rf"(?:^|[`($&;] ?){command}", code, re.MULTILINE):
+                found.setdefault(match, set()).add(path)
+    return found
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    used = named(r"make (?:-s )?([a-z][a-z-]*)\b")
+    assert {"test", "demo", "env"} <= set(used)
+    assert {target: files for target, files in used.items() if target not in targets} == {}
+
+
+def test_every_module_that_is_run_by_name_exists() -> None:
+    used = named(r"python3? -m ([a-z_][\w.]*)")
+    assert {"bench", "examples.credit_risk.train"} <= set(used)
+    assert {module: files for module, files in used.items() if not _runs(module)} == {}
+
+
+def _runs(module: str) -> bool:
+    try:
+        found = importlib.util.find_spec(module)
+        if found is not None and found.submodule_search_locations is not None:
+            found = importlib.util.find_spec(f"{module}.__main__")
+    except ModuleNotFoundError:
+        return False
+    return found is not None
+
+
+def test_make_lock_compiles_every_lock_file() -> None:
+    steps = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "lock"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    locked = {path for path, text in texts() if path.endswith(".txt") and "--hash=sha256:" in text}
+    assert "server/requirements.txt" in locked
+    assert locked == set(re.findall(r"-o (\S+)", steps))
