@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _scope(request: tuple[str, str, bytes], token: str) -> dict[str, Any]:
         (b"x-forwarded-proto", b"https"),
         (b"x-forwarded-port", b"443"),
         (b"x-amzn-trace-id", b"Root=1-67891233-abcdef012345678912345678"),
-        (b"user-agent", b"mlflow-python-client/3.17.2"),
+        (b"user-agent", f"mlflow-python-client/{version('mlflow')}".encode()),
         (b"accept-encoding", b"gzip, deflate"),
         (b"accept", b"*/*"),
         (b"authorization", b"Bearer " + token.encode()),

@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def smoke(deployment: Deployment, client_environment: None, tmp_path: Path) -> S
         timeout=TIMEOUT,
         scratch=tmp_path,
         tokens=Tokens(viewer=deployment.token("viewer"), approver=deployment.token("approver")),
-        versions={"mlflow": "3.17.2", "scikit-learn": "1.9.1", "skops": "0.14.0"},
+        versions={name: version(name) for name in ("mlflow", "scikit-learn", "skops")},
     )
 
 
@@ -115,7 +116,7 @@ def offline(tmp_path: Path, authority: CertificateAuthority) -> Callable[..., Sm
             timeout=timeout,
             scratch=tmp_path,
             tokens=tokens or Tokens(),
-            versions={"mlflow": "3.17.2", "skops": "0.14.0"},
+            versions={name: version(name) for name in ("mlflow", "skops")},
         )
         run.__dict__.update(fakes)
         return run
