@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from local.state import PROJECT
 
-_SUFFIXES = {".md", ".toml", ".yml", ".in", ".sh", ".txt", ".py", ""}
+_SUFFIXES = {".md", ".toml", ".yml", ".in", ".sh", ".txt", ".py"}
+_NAMES = {"Makefile", "Dockerfile", "run"}
 _FOREIGN = {"node_modules", "cdk.out"}
 _CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
@@ -20,7 +21,7 @@ def texts() -> Iterator[tuple[str, str]]:
         if top.name in _FOREIGN or (top.name.startswith(".") and top.name not in (".ci", ".github")):
             continue
         for path in [top] if top.is_file() else top.rglob("*"):
-            if path.suffix in _SUFFIXES and path.is_file():
+            if (path.suffix in _SUFFIXES or path.name in _NAMES) and path.is_file():
                 yield str(path.relative_to(PROJECT)), path.read_text()
 
 
