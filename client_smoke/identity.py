@@ -116,7 +116,7 @@ def _read(answer: Any, *, whose: str) -> Caller:
     if answer.status_code == 403:
         raise CannotRun(
             f"{whose} identity has no role: {message}",
-            next_action="ask who runs the deployment to map it in the [identity.roles] of its configuration",
+            next_action="ask whoever runs the deployment to add it to [identity.roles] in its configuration",
         )
     raise StepFailed(
         f"{WHOAMI} answered {answer.status_code}: {message}",
@@ -127,14 +127,14 @@ def _read(answer: Any, *, whose: str) -> Caller:
 def _turned_away(smoke: Smoke, answer: Any) -> bool:
     if answer.status_code == 401:
         return True
-    # The balancer sends who has no session to the sign-in page, which is on another host.
+    # The load balancer redirects a client without a session to the sign-in page, on another host.
     location = urlsplit(answer.headers.get("Location", ""))
     elsewhere = location.scheme == "https" and location.netloc != urlsplit(smoke.target.url).netloc
     return answer.status_code in {302, 303} and elsewhere
 
 
 def body_of(answer: Any) -> dict[str, Any]:
-    """The JSON object of an answer; empty if it is something else."""
+    """The JSON object of a response; empty if it is something else."""
     try:
         found = json.loads(answer.text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What can come out of a step, and out of a whole smoke run."""
+"""How a step, and a whole smoke run, can end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who this process really sent bytes to: evidence from below every client library."""
+"""Where this process really sent bytes, observed below every client library."""
 
 from __future__ import annotations
 

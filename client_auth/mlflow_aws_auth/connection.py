@@ -1,4 +1,4 @@
-"""One line for a notebook: everything set, everything checked, and said in words."""
+"""One line for a notebook: points MLflow at a server, checks everything and says what it found."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlflow_aws_auth.origin import Origin
 _WHOAMI = "/api/2.0/mlflow-aws/whoami"
 _DEFAULT_EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 _TIMEOUT = 15
-_PLATFORM = "who runs the MLflow deployment"
+_PLATFORM = "whoever runs the MLflow deployment"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Who you are at an MLflow server; `problems` are those that leave you signed in, such as with S3."""
+    """Who you are at an MLflow server; `problems` are those that a sign-in survives, such as with S3."""
 
     url: str
     principal: str
@@ -47,8 +47,8 @@ def connect(url: str, *, quiet: bool = False) -> Connection:
     process starts inherit the connection.
 
     Raises:
-        AwsAuthError: AWS gives no token, or the server cannot be reached or does not take it. What MLflow was
-            pointed at before stays.
+        AwsAuthError: AWS issues no token, or the server cannot be reached or does not accept it. MLflow stays
+            pointed where it was.
     """
     server = Origin.of(url)
     server.require_private()
@@ -124,7 +124,7 @@ def _whoami(server: Origin, token: str) -> dict[str, Any]:
     if answer.status_code >= 500:
         raise AwsAuthError(
             f"{server} answered {answer.status_code}: {message}",
-            next_action="try again in a minute; if it stays, have them look at the service",
+            next_action="try again in a minute; if it persists, have them look at the service",
             who=_PLATFORM,
         )
     raise AwsAuthError(

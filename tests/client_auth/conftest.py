@@ -21,7 +21,7 @@ def one_sts() -> Iterator[Sts]:
 
 @pytest.fixture
 def sts(one_sts: Sts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sts]:
-    """STS, which has given nothing yet; this process's default AWS session is sent to it."""
+    """An STS that has issued nothing yet; this process's default AWS session uses it."""
     before = dict(os.environ)
     one_sts.calls.clear()
     one_sts.subject, one_sts.refusal, one_sts.longest, one_sts.delay = ROLE, None, 3600, 0.0

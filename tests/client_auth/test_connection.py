@@ -66,7 +66,7 @@ def test_quiet_prints_nothing(sts: Sts, tracking: Tracking, capsys: pytest.Captu
     assert capsys.readouterr().out == ""
 
 
-def test_viewer_needs_to_read_only(
+def test_viewer_needs_only_to_read(
     sts: Sts, tracking: Tracking, access: list[tuple[str, bool]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracking.answers[WHOAMI] = (200, {"principal": ROLE, "role": "viewer"})
@@ -97,16 +97,16 @@ def test_missing_access_to_s3_is_a_problem_that_names_who_can_fix_it(
             {"error_code": "UNAUTHENTICATED", "message": "wrong audience"},
             "does not accept your token: wrong audience",
             "TokenAudience",
-            "who runs the MLflow deployment",
+            "whoever runs the MLflow deployment",
         ),
         (
             403,
             {"error_code": "PERMISSION_DENIED", "message": "no role"},
             f"knows you as {ROLE}, and you have no role there: no role",
             "[identity.roles]",
-            "who runs the MLflow deployment",
+            "whoever runs the MLflow deployment",
         ),
-        (503, {}, "answered 503", "try again in a minute", "who runs the MLflow deployment"),
+        (503, {}, "answered 503", "try again in a minute", "whoever runs the MLflow deployment"),
         (404, {}, "this is not MLflow on AWS", "TrackingUrl", "you"),
         (200, "<html>", "this is not MLflow on AWS", "TrackingUrl", "you"),
     ],
@@ -134,13 +134,13 @@ def test_failed_connect_leaves_mlflow_where_it_was(sts: Sts, tracking: Tracking)
     assert "MLFLOW_TRACKING_AUTH" not in os.environ
 
 
-def test_server_that_takes_you_for_somebody_else_is_told(sts: Sts, tracking: Tracking) -> None:
+def test_server_that_takes_you_for_someone_else_is_reported(sts: Sts, tracking: Tracking) -> None:
     tracking.answers[WHOAMI] = (200, {"principal": f"{ROLE}-2", "role": "admin"})
     with pytest.raises(AwsAuthError, match=f"AWS calls you {ROLE}, and .* calls you {ROLE}-2"):
         connect(tracking.url)
 
 
-def test_server_that_is_not_there_is_told(sts: Sts) -> None:
+def test_unreachable_server_is_reported(sts: Sts) -> None:
     with pytest.raises(AwsAuthError, match="cannot be reached") as error:
         connect("http://127.0.0.1:1")
     assert "VPN" in error.value.next_action

@@ -1,4 +1,4 @@
-"""The whole way once: the emulator's STS, the load balancer, the gate, S3 with IAM enforced."""
+"""The whole path once: the emulator's STS, the load balancer, the gate, S3 with IAM enforced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(json.dumps([connection.principal, connection.role, list(connection.problem
 
 
 def run_as(role: str, laptop: Laptop) -> list[object]:
-    """The program above in the shell of somebody with this role, who has no token but the plugin's."""
+    """The program above in the shell of a person with this role, whose only token is the plugin's."""
     environment = laptop.environment(role)
     del environment["MLFLOW_TRACKING_TOKEN"]
     done = subprocess.run(

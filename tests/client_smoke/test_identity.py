@@ -28,7 +28,7 @@ def answer(status: int, body: object = None, **headers: str) -> Any:
     return SimpleNamespace(status_code=status, text=json.dumps(body or {}), headers=headers, reason="because")
 
 
-def test_real_gate_turns_away_who_has_no_token(smoke: Smoke) -> None:
+def test_real_gate_turns_away_a_client_without_a_token(smoke: Smoke) -> None:
     assert no_token_is_refused(smoke) == "GET api 401, GET ajax-api 401, POST api 401"
     assert not smoke.made_something
 
@@ -42,7 +42,7 @@ def test_real_gate_knows_the_caller(smoke: Smoke) -> None:
     assert smoke.recall(Caller) == Caller(role_arn("contributor"), "contributor")
 
 
-def test_token_of_another_role_than_announced_cannot_run(smoke: Smoke, deployment: Deployment) -> None:
+def test_token_of_a_role_other_than_announced_cannot_run(smoke: Smoke, deployment: Deployment) -> None:
     smoke.tokens = Tokens(viewer=deployment.token("approver"))
     with pytest.raises(CannotRun, match=r"viewer token is .*mlflow-approver's, who has the role approver"):
         server_knows_you(smoke)
@@ -66,7 +66,7 @@ def test_call_that_is_answered_without_a_token_fails_the_step(offline: Offline, 
     assert smoke.made_something == open_call.startswith("POST")
 
 
-def test_way_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
+def test_redirect_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
     login = "https://pool.auth.eu-central-1.amazoncognito.com/oauth2/authorize?x=1"
     assert "GET api 302" in no_token_is_refused(
         offline(request_as=lambda *_, **__: answer(302, Location=login))
@@ -76,7 +76,7 @@ def test_way_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
 @pytest.mark.parametrize(
     "location", ["https://localhost:1/somewhere", "/somewhere", "http://elsewhere.example"]
 )
-def test_other_redirects_are_no_refusal(offline: Offline, location: str) -> None:
+def test_other_redirects_are_not_refusals(offline: Offline, location: str) -> None:
     with pytest.raises(StepFailed, match="answered 302"):
         no_token_is_refused(offline(request_as=lambda *_, **__: answer(302, Location=location)))
 
@@ -126,7 +126,7 @@ def test_request_without_token_ignores_a_netrc_file(
     assert "Authorization" not in smoke.request_as(None, "GET", WHOAMI).request.headers
 
 
-def test_request_that_is_not_retried_has_a_connection_of_its_own(smoke: Smoke) -> None:
+def test_request_that_is_not_retried_has_its_own_connection(smoke: Smoke) -> None:
     for answer in (smoke.request("GET", WHOAMI), smoke.request_as(None, "GET", WHOAMI)):
         assert answer.request.headers["Connection"] == "close"
         assert answer.headers["Connection"] == "close"

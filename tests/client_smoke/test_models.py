@@ -59,11 +59,13 @@ def test_model_that_predicts_the_same_passes(registered: Smoke, monkeypatch: pyt
     load.assert_called_once_with(f"models:/{registered.model_name}/1")
 
 
-def test_model_that_predicts_otherwise_is_noticed(registered: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_that_predicts_differently_is_noticed(
+    registered: Smoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
     predictions = list(train().forest.predict(train().samples))
     predictions[0] = (predictions[0] + 1) % 3
     loading(monkeypatch, "first", predictions)
-    with pytest.raises(StepFailed, match="predicts otherwise for 1 of 45 samples"):
+    with pytest.raises(StepFailed, match="predicts differently for 1 of 45 samples"):
         version_predicts_the_same(registered)
 
 
@@ -71,7 +73,7 @@ def test_other_model_behind_the_same_name_is_noticed(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, "somebody else's", list(train().forest.predict(train().samples)))
-    with pytest.raises(StepFailed, match="loads model somebody else's, not first"):
+    with pytest.raises(StepFailed, match="loads model somebody else's, not the registered first"):
         version_predicts_the_same(registered)
 
 
@@ -86,7 +88,7 @@ def test_alias_that_stays_on_the_old_version_is_noticed(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, "first", list(train().forest.predict(train().samples)))
-    with pytest.raises(StepFailed, match="@champion loads model first, not second"):
+    with pytest.raises(StepFailed, match="@champion loads model first, not the registered second"):
         alias_names_the_champion(registered)
 
 
@@ -105,7 +107,7 @@ def fake_log_model(monkeypatch: pytest.MonkeyPatch, message: str) -> Mock:
     return called
 
 
-def test_plain_call_is_tried_first_and_the_fallback_is_told(
+def test_plain_call_is_tried_first_and_the_fallback_is_reported(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_model = fake_log_model(monkeypatch, _SKOPS_0_15)

@@ -89,7 +89,7 @@ def test_other_roles_cannot_try_what_a_contributor_may_not(offline: Offline, rol
         contributor_is_refused_a_promotion(contributing(offline, server(), role=role))
 
 
-def test_approver_given_promotes_for_the_caller(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_approver_promotes_for_the_caller(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "aws")
     smoke = offline(tokens=Tokens(approver="an approver's"))
     smoke.remember(Caller("me", "admin"))
@@ -109,7 +109,7 @@ def test_caller_who_may_promote_does_so_itself(offline: Offline, role: str) -> N
 
 
 @pytest.mark.parametrize("role", ["viewer", "contributor"])
-def test_nobody_promotes_when_neither_may(offline: Offline, role: str) -> None:
+def test_no_one_promotes_when_neither_may(offline: Offline, role: str) -> None:
     smoke = offline()
     smoke.remember(Caller("me", role))
     with pytest.raises(NotTried) as skipped, as_promoter(smoke):
