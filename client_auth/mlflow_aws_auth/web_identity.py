@@ -141,7 +141,7 @@ def _client(session: Any, credentials: Any, region: str) -> Any:
     from botocore.config import Config
 
     frozen = credentials.get_frozen_credentials()
-    # A session of its own: making clients of the shared one is not safe beside other threads, and a
+    # A session of its own: making clients of the shared one is not thread-safe, and a
     # configured "legacy" STS endpoint, which is global and does not know this operation, is overruled here.
     own = botocore.session.Session(profile=_profile_of(session))
     own.register_component("data_loader", _api_models())
