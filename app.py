@@ -23,8 +23,11 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"configuration error: {error}")
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    foundation = MlflowFoundation(app, f"MlflowOnAws-{name}-Foundation", environment=environment)
-    MlflowService(app, f"MlflowOnAws-{name}-Service", environment=environment, foundation=foundation)
+    service = f"MlflowOnAws-{name}-Service"
+    foundation = MlflowFoundation(
+        app, f"MlflowOnAws-{name}-Foundation", service=service, environment=environment
+    )
+    MlflowService(app, service, environment=environment, foundation=foundation)
     app.synth()
 
 

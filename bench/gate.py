@@ -63,7 +63,9 @@ async def measure(*, rounds: int = 2000) -> list[Cost]:
         token_issuer=issuer.url,
         token_audience=_AUDIENCE,
         public_url=_AUDIENCE,
-        roles=RoleMap.parse(json.dumps({"contributor": {"iam_roles": [_ROLE]}})),
+        roles=RoleMap.parse(
+            json.dumps({"contributor": {"permissions": ["read", "write"], "iam_roles": [_ROLE]}})
+        ),
     )
     published = {issuer.key.key_id: issuer.key.private.public_key()}
     gate = Gate(_behind, settings, fetch=lambda _: published)

@@ -37,7 +37,9 @@ def contributor(authority: CertificateAuthority, *, audience: str) -> Iterator[I
             environment={
                 "MLFLOW_AWS_TOKEN_ISSUER": issuer.url,
                 "MLFLOW_AWS_TOKEN_AUDIENCE": audience,
-                "MLFLOW_AWS_ROLES": json.dumps({"contributor": {"iam_roles": [_ROLE]}}),
+                "MLFLOW_AWS_ROLES": json.dumps(
+                    {"contributor": {"permissions": ["read", "write"], "iam_roles": [_ROLE]}}
+                ),
                 "SSL_CERT_FILE": str(authority.bundle),
             },
             headers={"Authorization": f"Bearer {token}"},

@@ -52,12 +52,12 @@ def artifacts_come_back_identical(smoke: Smoke) -> str:
         raise StepFailed(
             f"{FILE_ARTIFACT} came back different: {len(content)} bytes where {run.file_bytes} were logged, "
             "SHA-256 does not match",
-            next_action="list the object's versions in S3: someone wrote it after this client did",
+            next_action="list the object's versions in S3: somebody wrote it after this client did",
         )
     if not paths[PLOT_ARTIFACT].read_bytes().startswith(_PNG_SIGNATURE):
         raise StepFailed(
             f"{PLOT_ARTIFACT} came back as something other than a PNG picture",
-            next_action="list the object's versions in S3: someone wrote it after this client did",
+            next_action="list the object's versions in S3: somebody wrote it after this client did",
         )
     carried = _artifact_requests(traffic.requests_to(smoke.target.host, smoke.target.port))
     if carried:
@@ -93,7 +93,7 @@ def objects_are_versioned_and_encrypted(smoke: Smoke) -> str:
     if sizes[FILE_ARTIFACT] != run.file_bytes:
         raise StepFailed(
             f"{FILE_ARTIFACT} has {sizes[FILE_ARTIFACT]} bytes in S3, {run.file_bytes} were logged",
-            next_action="list the object's versions in S3: someone wrote it after this client did",
+            next_action="list the object's versions in S3: somebody wrote it after this client did",
         )
     return f"{len(sizes)} objects with version ids, aws:kms, key {', '.join(sorted(keys))}"
 

@@ -15,11 +15,11 @@ _BATCH = 1000
 
 
 def nothing_stays_behind(smoke: Smoke) -> str:
-    """Delete by name everything that this run may have made, and check that it is gone.
+    """Delete, by name, all that this run can have made, and look again whether it is gone.
 
     A client can remove registered models, mark experiments, runs and logged models deleted, and delete
     current objects if its role permits. What only the deployment can finish is listed in `smoke.remains`.
-    If one part fails, the others still run.
+    One part that fails does not keep the others from being tried.
     """
     parts: list[Callable[[Smoke], str]] = [_remove_registered_model, _remove_experiment]
     done, failures = [], []
@@ -43,7 +43,7 @@ def _remove_registered_model(smoke: Smoke) -> str:
         return "no model was registered"
     if not _may(smoke, lambda: smoke.mlflow.delete_registered_model(smoke.model_name)):
         smoke.remains.append(f"registered model {smoke.model_name}; an approver or admin may delete it")
-        return "registered model left: this role may not delete it"
+        return "registered model left, which this role may not delete"
     if _registered_model_exists(smoke):
         raise StepFailed(
             f"registered model {smoke.model_name} still exists after its deletion",
@@ -73,7 +73,7 @@ def _remove_experiment(smoke: Smoke) -> str:
     # MLflow marks an experiment's runs with it, not its logged models; `mlflow gc` takes marked ones only.
     if not _may(smoke, lambda: _mark_deleted(smoke, identifier, experiment.lifecycle_stage)):
         smoke.remains.append(f"experiment {identifier}; an approver or admin may delete it")
-        return f"experiment {identifier} left: this role may not delete it; {objects}"
+        return f"experiment {identifier} left, which this role may not delete, {objects}"
     stage = smoke.mlflow.get_experiment(identifier).lifecycle_stage
     if stage != "deleted" or smoke.mlflow.search_runs([identifier]):
         raise StepFailed(

@@ -223,11 +223,11 @@ def _seconds(text: str) -> float:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    # CI cancels a job with SIGTERM; the clean-up has to run then, too.
+    # CI cancels a job with SIGTERM; what was made has to go then, too.
     received: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
-        received.append(number)  # recorded, because an exception raised in a callback can get lost
+        received.append(number)  # remembered, because an exception raised in a callback can get lost
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -240,7 +240,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _quiet(debug: bool) -> Iterator[None]:
-    # The libraries' notices would break the table; --debug shows them.
+    # The libraries' notices would tear the table apart; --debug shows them.
     if debug:
         yield
         return

@@ -1,4 +1,4 @@
-"""A live table on a terminal, plain lines elsewhere."""
+"""A live table on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Screen:
             self._print(f"[{len(self._results) + 1:2}/{self._total}] {step.title} …")
 
     def end(self, result: Result) -> None:
-        """A step ended or was skipped."""
+        """A step ended or was left out."""
         was_running = self._running is not None
         self._running = None
         self._results.append(result)
@@ -83,12 +83,12 @@ class Screen:
         )
 
     def _print(self, text: str) -> None:
-        # Bypasses rich's wrapping and buffering: a log needs whole lines at once.
+        # Written past rich's wrapping, at once: a log reader wants whole lines, now.
         self._console.file.write(text + "\n")
         self._console.file.flush()
 
     def _moving_table(self) -> Table:
-        """The last steps that fit the terminal, one line each."""
+        """As much of the end as the terminal is high, one line a step."""
         table = _empty_table()
         for result in self._results[-max(1, self._console.height - 4) :]:
             table.add_row(*_row(result, one_line=True))
@@ -123,7 +123,7 @@ def _row(result: Result, *, one_line: bool) -> tuple[Text, Text, str, Text]:
     title = Text(result.title, "" if result.status is Status.PASSED else style)
     observed = Text(evidence, "dim")
     if one_line:
-        # Set on the texts, not on their columns: rich narrows only columns that may wrap.
+        # On the texts, not on their columns: rich narrows only columns that may wrap.
         for text in (title, observed):
             text.no_wrap, text.overflow = True, "ellipsis"
     return Text(mark, style), title, seconds, observed

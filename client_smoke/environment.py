@@ -1,4 +1,4 @@
-"""Prepares the process before a client library is imported: trust, credentials, bounded waits."""
+"""What the process must look like before a client library is imported: trust, credentials, bounded waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from client_smoke.verdict import CannotRun
 
-# A user's shell may have these from other work; they would change what is proven.
+# What a user's shell may carry from other work and would change what this proof proves.
 _FOREIGN = (
     "MLFLOW_ACTIVE_MODEL_ID",
     "MLFLOW_ARTIFACT_LOCATION",
@@ -29,12 +29,12 @@ _GET_CREDENTIALS = (
 def ca_bundle(environ: Mapping[str, str]) -> str:
     """The PEM file of trusted authorities that MLflow's own HTTP client will use in this environment.
 
-    Raises `CannotRun` if verification is switched off or the named file is not there: a client that trusts
-    everyone proves nothing.
+    Raises `CannotRun` if verification is switched off or the named file is not there: a proof that trusts
+    anybody proves nothing.
     """
     if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:
         raise CannotRun(
-            "MLFLOW_TRACKING_INSECURE_TLS is set, so the client would trust everyone",
+            "MLFLOW_TRACKING_INSECURE_TLS is set, so the client would trust anybody",
             next_action="unset it; name a private CA with MLFLOW_TRACKING_SERVER_CERT_PATH=/path/to/ca.pem",
         )
     for name in _TRUST:
@@ -51,7 +51,7 @@ def ca_bundle(environ: Mapping[str, str]) -> str:
 
 
 def bound_waits(environ: MutableMapping[str, str], *, seconds: float) -> None:
-    """Bound the waits of MLflow's client and silence it; call before importing it.
+    """Make MLflow's client give up in time and keep to itself; call before importing it.
 
     Its defaults are 120 seconds a request and 7 retries with exponential back-off: a quarter of an hour for
     one unreachable host.
@@ -76,7 +76,7 @@ def require_temporary(access_key: str | None, session_token: str | None) -> None
         raise CannotRun("no AWS credentials were found", next_action=_GET_CREDENTIALS)
     if access_key.startswith("AKIA"):
         raise CannotRun(
-            "the AWS credentials are a long-lived access key (AKIA…), which this deployment never uses",
+            "the AWS credentials are a long-lived access key (AKIA…), which this deployment has no place for",
             next_action=f"delete or disable that key in IAM, then {_GET_CREDENTIALS}",
         )
     if not session_token:

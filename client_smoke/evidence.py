@@ -34,7 +34,7 @@ def version_records_its_author(smoke: Smoke) -> str:
 def author_cannot_be_forged(smoke: Smoke) -> str:
     """Every way to write or remove the author's tag is refused, and one sent along with a new run is lost."""
     caller, run, first = smoke.recall(Caller), smoke.recall(LoggedRun), smoke.recall(FirstVersion)
-    forged = {"key": PRINCIPAL, "value": "arn:aws:iam::000000000000:role/someone-else"}
+    forged = {"key": PRINCIPAL, "value": "arn:aws:iam::000000000000:role/somebody-else"}
     version = {"name": smoke.model_name, "version": first.version}
     attempts: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("POST", f"{_API}/runs/set-tag", {"run_id": run.id, **forged}),

@@ -10,12 +10,12 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRef
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "403", "KMS.AccessDeniedException"}
 # A deployment does not cause these; a mismatch between this code and a library does.
-_CLIENT_BUGS = (AssertionError, AttributeError, ImportError, NameError, TypeError)
+_OUR_OWN = (AssertionError, AttributeError, ImportError, NameError, TypeError)
 _LONGEST = 300
 
 
 def explain(error: Exception) -> StepFailed | CannotRun:
-    """The verdict for an unexpected exception, as specific as its chain of causes allows."""
+    """The verdict that an unexpected exception amounts to, as specific as its chain of causes allows."""
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -35,7 +35,7 @@ def explain(error: Exception) -> StepFailed | CannotRun:
                 next_action=str(getattr(cause, "next_action", "see docs/client-auth.md")),
             )
         if isinstance(cause, ClientError):
-            return _explain_aws(cause.response["Error"]["Code"], cause.operation_name, _short(cause))
+            return _aws_answered(cause.response["Error"]["Code"], cause.operation_name, _short(cause))
         if isinstance(cause, NoCredentialsError):
             return CannotRun(
                 "no AWS credentials were found", next_action="assume the client role and try again"
@@ -52,15 +52,15 @@ def explain(error: Exception) -> StepFailed | CannotRun:
                 f"AWS cannot be called: {_short(cause)}",
                 next_action="check AWS_REGION, AWS_PROFILE and your credentials",
             )
-    if isinstance(error, _CLIENT_BUGS):
+    if isinstance(error, _OUR_OWN):
         return CannotRun(
             f"the smoke client itself failed: {type(error).__name__}: {_short(error)}",
             next_action="run again with --debug and report the traceback, with the versions of the libraries",
         )
-    return _explain_mlflow(error)
+    return _mlflow_answered(error)
 
 
-def _explain_aws(code: str, operation: str, message: str) -> StepFailed | CannotRun:
+def _aws_answered(code: str, operation: str, message: str) -> StepFailed | CannotRun:
     if code in _EXPIRED:
         return CannotRun(
             f"the AWS credentials have expired ({code})",
@@ -83,7 +83,7 @@ def _explain_aws(code: str, operation: str, message: str) -> StepFailed | Cannot
     )
 
 
-def _explain_mlflow(error: Exception) -> StepFailed:
+def _mlflow_answered(error: Exception) -> StepFailed:
     status_of = getattr(error, "get_http_status_code", None)
     status = status_of() if callable(status_of) else None
     seen = f"{type(error).__name__}: {_short(error)}"
@@ -92,7 +92,7 @@ def _explain_mlflow(error: Exception) -> StepFailed:
             seen, next_action="look at the service's CPU and database connections, or raise --timeout"
         )
     if status in {401, 403}:
-        return StepFailed(seen, next_action="give the client an identity with a role that may do this")
+        return StepFailed(seen, next_action="give the client an identity with the role that this needs")
     if status is not None and status >= 500:
         return StepFailed(seen, next_action="look at the server's log at this time (docs/operations.md)")
     return StepFailed(seen, next_action="run again with --debug for the traceback")

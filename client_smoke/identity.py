@@ -14,7 +14,6 @@ from client_smoke.verdict import CannotRun, StepFailed
 READ = "/api/2.0/mlflow/experiments/search?max_results=1"
 CREATE_EXPERIMENT = "/api/2.0/mlflow/experiments/create"
 WHOAMI = "/api/2.0/mlflow-aws/whoami"
-_ROLES = ("viewer", "contributor", "approver", "admin")
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,17 @@ class Caller:
 
     principal: str
     role: str
+    permissions: frozenset[str]
+
+    @property
+    def may_write(self) -> bool:
+        """Whether it logs and registers."""
+        return "write" in self.permissions
 
     @property
     def may_promote(self) -> bool:
-        """Whether this role moves stages and aliases."""
-        return self.role in {"approver", "admin"}
+        """Whether it moves stages and aliases."""
+        return "approve" in self.permissions
 
 
 @dataclass(frozen=True)
@@ -80,31 +85,38 @@ def server_knows_you(smoke: Smoke) -> str:
     smoke.remember(caller)
     if caller.may_promote:
         smoke.remember(Promoter(caller.principal))
-    for whose, token, roles in (
-        ("viewer", smoke.tokens.viewer, ("viewer",)),
-        ("approver", smoke.tokens.approver, ("approver", "admin")),
-    ):
-        if token is None:
-            continue
-        other = _read(smoke.request_as(token, "GET", WHOAMI), whose=f"the {whose}'s")
-        if other.role not in roles:
-            raise CannotRun(
-                f"the {whose} token is {other.principal}'s, who has the role {other.role}",
-                next_action=f"pass the token of a principal with the role {' or '.join(roles)}",
-            )
-        if other.may_promote:
-            smoke.remember(Promoter(other.principal))
+    if (token := smoke.tokens.viewer) is not None:
+        viewer = _read(smoke.request_as(token, "GET", WHOAMI), whose="the viewer's")
+        if viewer.may_write:
+            raise _wrong_role("viewer", viewer, needed="that may read and not write, such as viewer")
+    if (token := smoke.tokens.approver) is not None:
+        approver = _read(smoke.request_as(token, "GET", WHOAMI), whose="the approver's")
+        if not approver.may_promote:
+            raise _wrong_role("approver", approver, needed="that may promote, such as approver")
+        smoke.remember(Promoter(approver.principal))
     return f"{caller.principal}, {caller.role}"
+
+
+def _wrong_role(whose: str, found: Caller, *, needed: str) -> CannotRun:
+    return CannotRun(
+        f"the {whose} token is {found.principal}'s, who has the role {found.role}",
+        next_action=f"pass the token of a principal with a role {needed}",
+    )
 
 
 def _read(answer: Any, *, whose: str) -> Caller:
     if answer.status_code == 200:
         found = body_of(answer)
-        caller = Caller(principal=str(found.get("principal", "")), role=str(found.get("role", "")))
-        if caller.principal and caller.role in _ROLES:
+        permissions = found.get("permissions")
+        caller = Caller(
+            principal=str(found.get("principal", "")),
+            role=str(found.get("role", "")),
+            permissions=frozenset(permissions if isinstance(permissions, list) else ()),
+        )
+        if caller.principal and caller.role and caller.permissions:
             return caller
         raise StepFailed(
-            f"{WHOAMI} answered 200 without a principal and a role",
+            f"{WHOAMI} answered 200 without a principal, a role and its permissions",
             next_action="check that this host is the tracking server and not another application",
         )
     message = message_of(answer)
@@ -116,7 +128,7 @@ def _read(answer: Any, *, whose: str) -> Caller:
     if answer.status_code == 403:
         raise CannotRun(
             f"{whose} identity has no role: {message}",
-            next_action="ask whoever runs the deployment to add it to [identity.roles] in its configuration",
+            next_action="ask who runs the deployment to map it in the [identity.roles] of its configuration",
         )
     raise StepFailed(
         f"{WHOAMI} answered {answer.status_code}: {message}",
@@ -127,14 +139,14 @@ def _read(answer: Any, *, whose: str) -> Caller:
 def _turned_away(smoke: Smoke, answer: Any) -> bool:
     if answer.status_code == 401:
         return True
-    # The load balancer redirects a client without a session to the sign-in page, on another host.
+    # The balancer sends who has no session to the sign-in page, which is on another host.
     location = urlsplit(answer.headers.get("Location", ""))
     elsewhere = location.scheme == "https" and location.netloc != urlsplit(smoke.target.url).netloc
     return answer.status_code in {302, 303} and elsewhere
 
 
 def body_of(answer: Any) -> dict[str, Any]:
-    """The JSON object of a response; empty if it is something else."""
+    """The JSON object of an answer; empty if it is something else."""
     try:
         found = json.loads(answer.text)
     except ValueError:

@@ -13,7 +13,7 @@ _MODULES = ("mlflow.sklearn", "mlflow.pyfunc", "sklearn.ensemble", "skops.io", "
 
 
 def client_libraries_load(smoke: Smoke) -> str:
-    """Import what every later step uses, so that no other step pays for it."""
+    """Import what every later step uses, so that none of them is charged for it."""
     try:
         for module in _MODULES:
             importlib.import_module(module)

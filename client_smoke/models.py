@@ -30,7 +30,7 @@ class SecondVersion:
 
 
 def model_is_registered_as_taught(smoke: Smoke) -> str:
-    """Log and register with the very call that courses teach."""
+    """Log and register with the call of the field's courses, word for word."""
     import mlflow
 
     def log(**trust: Any) -> Any:
@@ -50,7 +50,7 @@ def model_is_registered_as_taught(smoke: Smoke) -> str:
 
 
 def model_is_registered_by_name(smoke: Smoke) -> str:
-    """Log and register a second version with MLflow 3's own call, with requirements pinned by the caller."""
+    """Log and register a second version with MLflow 3's own call, its requirements pinned by the caller."""
     import mlflow
 
     # The first version has shown that MLflow finds them by itself, which takes many seconds.
@@ -71,7 +71,7 @@ def model_is_registered_by_name(smoke: Smoke) -> str:
 
 
 def version_predicts_the_same(smoke: Smoke) -> str:
-    """`models:/NAME/1`, loaded by pyfunc as any consumer would, predicts what the forest in memory does."""
+    """`models:/NAME/1`, loaded by pyfunc as a stranger would, predicts what the forest in memory does."""
     first = smoke.recall(FirstVersion)
     return _loads_and_predicts(
         smoke, f"models:/{smoke.model_name}/{first.version}", first.model_uuid, train().forest
@@ -149,7 +149,7 @@ def _loads_and_predicts(smoke: Smoke, uri: str, model_uuid: str, original: Any) 
     loaded = mlflow.pyfunc.load_model(uri)
     if loaded.metadata.model_uuid != model_uuid:
         raise StepFailed(
-            f"{uri} loads model {loaded.metadata.model_uuid}, not the registered {model_uuid}",
+            f"{uri} loads model {loaded.metadata.model_uuid}, not {model_uuid} that was registered",
             next_action="look in the server's log for another change to this registered model",
         )
     samples = train().samples
@@ -157,7 +157,7 @@ def _loads_and_predicts(smoke: Smoke, uri: str, model_uuid: str, original: Any) 
     if predicted != expected:
         differing = sum(one != other for one, other in zip(predicted, expected, strict=False))
         raise StepFailed(
-            f"{uri} predicts differently for {differing} of {len(expected)} samples",
+            f"{uri} predicts otherwise for {differing} of {len(expected)} samples",
             next_action="compare scikit-learn's version here with the model's requirements.txt, then "
             "the model's object versions in S3",
         )

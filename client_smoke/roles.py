@@ -42,7 +42,7 @@ def viewer_is_refused_a_write(smoke: Smoke) -> str:
 def contributor_is_refused_a_promotion(smoke: Smoke) -> str:
     """As a contributor, moving a stage or an alias is refused."""
     caller = smoke.recall(Caller)
-    if caller.role != "contributor":
+    if caller.may_promote or not caller.may_write:
         raise NotTried(
             f"this client's role is {caller.role}", next_action="run the smoke client as a contributor"
         )

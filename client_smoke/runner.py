@@ -1,4 +1,4 @@
-"""Runs the steps in order, skips those whose needs did not pass, and always cleans up."""
+"""Runs the steps in order, leaves out what cannot hold, and always cleans up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Display(Protocol):
         """A step starts."""
 
     def end(self, result: Result) -> None:
-        """A step ended or was skipped."""
+        """A step ended or was left out."""
 
 
 def run(
@@ -36,9 +36,9 @@ def run(
 ) -> list[Result]:
     """Try every step and return one result for each, the clean-up's last.
 
-    `KeyboardInterrupt` ends the current step and skips the rest; the clean-up still runs, and only a second
-    one ends it. `interrupted` says whether there was one that a library swallowed. `on_error` sees each
-    exception before it is explained.
+    `KeyboardInterrupt` ends the step at hand and skips the rest; the clean-up still runs, and only a second
+    one ends that. `interrupted` says whether there was one that a library swallowed. `on_error` sees each
+    exception before it is put into words.
     """
     results: list[Result] = []
     try:

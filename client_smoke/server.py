@@ -26,7 +26,7 @@ def check_compatible(*, server: str, client: str) -> None:
     majors = [re.match(r"(\d+)\.\d+", version) for version in (server, client)]
     if majors[0] is None or majors[1] is None:
         raise StepFailed(
-            f"/version answered {server[:80]!r}, which is not an MLflow version",
+            f"/version answered {server[:80]!r}, which is no MLflow version",
             next_action="check that this host is the tracking server and not another application",
         )
     server_major, client_major = (int(match[1]) for match in majors if match)
@@ -52,6 +52,6 @@ def _get(smoke: Smoke, path: str) -> str:
         )
     raise StepFailed(
         f"{path} answered {response.status_code}",
-        next_action="look at the service's events and its task's log: no healthy task is behind "
+        next_action="look at the service's events and its task's log: no healthy task stands behind "
         "the load balancer",
     )

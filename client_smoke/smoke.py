@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Fact = TypeVar("Fact")
-# A request that is never retried must not use a kept-alive connection: the server may be closing it.
+# What is never retried must not be sent on a kept connection that the server may be closing at this moment.
 _ALONE = {"Connection": "close"}
 _IDENTITY = (
     "MLFLOW_TRACKING_TOKEN",
@@ -108,7 +108,7 @@ class Smoke:
     def request_as(
         self, token: str | None, method: str, path: str, *, json: object = None
     ) -> requests.Response:
-        """One HTTP request with this bearer token and no other identity; never retried.
+        """One HTTP request with this bearer token and nothing else that could identify; never retried.
 
         None sends no identity at all, not even one from a .netrc file.
         """
@@ -158,7 +158,7 @@ class Smoke:
 
 
 class _Bearer:
-    # Passed as `auth`, so that requests does not use a .netrc file instead.
+    # As an `auth`, so that requests does not put what it finds in a .netrc file in its place.
     def __init__(self, token: str | None) -> None:
         self._token = token
 

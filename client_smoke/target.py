@@ -25,7 +25,7 @@ class Target:
 
     @classmethod
     def parse(cls, uri: str) -> Target:
-        """Read a tracking URI; `CannotRun` if it is not an HTTPS origin.
+        """Read a tracking URI; `CannotRun` if it is no HTTPS origin.
 
         Plain HTTP is refused here, before a bearer token could leave unencrypted; so are credentials in
         the address, which every process on the machine could read from the command line.

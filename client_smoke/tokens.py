@@ -1,4 +1,4 @@
-"""Bearer tokens of this client: read from private files, inspected, and forged."""
+"""Bearer tokens of this client: read from files that only you can read, looked into, and forged."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 from client_smoke.verdict import CannotRun
 
-# The largest token that the server's gate reads; a larger file holds something else.
+# The largest token that the server's gate reads; a file of another kind is told from a token by it, too.
 _LONGEST = 16 * 1024
 _ENOUGH_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The bearer tokens of others that this run may use besides the caller's own identity."""
+    """The bearer tokens of others that this run may use beside the caller's own identity."""
 
     viewer: str | None = field(default=None, repr=False)
     approver: str | None = field(default=None, repr=False)
@@ -33,7 +33,7 @@ def read_token_file(path: Path, *, whose: str) -> str:
     """The JWT in a file that only its owner may read, or in a pipe (`<(command)`).
 
     Raises `CannotRun` if it cannot be read, is open to others, holds anything but one JWT, or holds one
-    that expires within a minute. No message repeats its content.
+    that ends within a minute. What it holds is never repeated in a message.
     """
     again = f"write a fresh {whose} token to it (docs/smoke.md, “Identity”)"
     try:
@@ -59,14 +59,14 @@ def read_token_file(path: Path, *, whose: str) -> str:
     if isinstance(expires, int | float) and expires < time.time() + _ENOUGH_SECONDS:
         moment = dt.datetime.fromtimestamp(expires, dt.UTC).isoformat(timespec="seconds")
         raise CannotRun(
-            f"the {whose} token in {path} expires, or expired, at {moment}: too soon for this run",
+            f"the {whose} token in {path} ends, or ended, at {moment}: too soon for this run",
             next_action=again,
         )
     return token
 
 
 def claims(token: str) -> dict[str, Any]:
-    """The claims of a compact JWT (RFC 7519), unverified; `ValueError` if it is not one."""
+    """The claims of a compact JWT (RFC 7519), unverified; `ValueError` if it is none."""
     return _parts(token)[1]
 
 
@@ -97,8 +97,8 @@ def forgeries(genuine: str | None, *, audience: str) -> dict[str, str]:
         "unsigned (alg none)": f"{_encode(header | {'alg': 'none'})}.{_encode(body)}.",
     }
     if genuine is not None:
-        someone_else = body | {"sub": f"{body.get('sub', '')}-someone-else"}
-        forged["with a changed claim"] = f"{_encode(header)}.{_encode(someone_else)}.{signature}"
+        somebody_else = body | {"sub": f"{body.get('sub', '')}-somebody-else"}
+        forged["with a changed claim"] = f"{_encode(header)}.{_encode(somebody_else)}.{signature}"
     return forged
 
 

@@ -19,7 +19,7 @@ _PROBE_PORT_80_SECONDS = 3.0
 
 
 def certificate_is_valid(smoke: Smoke) -> str:
-    """Handshake as a strict client does: host name, dates and chain are checked against trusted CAs."""
+    """Shake hands as a careful client does: host name, dates and chain are checked against trusted CAs."""
     context = ssl.create_default_context(cafile=smoke.ca_file)
     try:
         with (
@@ -57,7 +57,7 @@ def only_tls_1_3(smoke: Smoke) -> str:
     except TimeoutError as error:
         raise StepFailed(
             f"an older handshake got no answer within {smoke.timeout:g} s, so nothing refused it",
-            next_action="look for something between you and the load balancer that drops packets",
+            next_action="look for something between you and the load balancer that swallows packets",
         ) from error
     except (ssl.SSLError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
@@ -66,7 +66,7 @@ def only_tls_1_3(smoke: Smoke) -> str:
 
 
 def no_plain_http(smoke: Smoke) -> str:
-    """Speak plain HTTP to the port, and to port 80 if the port is 443: neither may serve or redirect."""
+    """Speak plain HTTP to the port, and to port 80 beside the standard port: nobody may serve or redirect."""
     fix = "remove the HTTP listener: a redirect comes after the token has already left unencrypted"
     answer = _plain_request(smoke, smoke.target.port, timeout=smoke.timeout)
     if _serves(answer):
@@ -130,7 +130,7 @@ def _untrusted(smoke: Smoke, error: ssl.SSLCertVerificationError) -> StepFailed 
             f"the certificate of {host} was issued by a CA that this client does not know "
             f"({error.verify_message}; trusted: {smoke.ca_file})",
             next_action="if it is your own CA, set MLFLOW_TRACKING_SERVER_CERT_PATH=/path/to/ca.pem; "
-            "if not, someone else answers for this host: send no credentials",
+            "if not, somebody else answers for this host: send no credentials",
         )
     remedies = {
         _EXPIRED: "renew it: ACM does so by itself while its DNS validation record is in place",

@@ -1,4 +1,4 @@
-"""How a step, and a whole smoke run, can end."""
+"""What can come out of a step, and out of a whole smoke run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where this process really sent bytes, observed below every client library."""
+"""Who this process really sent bytes to: evidence from below every client library."""
 
 from __future__ import annotations
 

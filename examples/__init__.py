@@ -1,1 +1,1 @@
-"""Examples to run against any deployment, to read and to copy."""
+"""Examples to run, read and copy; nothing else in this repository imports them."""

@@ -301,7 +301,7 @@ def _follow(log: Path, supervisor: subprocess.Popen[bytes], state: State) -> int
     print(f"""
 Ready: {endpoints["tracking_url"]}
   browser      trust {endpoints["ca_file"]} once, or accept its warnings;
-               sign in as viewer, contributor, approver or admin: {endpoints["users_file"]} has the passwords
+               sign in as {", ".join(demo_roles.ROLES)}: {endpoints["users_file"]} has the passwords
   Python       eval "$(make -s env)"   then: python -c 'import mlflow; print(mlflow.search_experiments())'
                with another role: eval "$(make -s env ROLE=approver)"
   stop         make down""")

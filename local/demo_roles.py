@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 
 from local.parts.aws import Aws
+from stacks.roles import BY_NAME
 
-ROLES = ("viewer", "contributor", "approver", "admin")
+ROLES = tuple(BY_NAME)
 DEFAULT = "contributor"
 # The longest that IAM allows; `env` gives new ones at any time.
 SESSION_SECONDS = 12 * 3600
@@ -22,7 +23,7 @@ def arn(role: str, *, account_id: str) -> str:
 
 
 def create(aws: Aws, outputs: Mapping[str, str]) -> None:
-    """Create the four roles, which the account may assume, each with its deployed policy and nothing else.
+    """Create the roles, which the account may assume, each with its deployed policy and nothing else.
 
     `outputs` are the service stack's; they name the policies.
     """
@@ -43,7 +44,7 @@ def create(aws: Aws, outputs: Mapping[str, str]) -> None:
             iam.create_role(
                 RoleName=name, AssumeRolePolicyDocument=json.dumps(trust), MaxSessionDuration=SESSION_SECONDS
             )
-        iam.attach_role_policy(RoleName=name, PolicyArn=outputs[f"{role.capitalize()}PolicyArn"])
+        iam.attach_role_policy(RoleName=name, PolicyArn=outputs[f"{BY_NAME[role].construct_id}PolicyArn"])
 
 
 def assume(aws: Aws, role: str) -> Aws:

@@ -6,8 +6,8 @@ import secrets
 import string
 from collections.abc import Mapping
 
-from local.demo_roles import ROLES
 from local.parts.aws import Aws
+from stacks.roles import ROLES
 
 Users = Mapping[str, Mapping[str, str]]
 _LENGTH = 20
@@ -23,20 +23,21 @@ _KINDS = (
 def create(aws: Aws, pool_id: str) -> Users:
     """Create the users, each in the group of the role that it is named after; returns their passwords."""
     cognito = aws.client("cognito-idp")
-    users = {role: {"username": role, "password": password()} for role in ROLES}
-    for role, user in users.items():
+    users = {role.name: {"username": role.name, "password": password()} for role in ROLES}
+    for role in ROLES:
+        user = users[role.name]
         name = {"UserPoolId": pool_id, "Username": user["username"]}
         cognito.admin_create_user(
             **name,
             MessageAction="SUPPRESS",
             TemporaryPassword=password(),
             UserAttributes=[
-                {"Name": "email", "Value": f"{role}@example.com"},
+                {"Name": "email", "Value": f"{role.name}@example.com"},
                 {"Name": "email_verified", "Value": "true"},
             ],
         )
         cognito.admin_set_user_password(**name, Password=user["password"], Permanent=True)
-        cognito.admin_add_user_to_group(**name, GroupName=f"mlflow-{role}")
+        cognito.admin_add_user_to_group(**name, GroupName=role.group)
     return users
 
 

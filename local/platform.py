@@ -407,7 +407,9 @@ class Platform:
                 time.sleep(0.2)
 
     def _admit(self, service: Stack) -> None:
-        with self.progress.step("An IAM role and a user for each of the four roles") as remark:
+        with self.progress.step(
+            f"An IAM role and a user for each of the {len(demo_roles.ROLES)} roles"
+        ) as remark:
             demo_roles.create(self._api(), service.outputs)
             users = demo_users.create(self._api(), service.outputs["UserPoolId"])
             self.state.write(self.state.users, users)
@@ -503,7 +505,7 @@ def account(state: State) -> Aws:
 
 
 def client_environment(state: State, role: str = demo_roles.DEFAULT) -> ClientEnvironment:
-    """What a client with one of the four roles needs to use the running platform.
+    """What a client with one of the roles needs to use the running platform.
 
     Its temporary credentials and its token are new each time.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
+from stacks.roles import BY_NAME, FOR_EVERYONE, ROLES
 from stacks.section import Section, refusal
-
-ROLES = ("viewer", "contributor", "approver", "admin")
-RoleName = Literal["viewer", "contributor", "approver", "admin"]
 
 _ACCOUNT_OF_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(?P<account>[^:]*):(?P<rest>.*)", re.DOTALL)
 _ROLE_PATH = re.compile(r"role/[A-Za-z0-9_+=,.@*/-]+")
@@ -27,23 +26,34 @@ def _role_pattern(value: str) -> str:
     return value
 
 
+def _one_of(names: Iterable[str]) -> Any:
+    """Return the type of a name that must be one of `names`."""
+    choice = tuple(names)
+
+    def check(value: str) -> str:
+        if value not in choice:
+            raise ValueError(f"is not {' or '.join(choice)}")
+        return value
+
+    return Annotated[str, AfterValidator(check), WithJsonSchema({"enum": choice, "type": "string"})]
+
+
 RolePattern = Annotated[str, AfterValidator(_role_pattern)]
 Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 NewRoleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=.@-]{1,64}$")]
 HttpsUrl = Annotated[str, Field(pattern=r"^https://[^\s?#]+$")]
 ProviderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{2,31}$")]
-EveryonesRole = Literal["viewer", "contributor"]
 
-ROLE_DESCRIPTION = "Role that the principal gets: `viewer`, `contributor`, `approver` or `admin`."
+ROLE_DESCRIPTION = f"Role that the principal gets: {', '.join(f'`{name}`' for name in BY_NAME)}."
 EVERYONE_DESCRIPTION = (
-    "Role of everybody who comes from this provider, `viewer` or `contributor`; without it, nobody has one "
-    "before an administrator adds them to a group."
+    f"Role of everybody who comes from this provider, {' or '.join(f'`{name}`' for name in FOR_EVERYONE)}; "
+    "without it, nobody has one before an administrator adds them to a group."
 )
 NEW_ROLE_DESCRIPTION = "Name of the IAM role to make; unique in the account, part of its ARN, and kept."
 
 
 class MembersConfig(Section):
-    """Who has one role. The highest role that matches a principal wins."""
+    """Who has one role. A principal that has several may do what any of them permits."""
 
     iam_roles: Annotated[tuple[RolePattern, ...], Field(strict=False)] = Field(
         default=(),
@@ -54,13 +64,21 @@ class MembersConfig(Section):
     )
 
 
-class RolesConfig(Section):
-    """Members of the four roles."""
-
-    viewer: MembersConfig = Field(default_factory=MembersConfig, description="Reads.")
-    contributor: MembersConfig = Field(default_factory=MembersConfig, description="Logs and registers.")
-    approver: MembersConfig = Field(default_factory=MembersConfig, description="Moves stages and aliases.")
-    admin: MembersConfig = Field(default_factory=MembersConfig, description="Does everything.")
+if TYPE_CHECKING:  # The types of the table are made at run time.
+    RoleName = str
+    EveryonesRole = str
+    RolesConfig = Section
+else:
+    RoleName, EveryonesRole = _one_of(BY_NAME), _one_of(FOR_EVERYONE)
+    RolesConfig = create_model(
+        "RolesConfig",
+        __base__=Section,
+        __doc__="Members of each role.",
+        **{
+            role.name: (MembersConfig, Field(default_factory=MembersConfig, description=role.summary))
+            for role in ROLES
+        },
+    )
 
 
 class SamlConfig(Section):
@@ -194,7 +212,7 @@ class IdentityConfig(Section):
         pattern=r"^arn:aws[a-z-]*:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com$",
         description="IAM OIDC provider of GitHub Actions in the account; without it, one is made if needed.",
     )
-    roles: RolesConfig = Field(default_factory=RolesConfig, description=RolesConfig.__doc__)
+    roles: RolesConfig = Field(default_factory=RolesConfig, description="Members of each role.")
     saml: SamlConfig | None = Field(default=None, description=SamlConfig.__doc__)
     oidc: OidcConfig | None = Field(default=None, description=OidcConfig.__doc__)
     github: Annotated[tuple[GithubConfig, ...], Field(strict=False)] = Field(
@@ -203,6 +221,11 @@ class IdentityConfig(Section):
     eks: Annotated[tuple[EksConfig, ...], Field(strict=False)] = Field(
         default=(), description=EksConfig.__doc__
     )
+
+    def members(self, role: str) -> MembersConfig:
+        """Return who has this role."""
+        members: MembersConfig = getattr(self.roles, role)
+        return members
 
     @property
     def ready_made(self) -> list[GithubConfig | EksConfig]:

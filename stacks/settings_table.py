@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md: `python -m stacks.settings_table` writes them from the schema."""
+"""The tables of settings and of roles in docs/: `python -m stacks.settings_table` writes them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from stacks.config import EnvironmentConfig
+from stacks.roles import ROLES
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "configuration.md"
+SECURITY = DOCUMENT.with_name("security.md")
 TOP = "## The whole environment"
 HEADER = "| Setting | Type | Default | Meaning |\n|---|---|---|---|\n"
+ROLES_HEADER = "| Role | May | Permissions in MLflow | Group | Policy |\n|---|---|---|---|---|\n"
 
 Schema = Mapping[str, Any]
 
@@ -34,6 +37,17 @@ def rendered(document: str) -> str:
     if written:
         raise ValueError(f"the schema has no such table: {', '.join(written)}; remove its section")
     return result[0] + "\n".join(result[1:])
+
+
+def with_roles(document: str) -> str:
+    """Return the document with the table of roles as it is in `stacks.roles`."""
+    before, after = document.split(ROLES_HEADER)
+    rows = "".join(
+        f"| {role.name} | {role.summary} | {', '.join(role.permissions)} | `{role.group}` "
+        f"| `{role.construct_id}PolicyArn` |\n"
+        for role in ROLES
+    )
+    return before + ROLES_HEADER + rows + re.sub(r"^(\|.*\n)*", "", after)
 
 
 def _tables(schema: Schema) -> Iterator[tuple[str, str, list[str]]]:
@@ -90,3 +104,4 @@ def _type(setting: Schema) -> str:
 
 if __name__ == "__main__":
     DOCUMENT.write_text(rendered(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    SECURITY.write_text(with_roles(SECURITY.read_text(encoding="utf-8")), encoding="utf-8")

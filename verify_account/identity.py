@@ -9,7 +9,10 @@ from typing import Any
 from verify_account.check import CheckResult, Clients, Outputs, listed
 
 _POLICY_OUTPUT = "PolicyArn"
-_READ_ACTIONS = ("s3:Get", "s3:List", "kms:Decrypt", "sts:GetWebIdentityToken")
+_READERS = ("auditor", "viewer")
+_READ_ACTIONS = (
+    "s3:Get", "s3:List", "kms:Decrypt", "logs:Describe", "logs:Filter", "logs:Get", "sts:GetWebIdentityToken",
+)  # fmt: skip
 _PASSWORD_KINDS = ("RequireLowercase", "RequireUppercase", "RequireNumbers", "RequireSymbols")
 _SHORTEST_PASSWORD = 14
 
@@ -24,7 +27,7 @@ def programs(clients: Clients, outputs: Outputs) -> list[CheckResult]:
         for each in statements
         if "sts:GetWebIdentityToken" in listed(each["Action"])
     ]
-    viewer = {action for each in policies["viewer"] for action in listed(each["Action"])}
+    reading = {action for role in _READERS for each in policies[role] for action in listed(each["Action"])}
     return [
         CheckResult(
             "outbound federation is on, and the outputs name its issuer",
@@ -38,9 +41,9 @@ def programs(clients: Clients, outputs: Outputs) -> list[CheckResult]:
             tokens,
         ),
         CheckResult(
-            "a viewer's policy writes nothing",
-            all(action.startswith(_READ_ACTIONS) for action in viewer),
-            sorted(viewer),
+            "the policies of auditors and viewers write nothing",
+            all(action.startswith(_READ_ACTIONS) for action in reading),
+            sorted(reading),
         ),
     ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 _EPILOG = """\
 exit codes:
   0  done
-  1  no token, or the server does not accept it; the message says what to do and who can do it
+  1  no token, or the server does not take it; the message says what to do and who can do it
   2  wrong arguments
 
 A token is written to a pipe or, with --output, to a file of mode 0600; never to a terminal unasked:
@@ -56,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "url", help="the deployment's TrackingUrl (default: MLFLOW_TRACKING_URI)", nargs="?"
         )
-        command.add_argument(
-            "--profile", metavar="NAME", help="the AWS profile to use (default: AWS_PROFILE)"
-        )
+        command.add_argument("--profile", metavar="NAME", help="the AWS profile to be (default: AWS_PROFILE)")
     return parser
 
 
@@ -121,7 +119,7 @@ def _write_private(path: Path, content: str) -> None:
     from mlflow_aws_auth.errors import AwsAuthError
 
     try:
-        # The mode is set at creation: others can never read the file.
+        # Mode at creation, so that there is no moment in which others may read it.
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:

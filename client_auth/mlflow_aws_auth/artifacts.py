@@ -1,4 +1,4 @@
-"""Whether the caller's own AWS role reaches the artifacts, checked as cheaply as S3 allows."""
+"""Whether the caller's own AWS role reaches the artifacts, as cheaply as S3 lets one find out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROBE = "connection-check"
 
 @dataclass(frozen=True)
 class Access:
-    """What the caller may do below the artifact root. `problem` is empty if it is enough for the role."""
+    """What the caller may do below the artifact root. `problem` is empty if that is what the role needs."""
 
     can_read: bool
     can_write: bool
@@ -21,10 +21,10 @@ class Access:
 
 
 def check(artifact_root: str, *, must_write: bool) -> Access:
-    """List at most one object below the root; start and abort an upload, if the role must write.
+    """List at most one object below the root; begin an upload and give it up, if the role must write.
 
-    Nothing is stored: an aborted upload leaves no object. Amazon S3 User Guide, "Uploading and
-    copying objects using multipart upload": starting one needs s3:PutObject and kms:GenerateDataKey.
+    Nothing is stored: an upload that is given up leaves no object. Amazon S3 User Guide, "Uploading and
+    copying objects using multipart upload": beginning one needs s3:PutObject and kms:GenerateDataKey.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

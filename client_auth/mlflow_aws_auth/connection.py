@@ -1,4 +1,4 @@
-"""One line for a notebook: points MLflow at a server, checks everything and says what it found."""
+"""One line for a notebook: everything set, everything checked, and said in words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlflow_aws_auth.origin import Origin
 _WHOAMI = "/api/2.0/mlflow-aws/whoami"
 _DEFAULT_EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 _TIMEOUT = 15
-_PLATFORM = "whoever runs the MLflow deployment"
+_PLATFORM = "who runs the MLflow deployment"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Who you are at an MLflow server; `problems` are those that a sign-in survives, such as with S3."""
+    """Who you are at an MLflow server; `problems` are those that leave you signed in, such as with S3."""
 
     url: str
     principal: str
@@ -26,9 +26,10 @@ class Connection:
     ui_url: str
     artifact_root: str
     problems: tuple[str, ...] = ()
+    may_write: bool = True
 
     def __str__(self) -> str:
-        may = "read" if self.role == "viewer" else "read and write"
+        may = "read and write" if self.may_write else "read"
         lines = [
             f"connected to {self.url}",
             f"  you are    {self.principal}",
@@ -47,8 +48,8 @@ def connect(url: str, *, quiet: bool = False) -> Connection:
     process starts inherit the connection.
 
     Raises:
-        AwsAuthError: AWS issues no token, or the server cannot be reached or does not accept it. MLflow stays
-            pointed where it was.
+        AwsAuthError: AWS gives no token, or the server cannot be reached or does not take it. What MLflow was
+            pointed at before stays.
     """
     server = Origin.of(url)
     server.require_private()
@@ -57,8 +58,10 @@ def connect(url: str, *, quiet: bool = False) -> Connection:
     root, problem = _artifact_root(server, token.value)
     problems = [problem] if problem else []
     role = str(found.get("role", ""))
+    # A server from before permissions says the role alone.
+    may_write = "write" in found["permissions"] if "permissions" in found else role != "viewer"
     if root.startswith("s3://"):
-        access = artifacts.check(root, must_write=role != "viewer")
+        access = artifacts.check(root, must_write=may_write)
         if access.problem:
             problems.append(_artifact_problem(access, role))
     _point_mlflow_at(server)
@@ -69,6 +72,7 @@ def connect(url: str, *, quiet: bool = False) -> Connection:
         ui_url=str(found.get("ui_url") or server),
         artifact_root=root,
         problems=tuple(problems),
+        may_write=may_write,
     )
     if not quiet:
         print(connection)
@@ -76,7 +80,7 @@ def connect(url: str, *, quiet: bool = False) -> Connection:
 
 
 def whoami(url: str) -> dict[str, Any]:
-    """The server's answer about the caller: principal, role, lane, ui_url.
+    """The server's answer about the caller: principal, role, permissions, lane, ui_url.
 
     Raises:
         AwsAuthError: as `connect` does.
@@ -124,7 +128,7 @@ def _whoami(server: Origin, token: str) -> dict[str, Any]:
     if answer.status_code >= 500:
         raise AwsAuthError(
             f"{server} answered {answer.status_code}: {message}",
-            next_action="try again in a minute; if it persists, have them look at the service",
+            next_action="try again in a minute; if it stays, have them look at the service",
             who=_PLATFORM,
         )
     raise AwsAuthError(

@@ -2,7 +2,7 @@
 
 
 class AwsAuthError(Exception):
-    """No token, or no server that accepts it. Says what was seen, what to do next, and who can do that.
+    """No token, or nobody to accept it. Says what was seen, what to do next, and who can do that.
 
     No message holds a token or a secret key.
     """

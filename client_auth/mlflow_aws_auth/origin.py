@@ -24,7 +24,7 @@ class Origin:
         """The origin of an http or https URL.
 
         Raises:
-            AwsAuthError: it is not such a URL, names no host, or carries credentials.
+            AwsAuthError: it is another kind of address, names no host, or carries credentials.
         """
         try:
             parts = urlsplit(url.strip())
@@ -42,7 +42,7 @@ class Origin:
         return f"{self.scheme}://{host}" + ("" if self.port == _PORTS[self.scheme] else f":{self.port}")
 
     def require_private(self) -> None:
-        """Raise `AwsAuthError` if a token sent here could be read in transit: plain HTTP beyond loopback."""
+        """Raise `AwsAuthError` if a token sent here could be read on the way: plain http beyond loopback."""
         if self.scheme == "https" or _is_loopback(self.host):
             return
         raise AwsAuthError(

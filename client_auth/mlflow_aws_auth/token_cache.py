@@ -1,4 +1,4 @@
-"""Tokens that are fetched once, shared by all threads, and renewed before they expire."""
+"""Tokens that are fetched once, shared by all threads, and renewed before they end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 32
 
 @dataclass(frozen=True)
 class Token:
-    """A bearer token and the Unix times between which it is valid."""
+    """A bearer token and the Unix times between which it holds."""
 
     value: str = field(repr=False)
     issued: float
@@ -26,7 +26,7 @@ class Token:
 
     @property
     def renew_at(self) -> float:
-        """When to get the next one: a quarter of its life before it expires, at most two minutes."""
+        """When to get the next one: a quarter of its life before its end, at most two minutes."""
         return self.expires - max(_MARGIN, min(_LONGEST_LEAD, (self.expires - self.issued) / 4))
 
     def holds(self, now: float) -> bool:
@@ -35,7 +35,7 @@ class Token:
 
 
 class _Flight:
-    # One fetch in flight; every other thread that wants the same token waits for it.
+    # One fetch under way; whoever else wants the same token waits for it.
     def __init__(self) -> None:
         self.landed = threading.Event()
         self.token: Token | None = None
@@ -45,9 +45,9 @@ class _Flight:
 class TokenCache:
     """One token per key.
 
-    However many threads ask, one fetches. While it renews, the others use the token that is still valid; if
-    renewal fails, all use it until it expires, with a retry every ten seconds. A forked child keeps the
-    tokens and does not wait for its parent's fetches.
+    However many threads ask, one fetches. While it renews, the others go on with the token that still holds;
+    if renewing fails, so do all, until the token ends, with another try every ten seconds. A forked child
+    keeps the tokens and waits for no fetch of its parent.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
@@ -65,7 +65,7 @@ class TokenCache:
         self._flights: dict[Hashable, _Flight] = {}
 
     def get(self, key: Hashable, fetch: Callable[[], Token]) -> Token:
-        """The token for `key`, from `fetch` if there is no valid one; what `fetch` raises is raised."""
+        """The token for `key`, from `fetch` if there is none that holds; what `fetch` raises is raised."""
         while True:
             with self._lock:
                 held, now = self._tokens.get(key), self._clock()
@@ -85,7 +85,7 @@ class TokenCache:
                 return flight.token
             if flight.error is not None:
                 raise flight.error
-            # The leader was interrupted; another thread has to take its place.
+            # The leader was interrupted; somebody has to take its place.
 
     def _lead(self, key: Hashable, flight: _Flight, fetch: Callable[[], Token], held: Token | None) -> Token:
         try:

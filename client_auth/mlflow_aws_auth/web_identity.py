@@ -18,7 +18,7 @@ from typing import Any
 from mlflow_aws_auth.errors import AwsAuthError
 from mlflow_aws_auth.token_cache import Token
 
-# Shorter ones are requested only if the credentials themselves expire sooner.
+# Shorter ones are asked for only if the credentials themselves end sooner.
 _LIFETIMES = (900, 300, 60)
 _CONNECT_SECONDS, _READ_SECONDS = 5, 10
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
@@ -27,13 +27,13 @@ _UNKNOWN = {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAcces
 _TOO_LONG = "SessionDurationEscalationException"
 _FEDERATION_OFF = "OutboundWebIdentityFederationDisabledException"
 _RENEW = "sign in again (aws sso login, or assume the role), then restart this kernel or process"
-_PLATFORM = "whoever runs the MLflow deployment (it enables federation when it is deployed in this account)"
+_PLATFORM = "who runs the MLflow deployment (it enables federation when it is deployed in this account)"
 
 _loading = threading.Lock()
 
 
 def _after_fork() -> None:
-    # The thread that held it does not exist in the child.
+    # Who held it does not exist in the child.
     global _loading
     _loading = threading.Lock()
 
@@ -43,7 +43,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _WithoutTokens(logging.Filter):
-    # botocore logs whole responses at DEBUG.
+    # botocore logs whole answers at DEBUG.
     def filter(self, record: logging.LogRecord) -> bool:
         return "WebIdentityToken" not in record.getMessage()
 
@@ -87,7 +87,7 @@ def credentials_of(session: Any) -> Any:
 
 
 def region_of(session: Any) -> str:
-    """The region of the STS endpoint.
+    """The region whose STS is asked.
 
     Raises:
         AwsAuthError: none is set.
@@ -107,7 +107,7 @@ def fetch(session: Any, credentials: Any, *, audience: str) -> Token:
     """A new token of the caller for `audience`.
 
     Raises:
-        AwsAuthError: STS issued none, or one for an identity that is not an IAM role.
+        AwsAuthError: STS gave none, or gave one for an identity that is not an IAM role.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -127,7 +127,7 @@ def fetch(session: Any, credentials: Any, *, audience: str) -> Token:
 
 
 def subject(token: str) -> str:
-    """The `sub` claim, unverified: verifying is up to the server. Empty if it is not a JWT."""
+    """The `sub` claim, unverified: verifying is the server's part. Empty if it is no JWT."""
     try:
         body = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -194,7 +194,7 @@ def _require_role(arn: str) -> None:
     if ":user/" not in arn and not arn.endswith(":root"):
         return
     raise AwsAuthError(
-        f"you are {arn}: an IAM user, and MLflow on AWS accepts roles only",
+        f"you are {arn}: an IAM user, and MLflow on AWS knows roles only",
         next_action="assume a role that the deployment maps (a profile with role_arn, aws sts assume-role)",
         who="you; your AWS administrator if you have no role",
     )
@@ -230,9 +230,7 @@ def _refused(error: Any, region: str, audience: str) -> AwsAuthError:
         )
     if code in _EXPIRED or code == _TOO_LONG:
         return AwsAuthError(
-            f"your AWS credentials have expired or expire within a minute ({seen})",
-            next_action=_RENEW,
-            who="you",
+            f"your AWS credentials have ended or end within a minute ({seen})", next_action=_RENEW, who="you"
         )
     if code in _UNKNOWN:
         return AwsAuthError(f"AWS does not know your credentials ({seen})", next_action=_RENEW, who="you")
@@ -247,7 +245,7 @@ def _refused(error: Any, region: str, audience: str) -> AwsAuthError:
 
 def _unreachable(error: Exception, region: str) -> AwsAuthError:
     return AwsAuthError(
-        f"STS in {region} cannot be reached: {error}",
+        f"STS in {region} cannot be asked: {error}",
         next_action="check the region's name, your network and proxy, and the VPC's endpoint for STS",
-        who="you; whoever runs your network if it has no route to STS",
+        who="you; who runs your network if it has no way to STS",
     )

@@ -2,7 +2,7 @@
 
 Two lines of MLflow instead of a module: autolog fills the parent run and makes a child for each of the best
 combinations, with their parameters, metrics and plots. The price: it decides what is logged, keeps only some
-children, and records neither the data's revision nor evidence on unseen rows. Use it to explore; what should
+children, and names nothing of ours (data revision, evidence on unseen rows). Use it to explore; what shall
 reach the registry comes from `examples.credit_risk.train`.
 """
 
@@ -27,12 +27,12 @@ EXPERIMENT = "credit-risk/autolog"
 
 
 def search(strategy: str, *, tracking_uri: str | None = None, seed: int = 0, children: int = 5) -> str:
-    """Let scikit-learn search and MLflow log, at most `children` child runs; returns the parent run's id."""
+    """Let scikit-learn search and MLflow log, `children` child runs at most; returns the parent run's id."""
     plan, rows = STRATEGIES[strategy], credit.load()
     grid = {f"classifier__{name}": list(values) for name, values in plan.grid.items()}
     with tracking.server(tracking_uri):
         mlflow.set_experiment(EXPERIMENT)
-        # No models: autolog saves the whole search as a pickle, which can run any code when loaded.
+        # No models: autolog saves the whole search as a pickle, which runs what it says when loaded.
         mlflow.sklearn.autolog(max_tuning_runs=children, log_models=False)
         try:
             with mlflow.start_run(run_name=f"{strategy}, autolog") as run:
@@ -40,13 +40,13 @@ def search(strategy: str, *, tracking_uri: str | None = None, seed: int = 0, chi
                     credit.features(rows.fitting), rows.fitting[credit.TARGET]
                 )
         finally:
-            # Never mixed: nothing that this process fits next is logged automatically.
+            # Never mixed: whatever this process fits next is logged by nobody.
             mlflow.sklearn.autolog(disable=True)
     return str(run.info.run_id)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; exit codes as in `examples.credit_risk.train`."""
+    """The command line; exit codes as of `examples.credit_risk.train`."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.credit_risk.autolog",
         description=__doc__,

@@ -24,7 +24,7 @@ NUMBERS = (
     "late_payments",
 )
 CATEGORIES = ("housing", "purpose")
-# Not the seed of the training: versions can only be compared if all were judged on the same applicants.
+# Not the seed of the training: versions can only be compared if all were judged by the same applicants.
 _HOLD_OUT_SEED = 1
 
 
@@ -55,7 +55,7 @@ class CreditData:
     judging: pd.DataFrame
 
     def only(self, rows: int) -> CreditData:
-        """The same hold-out, with only the first `rows` rows to learn from."""
+        """The same judgement with only the first `rows` rows to learn from."""
         return CreditData(self.table, self.snapshot, self.fitting.head(rows), self.judging)
 
 
@@ -68,8 +68,8 @@ def load(file: Path = CSV) -> CreditData:
     columns = {*NUMBERS, *CATEGORIES, TARGET}
     if set(table) != columns:
         raise ValueError(
-            f"{file} does not have the columns of the credit data: {sorted(set(table) ^ columns)}; "
-            "generate it again with python -m examples.credit_risk.generate"
+            f"{file} has other columns than the credit data: {sorted(set(table) ^ columns)}; "
+            "make it again with python -m examples.credit_risk.generate"
         )
     # Integers cannot be missing, so a signature with integers refuses the first incomplete request.
     table = table.astype({**dict.fromkeys(NUMBERS, "float64"), TARGET: "bool"})
@@ -85,7 +85,7 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def snapshot(file: Path, *, rows: int) -> Snapshot:
-    """Hash the file and look up its Git revision and DVC hash, if there are any."""
+    """Hash the file and look up its Git revision and DVC hash, where there are such."""
     content = file.read_bytes()
     status = _git(file, "status", "--porcelain", "--", file.name)
     return Snapshot(
@@ -110,7 +110,7 @@ def code_revision() -> str | None:
 
 
 def dvc_md5(file: Path) -> str | None:
-    """The hash in the DVC pointer next to the file (`credit.csv.dvc`); None without one."""
+    """What the file's DVC pointer beside it (`credit.csv.dvc`) says; None if there is none."""
     pointer = file.with_name(f"{file.name}.dvc")
     if not pointer.is_file():
         return None
@@ -120,7 +120,7 @@ def dvc_md5(file: Path) -> str | None:
 
 
 def _git(file: Path, *arguments: str) -> str | None:
-    """What git prints; None without git or a repository."""
+    """What git prints, or None where there is no git or no repository."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=file.parent, capture_output=True, text=True, timeout=20, check=True

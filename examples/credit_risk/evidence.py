@@ -1,4 +1,4 @@
-"""What someone needs months later to understand and repeat the choice: plots, environment, code."""
+"""What somebody needs months later to understand and repeat the choice: plots, environment, code."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _feature_importance(model: Pipeline, judging: pd.DataFrame, *, seed: int) ->
 
 
 def environment() -> dict[str, object]:
-    """Python, platform and every installed distribution with its version; no paths, no variables."""
+    """Python, platform and every installed distribution with its version; no path and no variable."""
     installed = {each.metadata["Name"]: each.version for each in distributions() if each.metadata["Name"]}
     return {
         "python": sys.version.split()[0],

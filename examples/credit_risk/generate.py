@@ -31,7 +31,7 @@ SEED = 20240229
 
 @dataclass(frozen=True)
 class Applicant:
-    """One row: money in euros, times in months or years, `defaulted` is what a model should predict."""
+    """One row: money in euros, times in months or years, `defaulted` is what a model shall foresee."""
 
     income: int
     savings: int

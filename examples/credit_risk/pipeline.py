@@ -19,20 +19,20 @@ from typing import Any
 
 POLICY = Path(__file__).parent / "policy.toml"
 MODEL = "credit-risk"
-_TOLERANCE = 1e-9
+_SAME = 1e-9
 _EPILOG = """\
-exit codes: 0 done; 1 failed, or the check did not pass; 2 wrong usage; promotions and rollbacks also
-those of mlflow-lifecycle (3 refused by the policy, 4 by the server, 5 someone else was first)
+exit codes: 0 done; 1 it failed or the check did not hold; 2 wrong usage; from promotions and rollbacks
+also those of mlflow-lifecycle (3 refused by the policy, 4 by the server, 5 somebody else was first)
 """
 
 
 class PipelineError(Exception):
-    """The step failed; the message says what was seen and what to do."""
+    """The step did not succeed; the message says what was seen and what to do."""
 
 
 @dataclass(frozen=True)
 class PipelineStep:
-    """One step: the role that runs it, and a function of the state so far that returns an exit code."""
+    """One step: who takes it, and what it does with the state so far; returns an exit code."""
 
     name: str
     role: str
@@ -66,10 +66,10 @@ def train(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
 
 
 def evaluate(_arguments: argparse.Namespace, state: dict[str, Any]) -> int:
-    """Load the logged model as any consumer would, and measure it again on rows it has never seen."""
+    """Load the logged model as a stranger would, and measure it again on the rows it has never seen."""
     measured = _roc_auc(*_predicted(state["model_uri"]))
     claimed = state["metrics"]["test_roc_auc"]
-    if abs(measured - claimed) > _TOLERANCE:
+    if abs(measured - claimed) > _SAME:
         raise PipelineError(
             f"the run claims test_roc_auc {claimed:.6f}, but the logged model has {measured:.6f}: "
             "what was logged is not what was measured; train again"
@@ -98,7 +98,7 @@ def promote_staging(arguments: argparse.Namespace, state: dict[str, Any]) -> int
 
 
 def promote_production(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
-    """Staging → Production, and the alias champion; the version that was live is archived."""
+    """Staging → Production, and the alias champion; who was live is archived."""
     return _lifecycle("promote", state["model"], state["version"], "--to=production", *_policy(arguments))
 
 
@@ -117,7 +117,7 @@ def smoke(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
     served = {uri: _predicted(uri) for uri in (f"models:/{name}/Production", f"models:/{name}@champion")}
     for uri, (predictions, _) in served.items():
         if predictions != expected:
-            raise PipelineError(f"{uri} does not predict as version {version} does: it is a different model")
+            raise PipelineError(f"{uri} does not predict as version {version} does: it is another model")
     measured = _roc_auc(*served[f"models:/{name}@champion"])
     if not measured >= arguments.minimum:
         raise PipelineError(
@@ -133,7 +133,7 @@ def rollback(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
 
 
 def explain(arguments: argparse.Namespace, state: dict[str, Any]) -> int:
-    """The full account of the version as an HTML report."""
+    """The whole account of the version as an HTML report."""
     return _lifecycle("explain", state["model"], state["version"], f"--html={arguments.report}")
 
 
@@ -210,7 +210,7 @@ def _read(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
     except FileNotFoundError:
-        raise PipelineError(f"{file} does not exist: run the step train first") from None
+        raise PipelineError(f"{file} is not there: run the step train first") from None
 
 
 def _write(file: Path, state: Mapping[str, Any], environ: Mapping[str, str]) -> None:

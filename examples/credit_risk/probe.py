@@ -70,18 +70,18 @@ def predicts_as(name: str, version: str, stage: str, alias: str) -> str:
 
     expected = predictions(f"models:/{name}/{version}")
     for uri in (f"models:/{name}/{stage}", f"models:/{name}@{alias}"):
-        _require(predictions(uri) == expected, f"{uri} does not predict as version {version}")
+        _require(predictions(uri) == expected, f"{uri} predicts other than version {version}")
     for other in MlflowClient().search_model_versions(f"name='{name}'"):
         if str(other.version) != version:
             uri = f"models:/{name}/{other.version}"
-            _require(predictions(uri) != expected, f"{uri} predicts the same as version {version}")
+            _require(predictions(uri) != expected, f"{uri} cannot be told from version {version}")
     return (
         f"models:/{name}/{stage} and @{alias} predict {len(rows)} rows as version {version}, and as no other"
     )
 
 
 def overwrite(name: str, version: str) -> str:
-    """Overwrite the version's model file, as anyone with write access could."""
+    """Put other bytes in the place of the version's model file, as somebody with write access could."""
     from urllib.parse import urlsplit
 
     import boto3
@@ -96,9 +96,9 @@ def overwrite(name: str, version: str) -> str:
     return f"{key.removeprefix(prefix + '/')} of version {version} was overwritten in S3"
 
 
-def _require(held: bool, message: str) -> None:
+def _require(held: bool, otherwise: str) -> None:
     if not held:
-        raise RuntimeError(message)
+        raise RuntimeError(otherwise)
 
 
 _PROBES: Mapping[str, Callable[..., str]] = {

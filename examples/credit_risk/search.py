@@ -1,4 +1,4 @@
-"""The search: cross-validate each combination, choose one, and judge it once on unseen rows."""
+"""The search: judge each combination by cross-validation, choose one, and judge that once on unseen rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCORES = {"roc_auc": "roc_auc", "average_precision": "average_precision", "log_
 
 @dataclass(frozen=True)
 class Candidate:
-    """One combination, its cross-validated figures, and ROC AUC fold by fold."""
+    """One combination, what cross-validation says of it, and ROC AUC fold by fold."""
 
     parameters: Parameters
     metrics: dict[str, float]
@@ -58,12 +58,12 @@ def evaluate(strategy: Strategy, parameters: Parameters, fitting: pd.DataFrame, 
 
 
 def choose(candidates: Iterable[Candidate]) -> Candidate:
-    """The one with the best cross-validated ROC AUC; the first among equals. ValueError if there is none."""
+    """The one with the best cross-validated ROC AUC; of equals the first. ValueError if there is none."""
     return max(candidates, key=lambda candidate: candidate.metrics["cv_roc_auc"])
 
 
 def judge(model: Pipeline, judging: pd.DataFrame) -> dict[str, float]:
-    """How good the model is on rows it has never seen; the figures that promotion policies compare."""
+    """What the model is worth on rows it has never seen; the figures that promotion policies compare."""
     truth = judging[TARGET]
     probability = model.predict_proba(features(judging))[:, 1]
     verdict = model.predict(features(judging))

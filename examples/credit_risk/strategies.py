@@ -20,7 +20,7 @@ Parameters = dict[str, Any]
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to predict a default: a classifier and the values to try for its parameters."""
+    """One way to foresee a default: a classifier and the values to try for its parameters."""
 
     name: str
     classifier: Callable[..., Any]
@@ -36,7 +36,7 @@ class Strategy:
         return [dict(combination) for combination in ParameterGrid(dict(self.grid))]
 
     def pipeline(self, parameters: Parameters, *, seed: int) -> Pipeline:
-        """An unfitted model: it takes the raw columns, so predicting needs no preparation."""
+        """An unfitted model: it takes the raw columns, so that nobody prepares them to predict."""
         columns = make_column_transformer(
             (OneHotEncoder(handle_unknown="ignore"), list(CATEGORIES)),
             (StandardScaler(), list(NUMBERS)),

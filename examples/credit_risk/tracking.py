@@ -1,4 +1,4 @@
-"""Everything that this example sends to MLflow, and nothing else."""
+"""The rim: everything that this example says to MLflow, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _LONGEST_DIGEST = 36
 
 
 class NoTrackingServerError(Exception):
-    """No tracking server was named; MLflow would quietly write to the working directory."""
+    """Nobody said where to track; MLflow would quietly write into the working directory."""
 
 
 @contextmanager
 def server(uri: str | None) -> Iterator[str]:
-    """Within the block, track to `uri` or `MLFLOW_TRACKING_URI`; raises `NoTrackingServerError`."""
+    """Track to `uri` or `MLFLOW_TRACKING_URI`, for the time of the block; raises `NoTrackingServerError`."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise NoTrackingServerError(
-            "no tracking server was named: set MLFLOW_TRACKING_URI, or pass --tracking-uri https://…"
+            "no tracking server is named: set MLFLOW_TRACKING_URI, or give --tracking-uri https://…"
         )
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(uri)
@@ -56,7 +56,7 @@ def child_run(parameters: Parameters) -> Iterator[str]:
 
 
 def log_candidate(candidate: Candidate) -> None:
-    """Log the cross-validated figures of the active run's combination."""
+    """What cross-validation says of the active run's combination."""
     mlflow.log_metrics(candidate.metrics)
     for fold, roc_auc in enumerate(candidate.fold_roc_auc, start=1):
         mlflow.log_metric("fold_roc_auc", roc_auc, step=fold)
@@ -68,9 +68,9 @@ def shown(parameters: Mapping[str, object]) -> str:
 
 
 def log_data(data: CreditData) -> None:
-    """Record the data that the active run learns from and is judged on, with hash and revision."""
+    """Name the data that the active run learns from and is judged by, down to hash and revision."""
     tags = data.snapshot.tags()
-    # The data are in the repository; a path on this machine would mean nothing to the next reader.
+    # The repository is where the data are; a path of this machine would mean nothing to the next reader.
     source = CodeDatasetSource(
         {
             "mlflow.source.name": f"examples/credit_risk/data/{data.snapshot.file}",
@@ -92,7 +92,7 @@ def log_data(data: CreditData) -> None:
 def log_chosen(
     model: Pipeline, chosen: Candidate, *, metrics: Mapping[str, float], data: CreditData, seed: int
 ) -> Any:
-    """Log the chosen model on the active run, with its figures and evidence; returns its ModelInfo."""
+    """The chosen model, once, on the active run, with its figures and evidence; returns its ModelInfo."""
     mlflow.log_params({f"best_{name}": value for name, value in chosen.parameters.items()})
     examples = features(data.judging).head(3)
     info = mlflow.sklearn.log_model(
@@ -117,7 +117,7 @@ def log_chosen(
 def describe_search(
     *, strategy: str, combinations: int, data: CreditData, seed: int, code_revision: str | None
 ) -> None:
-    """Record what the active run, the parent, is about to do."""
+    """What the active run, the parent, is about to do."""
     mlflow.log_params(
         {
             "strategy": strategy,

@@ -19,7 +19,7 @@ from examples.credit_risk import tracking
 from examples.credit_risk.search import choose, evaluate, judge
 from examples.credit_risk.strategies import STRATEGIES
 
-# So few that every strategy does clearly worse, with the same columns and the same hold-out.
+# So few that every strategy does clearly worse, with the same columns and the same judgement.
 WEAK_ROWS = 60
 _ALL = "all"
 _EPILOG = """\
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tracking-uri", metavar="URL", help="default: MLFLOW_TRACKING_URI")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.add_argument("--quiet", action="store_true", help="print no progress (on standard error)")
+    parser.add_argument("--quiet", action="store_true", help="say nothing on the way (standard error)")
     return parser
 
 

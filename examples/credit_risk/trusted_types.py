@@ -1,7 +1,7 @@
 """The types beyond skops' own list that a model of this project may contain, and why each is trusted.
 
 MLflow 3 saves scikit-learn models with skops, which stores data instead of a pickle and loads only the types
-that someone trusts. skops knows nearly all of scikit-learn; what it leaves out has to be named here,
+that somebody trusts. skops knows nearly all of scikit-learn; what it leaves out has to be named here,
 reviewed, and travels with the model (`skops_trusted_types=`), so that whoever loads it need not know. A type
 is trusted for what *constructing* it from foreign data can do, not for who wrote it.
 """

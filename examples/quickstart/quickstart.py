@@ -1,7 +1,7 @@
 """Connect, train, find the result again: what `docs/connect.md` shows, as one script.
 
 Run it in a shell whose variables name the server: `python examples/quickstart/quickstart.py`. With
-`mlflow-aws-auth` installed, `connect` checks the connection first and says what is wrong; without it, the
+`mlflow-aws-auth` installed, `connect` checks the whole way first and says what is wrong; without it, the
 variables alone are enough (MLFLOW_TRACKING_URI and MLFLOW_TRACKING_TOKEN).
 """
 

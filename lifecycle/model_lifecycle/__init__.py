@@ -6,6 +6,7 @@ from model_lifecycle.errors import (
     LifecycleError,
     NotPermittedError,
     PolicyError,
+    TamperedError,
 )
 from model_lifecycle.explanation import Explanation, explain
 from model_lifecycle.policy import LoadedPolicy, Policy
@@ -26,6 +27,7 @@ __all__ = [
     "PolicyError",
     "RefusedByPolicyError",
     "Registry",
+    "TamperedError",
     "archive",
     "explain",
     "promote",

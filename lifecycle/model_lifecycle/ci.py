@@ -1,4 +1,4 @@
-"""The CI run that makes a decision, as GitHub describes it.
+"""Which CI run decides, as GitHub tells it.
 
 The names are GitHub's default environment variables
 (https://docs.github.com/actions/reference/workflows-and-actions/variables).
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 
 def run_of(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """The run's URL, workflow, commit and actor; None outside GitHub Actions.
+    """The run's URL, workflow, commit and actor; None outside of GitHub Actions.
 
-    It is what the job says about itself; the server does not verify it.
+    It is what the job says about itself, not verified by the server.
     """
     if environ.get("GITHUB_ACTIONS") != "true":
         return None

@@ -16,12 +16,12 @@ from model_lifecycle.rules import Finding, RefusedByPolicyError
 _POLICY = "MLFLOW_LIFECYCLE_POLICY"
 _EPILOG = f"""\
 exit codes:
-  0    done, or already done
-  1    failed; the message says what to do
+  0    done, or it had been done before
+  1    it failed; the message says what to do
   2    wrong usage, or a policy file that cannot be used
   3    refused by the policy: the rules are listed, nothing was changed
   4    refused by the server: your role may not; nothing was changed
-  5    someone else was first: the message says who; nothing was changed
+  5    somebody else was first: the message says who; nothing was changed
   6    explain: an artifact is not what was recorded
   130  interrupted; run the command again to complete it
 
@@ -36,11 +36,11 @@ def parser() -> argparse.ArgumentParser:
     """The arguments; importing nothing heavier than argparse."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--tracking-uri", metavar="URL", help="the server (default: MLFLOW_TRACKING_URI)")
-    shared.add_argument("--json", action="store_true", help="JSON on stdout; text goes to stderr")
+    shared.add_argument("--json", action="store_true", help="JSON on stdout; the words go to stderr")
     shared.add_argument(
         "--unguarded",
         action="store_true",
-        help="work with a stock server too: no name is verified, and two promotions at once may both succeed",
+        help="work with a stock server too: nobody's name is verified, two promotions may both win",
     )
     decides = argparse.ArgumentParser(add_help=False)
     decides.add_argument(
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get(_POLICY),
         help=f"the policy (default: {_POLICY})",
     )
-    decides.add_argument("--dry-run", action="store_true", help="evaluate the rules, change nothing")
+    decides.add_argument("--dry-run", action="store_true", help="judge the rules, change nothing")
 
     top = argparse.ArgumentParser(
         prog="mlflow-lifecycle",
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     promote = command("promote", _promote, "move a version to the next stage, if the policy allows", decides)
     promote.add_argument("version", metavar="VERSION", type=_version)
     promote.add_argument("--to", required=True, choices=["staging", "production"])
-    rollback = command("rollback", _rollback, "return the previous version to Production", decides)
+    rollback = command("rollback", _rollback, "make the former Production version Production again", decides)
     rollback.add_argument(
         "--from",
         dest="away_from",
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         help="do nothing unless this version is in Production (safe to repeat)",
     )
     rollback.add_argument(
-        "--to", metavar="VERSION", type=_version, help="return to this version instead of the previous one"
+        "--to", metavar="VERSION", type=_version, help="return to this one, not the last before"
     )
     archive = command("archive", _archive, "move a version to Archived", decides)
     archive.add_argument("version", metavar="VERSION", type=_version)
@@ -231,19 +231,19 @@ def _lifecycle(arguments: argparse.Namespace) -> Any:
     from model_lifecycle.promotion import Lifecycle
 
     if arguments.policy is None:
-        raise PolicyError(f"no policy was named: pass --policy FILE, or set {_POLICY}")
+        raise PolicyError(f"no policy is named: give --policy FILE, or set {_POLICY}")
     policy = LoadedPolicy.load(Path(arguments.policy))
     return Lifecycle(_registry(arguments), policy)
 
 
 def _version(text: str) -> str:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'"{text}" is not a version number, such as 3')
+        raise argparse.ArgumentTypeError(f'"{text}" is no version number, such as 3')
     return str(int(text))
 
 
 def _quiet() -> None:
-    """Keep progress bars and library notices out of the output."""
+    """No progress bars and no notices of libraries between our lines."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

@@ -36,7 +36,7 @@ class Decision:
 
     @property
     def tag(self) -> tuple[str, str]:
-        """The tag that holds it. Its key ends like the server's history tag's, so it is written only once."""
+        """The tag that holds it. Its key ends like the server's history tag, so it is written only once."""
         return f"{PREFIX}{self.event}", json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -89,7 +89,7 @@ def of(
 
 
 def decisions(tags: Mapping[str, str]) -> tuple[Decision, ...]:
-    """The decisions in a version's tags, oldest first; tags that are not valid decisions are skipped."""
+    """The decisions in a version's tags, oldest first; tags that are none of ours are passed over."""
     found = []
     for key in sorted(tags):
         if key.startswith(PREFIX):

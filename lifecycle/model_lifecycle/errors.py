@@ -1,4 +1,4 @@
-"""Why a command can fail; each kind has its own exit code."""
+"""What can keep a command from being done; each kind has its own exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 
 class LifecycleError(Exception):
-    """The command failed; nothing is known to be wrong with the model. The message says what to do."""
+    """It failed; nothing is known to be wrong with the model. The message says what to do."""
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "failed"
@@ -31,7 +31,14 @@ class NotPermittedError(LifecycleError):
 
 
 class ConflictError(LifecycleError):
-    """Someone else was first; nothing was changed by this command."""
+    """Somebody else was first; nothing was changed by this command."""
 
     exit_code = 5
     kind = "conflict"
+
+
+class TamperedError(LifecycleError):
+    """An artifact is not what was recorded; raised by nothing but the command line, after its report."""
+
+    exit_code = 6
+    kind = "tampered"

@@ -1,8 +1,8 @@
 """The manifest of a model's files: which S3 object versions they are, and what is in them.
 
 S3 never changes an object version: an overwritten or deleted object shows as another version id, and its
-content as another SHA-256. This needs s3:ListBucket and s3:GetObject on the artifacts; s3:GetObjectVersion,
-if granted, also tells whether an overwritten or deleted version still exists.
+content as another SHA-256. Needs s3:ListBucket and s3:GetObject on the artifacts; s3:GetObjectVersion, if
+granted, also tells whether an overwritten or deleted version still exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 TAG = "lifecycle.manifest"
-# MLflow allows 100,000 characters in a tag of a model version (mlflow/utils/validation.py).
+# MLflow takes 100,000 characters in a tag of a model version (mlflow/utils/validation.py).
 _TAG_CHARACTERS = 90_000
 _BLOCK = 1024 * 1024
 _UNVERSIONED = "null"
@@ -63,7 +63,7 @@ class Manifest:
         return cls(raw["bucket"], raw["prefix"], tuple(Item(**item) for item in raw["items"]))
 
     def to_tags(self) -> dict[str, str]:
-        """Tags that hold it: one, or several numbered ones for a model with very many files."""
+        """Tags that hold it: one, or several numbered ones for a model of very many files."""
         text = self.to_json()
         parts = [text[start : start + _TAG_CHARACTERS] for start in range(0, len(text), _TAG_CHARACTERS)]
         return {TAG if n == 0 else f"{TAG}.{n}": part for n, part in enumerate(parts)}
@@ -106,7 +106,7 @@ class Damage:
 
 
 def client() -> Any:
-    """An S3 client, configured as in MLflow's own artifact code."""
+    """An S3 client as MLflow's own artifact code makes it."""
     import boto3
 
     return boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
@@ -153,10 +153,10 @@ def verify(s3: Any, manifest: Manifest) -> tuple[Damage, ...]:
 
 
 def written_after(manifest: Manifest, moment: dt.datetime) -> tuple[str, ...]:
-    """Files whose recorded object version is newer than `moment`.
+    """Files whose recorded object version is younger than `moment`.
 
-    A manifest is a tag, which a contributor can overwrite; nobody can set the time that S3 gives an object
-    version, or the time that the server gives a promotion.
+    A manifest is a tag, which a contributor can write again; S3's own time of an object version and the
+    server's time of a promotion cannot be written by anybody.
     """
     return tuple(item.path for item in manifest.items if dt.datetime.fromisoformat(item.modified) > moment)
 

@@ -1,4 +1,4 @@
-"""Everything known about one version, gathered from the server and S3, as data."""
+"""Everything there is to say about one version: gathered from the server and S3, judged, and kept as data."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LifeEvent:
 
 @dataclass(frozen=True)
 class Live:
-    """A period in which `name` (a stage or an alias) gave consumers this version."""
+    """A time in which consumers got this version by `name` (a stage or an alias)."""
 
     name: str
     since: str
@@ -60,7 +60,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The full account of one version.
+    """The whole account of one version.
 
     `integrity` is "intact", "tampered", "not recorded", "unreadable" or "not verified".
     """
@@ -125,8 +125,8 @@ def explain(
 ) -> Explanation:
     """Gather everything about a version, found by exactly one of number, alias, stage or moment.
 
-    `at` is an ISO 8601 date or time (UTC unless it names a zone) and means the version that
-    `models:/NAME/Production` was then. Archived versions are explained like live ones.
+    `at` is an ISO 8601 date or time (UTC if it says no zone) and means: what `models:/NAME/Production` was
+    then. Works for archived versions as for live ones.
 
     Raises:
         LifecycleError: there is no such version, or nothing was in Production then.
@@ -220,7 +220,7 @@ def moment(text: str) -> tuple[dt.datetime, dt.datetime]:
         instant = dt.datetime.fromisoformat(text)
     except ValueError as error:
         raise LifecycleError(
-            f'"{text}" is not a date; write 2026-01-31 for a day (UTC) or 2026-01-31T12:00Z for a moment'
+            f'"{text}" is no date; write 2026-01-31 for a day (UTC) or 2026-01-31T12:00Z for a moment'
         ) from error
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=dt.UTC)
@@ -365,7 +365,7 @@ def _environment(uri: str) -> dict[str, str]:
             try:
                 path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=folder)
                 found[name] = Path(path).read_text(encoding="utf-8", errors="replace")
-            except Exception:  # noqa: S112 - `integrity` reports a deleted or unreadable file
+            except Exception:  # noqa: S112 - a deleted or unreadable file is the subject of `integrity`
                 continue
     return found
 
@@ -410,10 +410,10 @@ def _warnings(version: Version, model: Model, seen: tuple[Event, ...], run: Any)
         by_registry = model.holder("Production") or "nothing"
         yield (
             f"by the history, {by_history} is in Production; by the registry, {by_registry}: "
-            "a version was deleted, or changed without the server"
+            "a version was deleted, or changed past the server"
         )
     if version.stage != "None" and not any(event.version == version.number for event in seen):
-        yield f"it is in {version.stage}, but the server has no record of how it got there"
+        yield f"it is in {version.stage}, but the server has no record of how it came there"
 
 
 def _of_ms(milliseconds: int | None) -> str:

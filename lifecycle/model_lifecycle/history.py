@@ -31,13 +31,13 @@ class Event:
 
     @property
     def identifier(self) -> str:
-        """Its unique part: the timestamp and the random end of its tag's key."""
+        """What is unique about it: the time stamp and the random end of its tag."""
         return self.key.removeprefix(PREFIX)
 
 
 @dataclass(frozen=True)
 class Tenure:
-    """A period in which a stage or an alias meant one version; `since` None: from before the record."""
+    """A time in which a stage or an alias meant one version; `since` None: from before the record."""
 
     version: str
     since: dt.datetime | None
@@ -45,11 +45,11 @@ class Tenure:
     by: str
 
     def includes(self, moment: dt.datetime) -> bool:
-        """Whether it includes this moment."""
+        """Whether it lasted at this moment."""
         return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
 
     def overlaps(self, start: dt.datetime, end: dt.datetime) -> bool:
-        """Whether it overlaps [start, end)."""
+        """Whether it lasted at some moment in [start, end)."""
         return (self.since is None or self.since < end) and (self.until is None or start < self.until)
 
 
@@ -124,10 +124,10 @@ def _succeed(tenures: list[Tenure], holder: str, event: Event) -> None:
 
 
 def before(tenures: Iterable[Tenure], *, existing: Iterable[str]) -> str:
-    """The version to return to: the one that held before the present holder; "" if there is none.
+    """The version to return to: who held before the present holder; "" if there is none.
 
     Returning to an earlier version forgets what came after it, so that two rollbacks in a row go back two
-    versions rather than back and forth. Versions that no longer exist are skipped.
+    versions rather than to and fro. Versions that no longer exist are passed over.
     """
     present = set(existing)
     line: list[str] = []

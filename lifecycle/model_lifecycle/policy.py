@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from model_lifecycle.errors import PolicyError
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
-ServerRole = Literal["viewer", "contributor", "approver", "admin"]
+ServerRole = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+|cognito:\S+")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,7 +51,7 @@ class Metric(_Table):
 
 
 class Approvers(_Table):
-    """Who may decide, among those the server allows; empty: everyone the server allows."""
+    """Who may decide, among those whom the server lets; empty means: whomever the server lets."""
 
     principals: tuple[str, ...] = Field(
         default=(), description='verified names, "arn:aws:iam::123456789012:role/team/*" or "cognito:name"'
@@ -76,7 +76,7 @@ class Approvers(_Table):
 
 
 class Transition(_Table):
-    """What one move requires."""
+    """What one move demands."""
 
     from_stages: tuple[Stage, ...] = Field(default=(), alias="from", description="stages it may come from")
     metrics: tuple[Metric, ...] = Field(default=(), description="figures that must hold")
@@ -94,12 +94,12 @@ class Transition(_Table):
         names = [metric.name for metric in self.metrics]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"metrics: {', '.join(sorted(twice))} is listed twice: keep one")
+            raise ValueError(f"metrics: {', '.join(sorted(twice))} stands there twice: keep one")
         return self
 
 
 class Archival(Transition):
-    """What archiving requires."""
+    """What archiving demands."""
 
     live: bool = Field(default=False, description="a version that is in Production may be archived")
 
@@ -142,7 +142,7 @@ class LoadedPolicy:
         """Read a TOML file.
 
         Raises:
-            PolicyError: it cannot be read or does not fit the schema; every fault is named.
+            PolicyError: it cannot be read or does not fit the schema; all faults are named at once.
         """
         try:
             content = path.read_bytes()
@@ -155,7 +155,7 @@ class LoadedPolicy:
         return cls(parse(raw, where=str(path)), _recorded(path), hashlib.sha256(content).hexdigest())
 
     def transition(self, target: Literal["staging", "production"], *, model: str) -> Transition:
-        """What a move to this stage requires.
+        """What a move to this stage demands.
 
         Raises:
             PolicyError: the policy is not for this model, or says nothing about this move.
@@ -193,7 +193,7 @@ def parse(raw: dict[str, Any], *, where: str) -> Policy:
 
 
 def _recorded(path: Path) -> str:
-    """The file's name as recorded: relative to the working directory, or else without its directory."""
+    """A name for the file that means something elsewhere too: relative, or else without its directory."""
     here = Path.cwd()
     whole = path.resolve()
     return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else path.name

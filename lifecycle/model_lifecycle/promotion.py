@@ -1,7 +1,7 @@
-"""Promote, roll back, archive: evaluate the policy, change conditionally, record the decision.
+"""Promote, roll back, archive: judge by the policy, change under a condition, write down the decision.
 
-Only metadata changes. The order is: evaluate, move the stage (where one of two promotions at once wins),
-align the aliases, record the decision. Running an interrupted command again completes it.
+Only metadata changes. The order is: judge, move the stage (the one step in which somebody wins), bring the
+aliases into step, write the decision. A command that was cut short is completed by running it again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did. `changed` is False if it was already done, or was a dry run."""
+    """What a command did. `changed` is False if it had been done before, or was only asked for."""
 
     action: str
     model: str
@@ -75,11 +75,11 @@ def promote(
 ) -> Outcome:
     """Move a version to Staging or Production, and its alias with it, if the policy allows.
 
-    The version that held the stage is archived. With `dry_run` the rules are evaluated, nothing is changed.
+    Whoever held the stage is archived. With `dry_run` the rules are judged and nothing is changed.
 
     Raises:
         RefusedByPolicyError: the policy refuses; carries every rule. Nothing was changed.
-        NotPermittedError: the server refuses this caller. Nothing was changed.
+        NotPermittedError: the server refuses, by who we are. Nothing was changed.
         ConflictError: another version was promoted meanwhile. Nothing was changed.
     """
     stage, alias = STAGES[to], getattr(lifecycle.policy.policy.aliases, to)
@@ -196,7 +196,7 @@ class _Move:
         except ChangedMeanwhileError:
             model = registry.model(name)
             event = history.last_move(history.events(model.tags()), number, self.stage)
-            # MLflow's client retries a request whose response was lost: then the winner is this command.
+            # MLflow's client sends a request again if its answer was lost: then the winner is us.
             ours = (
                 event is not None and self.approver is not None and event.principal == self.approver.principal
             )
@@ -205,14 +205,14 @@ class _Move:
         notes = self._align()
         if manifest is not None:
             _keep(registry, self.version, manifest)
-        made = _record_decision(self, findings, manifest)
+        made = _write_down(self, findings, manifest)
         return self._outcome(findings, changed=True, notes=notes, made=made)
 
     def _judge(self) -> tuple[tuple[Finding, ...], Manifest | None]:
         facts, manifest = _facts(self)
         findings = evaluate(self.transition, facts)
         if not all(finding.passed for finding in findings):
-            raise RefusedByPolicyError(self._intent(), findings)
+            raise RefusedByPolicyError(f"to {self._intent()}", findings)
         return findings, manifest
 
     def _intent(self) -> str:
@@ -226,13 +226,13 @@ class _Move:
     def _lost(self, model: Model) -> ConflictError:
         holder = model.holder(self.stage)
         if not holder:
-            now = f"no version is in {self.stage} any more"
+            now = f"nobody holds {self.stage} any more"
         else:
             event = history.last_move(history.events(model.tags()), holder, self.stage)
             who = f" by {event.principal} at {event.at:%Y-%m-%d %H:%M:%S} UTC" if event else ""
             now = f"version {holder} was moved to {self.stage}{who}"
         return ConflictError(
-            f"{now}, after this command read the model; version {self.version.number} was not moved. "
+            f"{now}, after this command had looked; version {self.version.number} was not moved. "
             "Compare with that version, and run the command again if it is still right"
         )
 
@@ -244,13 +244,13 @@ class _Move:
         for _ in range(_ATTEMPTS):
             model = registry.model(name)
             if self.alias and model.holder(self.stage) != number:
-                return (f"version {model.holder(self.stage) or 'none'} has already followed in {self.stage}",)
+                return (f"version {model.holder(self.stage) or 'none'} has followed in {self.stage} already",)
             try:
                 for alias, target in wanted.items():
                     if model.aliases.get(alias) != target:
                         registry.set_alias(name, alias, target, holder=model.aliases.get(alias, ""))
                 for alias in ours:
-                    # A version has one role: the new champion is no longer the challenger.
+                    # One version has one role: who becomes champion is no longer the challenger.
                     if model.aliases.get(alias) == number:
                         registry.remove_alias(name, alias, holder=number)
             except ChangedMeanwhileError:
@@ -258,7 +258,7 @@ class _Move:
             return ()
         raise LifecycleError(
             f"version {number} is in {self.stage}, but others keep changing the aliases of {name}; "
-            "run the command again to align them"
+            "run the command again to bring them into step"
         )
 
     def _outcome(
@@ -294,7 +294,7 @@ def _complete(
     alias: str,
     approver: Approver | None,
 ) -> Outcome:
-    """The version is already there: finish what an interrupted run may have left undone."""
+    """The version is there already: finish what an interrupted run of ours may have left undone."""
     seen = history.events(model.tags())
     event = history.last_move(seen, version.number, stage)
     action = "promote" if transition is not lifecycle.policy.policy.transitions.rollback else "rollback"
@@ -311,16 +311,16 @@ def _complete(
     notes = move._align()
     if manifest is not None:
         _keep(lifecycle.registry, version, manifest)
-    made = _record_decision(move, findings, manifest)
+    made = _write_down(move, findings, manifest)
     return move._outcome(findings, changed=True, notes=("completed an earlier run", *notes), made=made)
 
 
 def _aligned(move: _Move, *, mine: bool) -> tuple[str, ...]:
-    already = f"version {move.version.number} is already in {move.stage}"
+    already = f"version {move.version.number} is in {move.stage} already"
     return (already, *(move._align() if mine else ()))
 
 
-def _record_decision(move: _Move, findings: tuple[Finding, ...], manifest: Manifest | None) -> Decision:
+def _write_down(move: _Move, findings: tuple[Finding, ...], manifest: Manifest | None) -> Decision:
     registry, name, number = move.lifecycle.registry, move.model.name, move.version.number
     event = history.last_move(history.events(registry.model(name).tags()), number, move.stage)
     made = decision.of(
@@ -339,7 +339,7 @@ def _record_decision(move: _Move, findings: tuple[Finding, ...], manifest: Manif
 
 
 def _unrecorded(number: str, stage: str) -> Event:
-    """Stands in for the server's record where a server keeps none."""
+    """What stands for the server's record at a server that keeps none."""
     now = dt.datetime.now(dt.UTC)
     key = f"{history.PREFIX}{now:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}"
     return Event(now, key, number, "", "stage", stage, "", archived_others=True, previous="")

@@ -2,7 +2,7 @@
 
 Reads and tags go through `MlflowClient`. What must be conditional goes through MLflow's own HTTP helper with
 `If-Match` or `If-None-Match` (RFC 9110, section 13.1), so that authentication plugins, tokens, private
-CAs and retries are those of any MLflow client.
+authorities and retries are those of any MLflow client.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WHOAMI = "/api/2.0/mlflow-aws/whoami"
 
 
 class ChangedMeanwhileError(Exception):
-    """The condition of a change no longer held (HTTP 412); carries what the server said."""
+    """The condition of a change did not hold any more (HTTP 412); carries what the server said."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Model:
 
 
 class Registry:
-    """A client of one tracking server.
+    """Speaks to one tracking server.
 
     Args:
         tracking_uri: `https://…`; None: MLflow's own choice (MLFLOW_TRACKING_URI).
-        guarded: conditional changes and a verified caller; False only for a server that has neither.
+        guarded: conditional changes and a verified caller; False only for a server without these.
     """
 
     def __init__(self, tracking_uri: str | None = None, *, guarded: bool = True) -> None:
@@ -89,29 +89,29 @@ class Registry:
         self.guarded = guarded
         if not self.uri.startswith(("https://", "http://")):
             raise LifecycleError(
-                f'the tracking URI is "{self.uri}", which is not a server; '
-                "set MLFLOW_TRACKING_URI or pass --tracking-uri https://…"
+                f'the tracking URI is "{self.uri}", which is no server; '
+                "set MLFLOW_TRACKING_URI or give --tracking-uri https://…"
             )
         self.client: MlflowClient = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def whoami(self) -> Approver | None:
-        """Who the caller is, as the server has verified it; None when unguarded.
+        """Who we are, as the server has verified it; None when unguarded.
 
         Raises:
-            LifecycleError: the server has no such endpoint, so it neither verifies names nor keeps
-                promotions apart.
-            NotPermittedError: the server does not know the caller.
+            LifecycleError: the server does not know this question: promotions there could not be told
+                apart, or kept apart.
+            NotPermittedError: the server does not know us.
         """
         if not self.guarded:
             return None
         response = self._send("GET", _WHOAMI)
         if response.status_code == 404:
             raise LifecycleError(
-                f"{self.uri} does not answer {_WHOAMI}: it is not this project's server, so no name "
+                f"{self.uri} does not answer {_WHOAMI}: it is not this project's server, so nobody's name "
                 "would be verified and two promotions at once could both win; "
                 "use --unguarded if you accept that"
             )
-        answer = self._checked(response, "say who you are")
+        answer = self._checked(response, "ask who we are")
         return Approver(answer["principal"], answer["role"], answer["lane"])
 
     def model(self, name: str) -> Model:
@@ -150,11 +150,11 @@ class Registry:
             self.client.set_model_version_tag(name, number, key, value)
 
     def move(self, name: str, number: str, stage: str, *, archive_existing: bool, holder: str | None) -> None:
-        """Move a version to a stage if `holder` still holds it ("": if no version does; None: in any case).
+        """Move a version to a stage if `holder` still holds it ("": if nobody does; None: in any case).
 
         Raises:
             ChangedMeanwhileError: the stage has another holder now; nothing was changed.
-            NotPermittedError: the caller's role may not.
+            NotPermittedError: our role may not.
         """
         body = {
             "name": name,
@@ -217,7 +217,7 @@ class Registry:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Turn MLflow's exceptions into this package's, and silence its deprecation notices about stages."""
+    """Turn MLflow's exceptions into ours, and keep its deprecation notices about stages to itself."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,6 +1,6 @@
 """An explanation for people: as text for a terminal, and as one HTML file to read, print and keep.
 
-The file is self-contained: no scripts, and no fonts or images from elsewhere.
+The file needs nothing but itself: no script, no font, no image from elsewhere.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def as_html(explanation: Explanation) -> str:
             _verdict(e),
             _section("When it was live", timeline(e) + _live_table(e)),
             _section("Who", _who(e)),
-            _section("Its life", _life(e.life)),
+            _section("Its whole life", _life(e.life)),
             _section("Decisions", _decisions(e.life)),
             '<div class="columns">'
             + _section("Metrics", _pairs({k: f"{v:.6g}" for k, v in e.metrics.items()}, kind="numeric"))
@@ -79,8 +79,8 @@ def as_html(explanation: Explanation) -> str:
             _section("Files", _files(e)),
             _section("Environment", "".join(_file(name, text) for name, text in e.environment.items())),
             _section("Where", _pairs(_where(e))),
-            f"<footer>Generated {escape(_when(e.generated))} from {escape(e.server)}. The names in “Who” and "
-            "in “Its life” were verified and written by the server; the decisions are what the promoting "
+            f"<footer>Made {escape(_when(e.generated))} from {escape(e.server)}. The names in “Who” and in "
+            "“Its whole life” were verified and written by the server; the decisions are what the promoting "
             "command recorded.</footer>",
         )
     )
@@ -265,7 +265,7 @@ def _at(aliases: Sequence[str]) -> list[str]:
 
 
 def _when(iso: str) -> str:
-    """2026-01-31 12:00:00 UTC; fractions of a second are only in the JSON."""
+    """2026-01-31 12:00:00 UTC; the seconds' fraction stays in the JSON."""
     return f"{iso[:10]} {iso[11:19]} UTC" if iso else ""
 
 

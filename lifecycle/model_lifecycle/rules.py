@@ -1,4 +1,4 @@
-"""Does a version satisfy the policy? Pure: facts in, one finding for each rule out, passed or failed."""
+"""Does a version keep the policy? Pure: facts in, one finding for each rule out, broken or kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that rules look at. `damage` is what the manifest shows; None: artifacts are unreadable."""
+    """All that rules look at. `damage` is what the manifest shows; None: artifacts could not be read."""
 
     candidate: Figures
     stage: str
@@ -59,16 +59,17 @@ class Finding:
 
 
 class RefusedByPolicyError(LifecycleError):
-    """The policy refuses it; nothing was changed. `findings` holds every rule, passed and failed."""
+    """The policy refuses it; nothing was changed. `findings` holds every rule, kept and broken."""
 
     exit_code = 3
     kind = "refused by policy"
 
-    def __init__(self, intent: str, findings: Sequence[Finding]) -> None:
+    def __init__(self, what: str, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
-        failed = sum(not finding.passed for finding in self.findings)
+        broken = [finding for finding in self.findings if not finding.passed]
+        rules = "rule" if len(broken) == 1 else "rules"
         super().__init__(
-            f"cannot {intent}: {failed} of {len(self.findings)} rules failed; nothing was changed"
+            f"{what} is refused: {len(broken)} of {len(self.findings)} {rules} failed; nothing was changed"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class RefusedByPolicyError(LifecycleError):
 
 
 def evaluate(transition: Transition, facts: Facts) -> tuple[Finding, ...]:
-    """Evaluate every rule of a transition; does not stop at the first that fails."""
+    """Judge every rule of a transition; never stops at the first that fails."""
     return tuple(_findings(transition, facts))
 
 
@@ -97,7 +98,7 @@ def _findings(transition: Transition, facts: Facts) -> Iterator[Finding]:
             "a stage other than Production: promote another version or roll back first",
         )
     for metric in transition.metrics:
-        yield from _metric_findings(metric, facts, same_dataset=transition.same_dataset)
+        yield from _of_metric(metric, facts, same_dataset=transition.same_dataset)
     for pattern in transition.evidence:
         found = sorted(path for path in facts.artifacts if fnmatchcase(path, pattern))
         yield Finding(
@@ -109,11 +110,11 @@ def _findings(transition: Transition, facts: Facts) -> Iterator[Finding]:
             f"an artifact {pattern} in the run",
         )
     if transition.manifest:
-        yield _artifact_finding(facts)
-    yield from _approver_findings(transition.approvers, facts)
+        yield _of_artifacts(facts)
+    yield from _of_approvers(transition.approvers, facts)
 
 
-def _metric_findings(metric: Metric, facts: Facts, *, same_dataset: bool) -> Iterator[Finding]:
+def _of_metric(metric: Metric, facts: Facts, *, same_dataset: bool) -> Iterator[Finding]:
     value = facts.candidate.metrics.get(metric.name)
     if metric.minimum is not None:
         yield _bound(metric, value, ">=", metric.minimum)
@@ -124,7 +125,7 @@ def _metric_findings(metric: Metric, facts: Facts, *, same_dataset: bool) -> Ite
 
 
 def _bound(metric: Metric, value: float | None, sign: str, bound: float) -> Finding:
-    # A comparison with NaN is false: a figure that is not a number satisfies no bound.
+    # A comparison with NaN is false: a figure that is no number keeps no bound.
     kept = value is not None and (value >= bound if sign == ">=" else value <= bound)
     return Finding(
         f"{metric.name} {'minimum' if sign == '>=' else 'maximum'}",
@@ -174,7 +175,7 @@ def _compared(metric: Metric, value: float | None, facts: Facts, *, same_dataset
     )
 
 
-def _artifact_finding(facts: Facts) -> Finding:
+def _of_artifacts(facts: Facts) -> Finding:
     required = "every artifact readable in S3 and as first recorded"
     if facts.damage is None:
         return Finding("artifacts unchanged", False, facts.unreadable, required)
@@ -183,7 +184,7 @@ def _artifact_finding(facts: Facts) -> Finding:
     )
 
 
-def _approver_findings(approvers: Approvers, facts: Facts) -> Iterator[Finding]:
+def _of_approvers(approvers: Approvers, facts: Facts) -> Iterator[Finding]:
     approver = facts.approver
     who = f"{approver.principal} ({approver.role})" if approver else "the server does not say who asks"
     if approvers.principals or approvers.roles:
@@ -197,7 +198,7 @@ def _approver_findings(approvers: Approvers, facts: Facts) -> Iterator[Finding]:
         kept = approver is not None and bool(facts.makers) and approver.principal not in facts.makers
         made = ", ".join(sorted(facts.makers)) or "unknown: the server has not recorded it"
         yield Finding(
-            "four eyes", kept, f"{who}; trained or registered by {made}", "someone other than its maker"
+            "four eyes", kept, f"{who}; trained or registered by {made}", "somebody else than its maker"
         )
 
 

@@ -1,4 +1,4 @@
-"""When a version was live: a lane for Production with all versions, and one for each of its other names."""
+"""When a version was live, drawn: a lane for Production with all versions, and one for each name of ours."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from html import escape
 from model_lifecycle.explanation import Explanation
 
 _WIDTH, _LEFT, _RIGHT, _LANE, _TOP = 960, 110, 20, 34, 8
-_THIS, _OTHERS, _INK, _LINE = "#0b63ce", "#cfd7e3", "#1d2430", "#e3e7ee"
+_OURS, _OTHERS, _INK, _LINE = "#0b63ce", "#cfd7e3", "#1d2430", "#e3e7ee"
 
 
 def timeline(explanation: Explanation) -> str:
     """An inline SVG; "" if nothing was ever live.
 
-    Bars keep a visible width even where times are too close together to tell apart.
+    Where times lie so close together that a bar would vanish, bars keep a width that can be seen.
     """
     lanes = [
         ("Production", [(row["version"], row["since"], row["until"]) for row in explanation.stage_history])
@@ -42,16 +42,16 @@ def timeline(explanation: Explanation) -> str:
         for version, since, until in bars:
             left, right = x(since, start), x(until, now)
             width = max(right - left - 1, 3)
-            this = version == explanation.version
+            ours = version == explanation.version
             words = f"version {version}: {since or 'before the record'} to {until or 'now'}"
             parts.append(
                 f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="24" rx="4" '
-                f'fill="{_THIS if this else _OTHERS}"><title>{escape(words)}</title></rect>'
+                f'fill="{_OURS if ours else _OTHERS}"><title>{escape(words)}</title></rect>'
             )
             if width > 24:
                 parts.append(
                     f'<text x="{left + width / 2:.1f}" y="{top + 16.5}" font-size="12" text-anchor="middle" '
-                    f'fill="{"#fff" if this else _INK}">v{escape(version)}</text>'
+                    f'fill="{"#fff" if ours else _INK}">v{escape(version)}</text>'
                 )
     bottom = _TOP + len(lanes) * _LANE + 10
     parts.append(_label(_LEFT, bottom, "start", start))

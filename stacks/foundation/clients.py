@@ -4,8 +4,6 @@ Here rather than beside the server: a policy that is attached to somebody's role
 ARN of a role is the name under which its work is recorded. Redeploying the service must touch neither.
 """
 
-from collections.abc import Mapping, Sequence
-
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -14,43 +12,33 @@ from stacks.acknowledge import acknowledge_resource
 from stacks.config import EnvironmentConfig
 from stacks.foundation.artifact_store import ArtifactStore
 from stacks.foundation.workload_trust import eks_trust, github_provider, github_trust
-from stacks.identity_config import ROLES
+from stacks.roles import ROLES, RoleEntry
 
 SIGNING_ALGORITHM = "RS256"
-
-READ = ("s3:GetObject",)
-# Overwriting and deleting leave the former version, which nobody can delete.
-WRITE = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject")
-RECOVER = ("s3:GetObjectVersion",)
-OBJECT_ACTIONS: Mapping[str, Sequence[str]] = {
-    "viewer": READ,
-    "contributor": (*READ, *WRITE),
-    "approver": (*READ, *WRITE),
-    "admin": (*READ, *WRITE, *RECOVER),
-}
-BUCKET_ACTIONS: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(ROLES, ("s3:ListBucket",)),
-    "admin": ("s3:ListBucket", "s3:ListBucketVersions"),
-}
-KEY_ACTIONS: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(ROLES, ("kms:Decrypt", "kms:GenerateDataKey")),
-    "viewer": ("kms:Decrypt",),
-}
 
 
 class Clients(Construct):
     """A customer-managed policy for each role, to attach to any IAM role, and the roles of the file.
 
     Each policy gives the artifacts below the prefix, their key through S3 only, and tokens for this
-    deployment only. A viewer writes nothing; nobody deletes a version.
+    deployment only; an auditor's gives the logs of the stack `service` too. Nobody deletes a version.
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, artifacts: ArtifactStore, environment: EnvironmentConfig
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        artifacts: ArtifactStore,
+        service: str,
+        environment: EnvironmentConfig,
     ) -> None:
         super().__init__(scope, construct_id)
         audience = environment.ingress.url
-        self.policies = {role: _policy(self, role, artifacts=artifacts, audience=audience) for role in ROLES}
+        self.policies = {
+            role.name: _policy(self, role, artifacts=artifacts, audience=audience, service=service)
+            for role in ROLES
+        }
         self._ready_made(environment)
 
     def _ready_made(self, environment: EnvironmentConfig) -> None:
@@ -72,24 +60,26 @@ class Clients(Construct):
         )
 
 
-def _policy(scope: Construct, role: str, *, artifacts: ArtifactStore, audience: str) -> iam.ManagedPolicy:
+def _policy(
+    scope: Construct, role: RoleEntry, *, artifacts: ArtifactStore, audience: str, service: str
+) -> iam.ManagedPolicy:
     # No description and no name: changing one would replace the policy, which fails while it is attached.
     policy = iam.ManagedPolicy(
         scope,
-        f"{role.capitalize()}Policy",
+        f"{role.construct_id}Policy",
         statements=[
             iam.PolicyStatement(
                 sid="List",
-                actions=list(BUCKET_ACTIONS[role]),
+                actions=list(role.bucket),
                 resources=[artifacts.bucket.bucket_arn],
                 conditions=artifacts.below_prefix,
             ),
             iam.PolicyStatement(
-                sid="Artifacts", actions=list(OBJECT_ACTIONS[role]), resources=[artifacts.objects_arn]
+                sid="Artifacts", actions=list(role.objects), resources=[artifacts.objects_arn]
             ),
             iam.PolicyStatement(
                 sid="KeyThroughS3Only",
-                actions=list(KEY_ACTIONS[role]),
+                actions=list(role.key),
                 resources=[artifacts.key.key_arn],
                 conditions={"StringEquals": {"kms:ViaService": _s3_of(cdk.Stack.of(scope))}},
             ),
@@ -98,7 +88,7 @@ def _policy(scope: Construct, role: str, *, artifacts: ArtifactStore, audience: 
                 actions=["sts:GetWebIdentityToken"],
                 resources=["*"],
                 conditions={
-                    # Of several audiences each must be ours; of none, "each" would hold too.
+                    # Each audience must be this one; ForAllValues alone would also hold for none.
                     "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": audience},
                     "Null": {"sts:IdentityTokenAudience": "false"},
                     "StringEquals": {"sts:SigningAlgorithm": SIGNING_ALGORITHM},
@@ -106,6 +96,8 @@ def _policy(scope: Construct, role: str, *, artifacts: ArtifactStore, audience: 
             ),
         ],
     )
+    if role.audit_log:
+        _audit_log(policy, role, service=service)
     acknowledge_resource(
         policy,
         artifacts.objects_arn,
@@ -115,6 +107,20 @@ def _policy(scope: Construct, role: str, *, artifacts: ArtifactStore, audience: 
         policy, "*", because="sts:GetWebIdentityToken has no resource; the condition names the audience"
     )
     return policy
+
+
+def _audit_log(policy: iam.ManagedPolicy, role: RoleEntry, *, service: str) -> None:
+    # By the name that CloudFormation gives it: its ARN would make the foundation depend on the service.
+    logs = cdk.Stack.of(policy).format_arn(
+        service="logs",
+        resource="log-group",
+        resource_name=f"{service}-*",
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
+    policy.add_statements(iam.PolicyStatement(sid="AuditLog", actions=list(role.audit_log), resources=[logs]))
+    acknowledge_resource(
+        policy, logs, because="CloudFormation ends the log group's name; the stack that owns it is named"
+    )
 
 
 def _s3_of(stack: cdk.Stack) -> str:

@@ -15,9 +15,14 @@ from stacks.foundation.user_directory import UserDirectory
 
 
 class MlflowFoundation(cdk.Stack):
-    """Network, database, artifacts, keys, identities. Deleting it is refused; what holds data survives."""
+    """Network, database, artifacts, keys, identities. Deleting it is refused; what holds data survives.
 
-    def __init__(self, scope: Construct, construct_id: str, *, environment: EnvironmentConfig) -> None:
+    `service` is the name of the stack whose log is the audit log.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, service: str, environment: EnvironmentConfig
+    ) -> None:
         super().__init__(
             scope,
             construct_id,
@@ -38,7 +43,9 @@ class MlflowFoundation(cdk.Stack):
         )
         self.people = UserDirectory(self, "People", config=environment.identity)
         self.federation = TokenFederation(self, "Federation", log_key=self.log_key)
-        self.clients = Clients(self, "Clients", artifacts=self.artifacts, environment=environment)
+        self.clients = Clients(
+            self, "Clients", artifacts=self.artifacts, service=service, environment=environment
+        )
 
     @property
     def availability_zones(self) -> list[str]:

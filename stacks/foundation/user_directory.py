@@ -8,15 +8,11 @@ from aws_cdk import aws_cognito as cognito
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge
-from stacks.identity_config import ROLES, IdentityConfig, OidcConfig, SamlConfig
+from stacks.identity_config import IdentityConfig, OidcConfig, SamlConfig
+from stacks.roles import ROLES
 
 PLANS = {"essentials": cognito.FeaturePlan.ESSENTIALS, "plus": cognito.FeaturePlan.PLUS}
 MFA = {"optional": cognito.Mfa.OPTIONAL, "required": cognito.Mfa.REQUIRED}
-
-
-def group_of(role: str) -> str:
-    """Return the name of the group whose members have this role."""
-    return f"mlflow-{role}"
 
 
 class UserDirectory(Construct):
@@ -53,10 +49,10 @@ class UserDirectory(Construct):
         for precedence, role in enumerate(reversed(ROLES)):
             group = cognito.UserPoolGroup(
                 self,
-                role.capitalize(),
+                role.construct_id,
                 user_pool=self.pool,
-                group_name=group_of(role),
-                description=f"Has the role {role} in MLflow",
+                group_name=role.group,
+                description=f"Has the role {role.name} in MLflow",
                 precedence=precedence,
             )
             group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)

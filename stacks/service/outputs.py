@@ -3,6 +3,7 @@
 import aws_cdk as cdk
 
 from stacks.foundation.stack import MlflowFoundation
+from stacks.roles import ROLES
 from stacks.service.ingress import Ingress
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import TrackingServer
@@ -33,8 +34,8 @@ def publish(
         "TokenIssuer": foundation.federation.issuer,
         "TokenAudience": url,
         **{
-            f"{role.capitalize()}PolicyArn": policy.managed_policy_arn
-            for role, policy in foundation.clients.policies.items()
+            f"{role.construct_id}PolicyArn": foundation.clients.policies[role.name].managed_policy_arn
+            for role in ROLES
         },
     }
     for name, value in outputs.items():

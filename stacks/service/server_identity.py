@@ -4,18 +4,20 @@ import aws_cdk as cdk
 
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
-from stacks.foundation.user_directory import UserDirectory, group_of
-from stacks.identity_config import ROLES, IdentityConfig
+from stacks.foundation.user_directory import UserDirectory
+from stacks.identity_config import IdentityConfig
+from stacks.roles import ROLES, RoleEntry
 from stacks.service.sign_in import SignIn
 
 
 def server_identity(
     stack: cdk.Stack, *, foundation: MlflowFoundation, sign_in: SignIn, environment: EnvironmentConfig
 ) -> dict[str, str]:
-    """Return the server's environment: issuers, audience, client id, and members of each role. No secret."""
+    """Return the server's environment: issuers, audience, client id, and the roles. No secret."""
     people = foundation.people
     roles = {
-        role: {
+        role.name: {
+            "permissions": list(role.permissions),
             "iam_roles": _iam_roles(stack, role, environment.identity),
             "groups": _groups(role, people, environment.identity),
         }
@@ -30,16 +32,18 @@ def server_identity(
     }
 
 
-def _iam_roles(stack: cdk.Stack, role: str, config: IdentityConfig) -> list[str]:
+def _iam_roles(stack: cdk.Stack, role: RoleEntry, config: IdentityConfig) -> list[str]:
     """The patterns of the file, and the ready-made roles: by name, so that no export ties the stacks."""
     arns = [
         stack.format_arn(service="iam", region="", resource="role", resource_name=each.name)
         for each in config.ready_made
-        if each.role == role
+        if each.role == role.name
     ]
-    return [*getattr(config.roles, role).iam_roles, *arns]
+    return [*config.members(role.name).iam_roles, *arns]
 
 
-def _groups(role: str, people: UserDirectory, config: IdentityConfig) -> list[str]:
-    of_providers = [group for group, everyones in people.groups_of_providers.items() if everyones == role]
-    return [group_of(role), *getattr(config.roles, role).groups, *of_providers]
+def _groups(role: RoleEntry, people: UserDirectory, config: IdentityConfig) -> list[str]:
+    of_providers = [
+        group for group, everyones in people.groups_of_providers.items() if everyones == role.name
+    ]
+    return [role.group, *config.members(role.name).groups, *of_providers]

@@ -14,6 +14,7 @@ import pytest
 from tests.attacks.doors import Door, Headers, Request, Response
 from tests.attacks.table import ATTACKS, bearer, person
 from tests.attacks.world import BATCH, READ, VIEWER, WRITE, World
+from tests.roles import server_roles
 from tests.server.conftest import SERVER_PYTHON
 
 LINES = [
@@ -144,12 +145,12 @@ def _post(path: str, body: object) -> Request:
 def test_pattern_that_would_match_another_account_is_refused(pattern: str) -> None:
     from mlflow_aws_server.identity import RoleMap
 
-    with pytest.raises(ValueError, match="is no full ARN of an IAM role"):
-        RoleMap.parse(json.dumps({"contributor": {"iam_roles": [pattern]}}))
+    with pytest.raises(ValueError, match="is not the full ARN of an IAM role"):
+        RoleMap.parse(json.dumps({"contributor": {"permissions": ["read"], "iam_roles": [pattern]}}))
 
 
 def test_server_does_not_start_with_such_a_pattern(world: World) -> None:
-    roles = json.dumps({"viewer": {"iam_roles": ["arn:aws:iam::*:role/batch/train"]}})
+    roles = server_roles({"viewer": {"iam_roles": ["arn:aws:iam::*:role/batch/train"]}})
     done = subprocess.run(
         [SERVER_PYTHON, "-m", "mlflow_aws_server", "serve"],
         env={**world.environ, "MLFLOW_AWS_ROLES": roles},

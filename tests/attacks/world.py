@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ from local.parts.token_issuer import TokenIssuer
 from tests.attacks.deployed_rules import AUDIENCE
 from tests.attacks.doors import Door, Request
 from tests.attacks.user_pool import UserPool
+from tests.roles import server_roles
 
 ACCOUNT = "arn:aws:iam::123456789012"
 VIEWER = f"{ACCOUNT}:role/team/viewer"
 ADMIN = f"{ACCOUNT}:role/team/admin"
 BATCH = f"{ACCOUNT}:role/batch/nightly/train"
-ROLES = json.dumps(
+ROLES = server_roles(
     {
         "viewer": {"iam_roles": [VIEWER], "groups": ["mlflow-viewer"]},
         "contributor": {"iam_roles": [f"{ACCOUNT}:role/batch/*"], "groups": ["mlflow-contributor"]},

@@ -23,5 +23,5 @@ def test_the_token_verifies_against_the_published_keys_and_is_a_contributors(tmp
         token, key, algorithms=["RS256"], issuer=issuer, audience="https://mlflow.bench.example"
     )
     roles = json.loads(identity.environment["MLFLOW_AWS_ROLES"])
-    assert roles == {"contributor": {"iam_roles": [claims["sub"]]}}
+    assert roles == {"contributor": {"permissions": ["read", "write"], "iam_roles": [claims["sub"]]}}
     assert token not in repr(identity)

@@ -21,7 +21,7 @@ def one_sts() -> Iterator[Sts]:
 
 @pytest.fixture
 def sts(one_sts: Sts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sts]:
-    """An STS that has issued nothing yet; this process's default AWS session uses it."""
+    """STS, which has given nothing yet; this process's default AWS session is sent to it."""
     before = dict(os.environ)
     one_sts.calls.clear()
     one_sts.subject, one_sts.refusal, one_sts.longest, one_sts.delay = ROLE, None, 3600, 0.0
@@ -56,7 +56,13 @@ def tracking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracking]:
     with serving_tracking(Tracking()) as server:
         server.answers["/api/2.0/mlflow-aws/whoami"] = (
             200,
-            {"principal": ROLE, "role": "contributor", "lane": "iam", "ui_url": "https://mlflow.example.com"},
+            {
+                "principal": ROLE,
+                "role": "contributor",
+                "permissions": ["read", "write"],
+                "lane": "iam",
+                "ui_url": "https://mlflow.example.com",
+            },
         )
         server.answers["/api/2.0/mlflow/experiments/get"] = (
             200,

@@ -1,4 +1,4 @@
-"""An STS and a tracking server on loopback that record their requests."""
+"""An STS and a tracking server on loopback that note who asked them what."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _error(code: str, message: str) -> str:
 
 @dataclass
 class Tracking:
-    """A tracking server that answers as told and keeps every Authorization header."""
+    """A tracking server that answers what it is told to and keeps every Authorization header it was sent."""
 
     answers: dict[str, tuple[int, object]] = field(default_factory=dict)
     redirect: str = ""

@@ -28,7 +28,7 @@ def begins_and_gives_up(s3: Stubber) -> None:
     s3.add_response("abort_multipart_upload", {}, PROBE | {"UploadId": "u"})
 
 
-def test_writer_lists_then_starts_and_aborts_an_upload(s3: Stubber) -> None:
+def test_writer_lists_and_begins_an_upload_that_it_gives_up(s3: Stubber) -> None:
     s3.add_response("list_objects_v2", {}, LISTED)
     begins_and_gives_up(s3)
     assert artifacts.check("s3://bucket/mlflow", must_write=True) == artifacts.Access(True, True)

@@ -66,10 +66,22 @@ def test_quiet_prints_nothing(sts: Sts, tracking: Tracking, capsys: pytest.Captu
     assert capsys.readouterr().out == ""
 
 
-def test_viewer_needs_only_to_read(
-    sts: Sts, tracking: Tracking, access: list[tuple[str, bool]], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"role": "viewer", "permissions": ["read"]},
+        {"role": "auditor", "permissions": ["read", "audit"]},
+        {"role": "viewer"},  # a server from before permissions
+    ],
+)
+def test_a_role_that_only_reads_needs_to_read_only(
+    sts: Sts,
+    tracking: Tracking,
+    access: list[tuple[str, bool]],
+    capsys: pytest.CaptureFixture[str],
+    answer: dict[str, object],
 ) -> None:
-    tracking.answers[WHOAMI] = (200, {"principal": ROLE, "role": "viewer"})
+    tracking.answers[WHOAMI] = (200, {"principal": ROLE, **answer})
     connect(tracking.url)
     assert access == [("s3://bucket/mlflow", False)]
     assert "(read)" in capsys.readouterr().out
@@ -97,16 +109,16 @@ def test_missing_access_to_s3_is_a_problem_that_names_who_can_fix_it(
             {"error_code": "UNAUTHENTICATED", "message": "wrong audience"},
             "does not accept your token: wrong audience",
             "TokenAudience",
-            "whoever runs the MLflow deployment",
+            "who runs the MLflow deployment",
         ),
         (
             403,
             {"error_code": "PERMISSION_DENIED", "message": "no role"},
             f"knows you as {ROLE}, and you have no role there: no role",
             "[identity.roles]",
-            "whoever runs the MLflow deployment",
+            "who runs the MLflow deployment",
         ),
-        (503, {}, "answered 503", "try again in a minute", "whoever runs the MLflow deployment"),
+        (503, {}, "answered 503", "try again in a minute", "who runs the MLflow deployment"),
         (404, {}, "this is not MLflow on AWS", "TrackingUrl", "you"),
         (200, "<html>", "this is not MLflow on AWS", "TrackingUrl", "you"),
     ],
@@ -134,13 +146,13 @@ def test_failed_connect_leaves_mlflow_where_it_was(sts: Sts, tracking: Tracking)
     assert "MLFLOW_TRACKING_AUTH" not in os.environ
 
 
-def test_server_that_takes_you_for_someone_else_is_reported(sts: Sts, tracking: Tracking) -> None:
+def test_server_that_takes_you_for_somebody_else_is_told(sts: Sts, tracking: Tracking) -> None:
     tracking.answers[WHOAMI] = (200, {"principal": f"{ROLE}-2", "role": "admin"})
     with pytest.raises(AwsAuthError, match=f"AWS calls you {ROLE}, and .* calls you {ROLE}-2"):
         connect(tracking.url)
 
 
-def test_unreachable_server_is_reported(sts: Sts) -> None:
+def test_server_that_is_not_there_is_told(sts: Sts) -> None:
     with pytest.raises(AwsAuthError, match="cannot be reached") as error:
         connect("http://127.0.0.1:1")
     assert "VPN" in error.value.next_action

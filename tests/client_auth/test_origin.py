@@ -36,7 +36,7 @@ def test_another_scheme_host_or_port_is_another_origin(other: str) -> None:
 @pytest.mark.parametrize(
     "url", ["sqlite:///mlflow.db", "./mlruns", "https://", "databricks", "https://host:port", "ftp://host"]
 )
-def test_address_that_is_not_a_server_is_refused(url: str) -> None:
+def test_address_that_is_no_server_is_refused(url: str) -> None:
     with pytest.raises(AwsAuthError, match="next: set MLFLOW_TRACKING_URI"):
         Origin.of(url)
 
@@ -50,7 +50,7 @@ def test_credentials_in_the_address_are_refused_and_not_repeated() -> None:
 @pytest.mark.parametrize(
     "url", ["https://mlflow.example.com", "http://localhost:1", "http://127.0.0.9", "http://[::1]:5000"]
 )
-def test_encrypted_and_loopback_connections_are_private(url: str) -> None:
+def test_encrypted_and_loopback_ways_are_private(url: str) -> None:
     Origin.of(url).require_private()
 
 

@@ -45,7 +45,7 @@ def test_token_is_for_the_servers_own_address(mlflow_client: object, sts: Sts, t
     assert sts.calls[0]["Audience.member.1"] == tracking.url
 
 
-def test_audience_can_differ_from_the_address(
+def test_audience_can_be_another_than_the_address(
     mlflow_client: object, sts: Sts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_AWS_AUDIENCE", "https://mlflow.example.com")
@@ -53,7 +53,7 @@ def test_audience_can_differ_from_the_address(
     assert sts.calls[0]["Audience.member.1"] == "https://mlflow.example.com"
 
 
-def test_token_of_the_environment_is_not_sent_with_it(
+def test_token_of_the_environment_is_not_sent_beside_it(
     mlflow_client: object, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "an-old-one")
@@ -61,7 +61,7 @@ def test_token_of_the_environment_is_not_sent_with_it(
     assert "an-old-one" not in str(tracking.authorizations)
 
 
-def test_other_session_gets_its_own_token(mlflow_client: object, sts: Sts) -> None:
+def test_other_session_gets_a_token_of_its_own(mlflow_client: object, sts: Sts) -> None:
     mlflow_client.search_experiments()  # type: ignore[attr-defined]
     boto3.setup_default_session()
     mlflow_client.search_experiments()  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_redirect_to_another_server_does_not_take_the_token_along(sts: Sts, trac
 def test_request_to_another_server_carries_no_token_and_says_so(sts: Sts, tracking: Tracking) -> None:
     with (
         serving_tracking(Tracking(answers={SEARCH: (200, {})})) as elsewhere,
-        pytest.warns(UserWarning, match="carries no token, because the tracking URI is"),
+        pytest.warns(UserWarning, match="carries no token, since the tracking URI is"),
     ):
         requests.get(
             elsewhere.url + SEARCH,
@@ -107,7 +107,7 @@ def test_request_to_another_server_carries_no_token_and_says_so(sts: Sts, tracki
     assert sts.calls == []
 
 
-def test_unencrypted_connection_gets_neither_token_nor_request(sts: Sts) -> None:
+def test_unencrypted_way_gets_neither_token_nor_request(sts: Sts) -> None:
     with pytest.raises(AwsAuthError, match="is not encrypted"):
         requests.get("http://mlflow.invalid/x", auth=BearerAuth("http://mlflow.invalid"), timeout=5)
     assert sts.calls == []

@@ -1,4 +1,4 @@
-"""The whole path once: the emulator's STS, the load balancer, the gate, S3 with IAM enforced."""
+"""The whole way once: the emulator's STS, the load balancer, the gate, S3 with IAM enforced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(json.dumps([connection.principal, connection.role, list(connection.problem
 
 
 def run_as(role: str, laptop: Laptop) -> list[object]:
-    """The program above in the shell of a person with this role, whose only token is the plugin's."""
+    """The program above in the shell of somebody with this role, who has no token but the plugin's."""
     environment = laptop.environment(role)
     del environment["MLFLOW_TRACKING_TOKEN"]
     done = subprocess.run(
@@ -53,6 +53,7 @@ def test_role_connects_and_logs_under_its_own_name(laptop: Laptop, role: str) ->
     assert run_as(role, laptop) == [arn, role, [], arn]
 
 
-def test_viewer_connects_and_cannot_log(laptop: Laptop) -> None:
-    arn = "arn:aws:iam::000000000000:role/mlflow-viewer"
-    assert run_as("viewer", laptop) == [arn, "viewer", [], "PERMISSION_DENIED"]
+@pytest.mark.parametrize("role", ["auditor", "viewer"])
+def test_role_that_only_reads_connects_and_cannot_log(laptop: Laptop, role: str) -> None:
+    arn = f"arn:aws:iam::000000000000:role/mlflow-{role}"
+    assert run_as(role, laptop) == [arn, role, [], "PERMISSION_DENIED"]

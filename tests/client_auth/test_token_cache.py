@@ -20,7 +20,7 @@ class Clock:
 
 
 class Source:
-    """Returns numbered tokens, or raises."""
+    """Gives numbered tokens, or raises."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -56,7 +56,7 @@ def test_token_is_fetched_once_while_it_is_young(cache: TokenCache, source: Sour
     assert source.count == 1
 
 
-def test_token_is_renewed_before_it_expires(cache: TokenCache, source: Source, clock: Clock) -> None:
+def test_token_is_renewed_before_it_ends(cache: TokenCache, source: Source, clock: Clock) -> None:
     cache.get("key", source)
     clock.now += LIFE - 119
     assert cache.get("key", source).value == "token-2"
@@ -76,7 +76,7 @@ def test_each_key_has_its_own_token(cache: TokenCache, source: Source) -> None:
     assert source.count == 2
 
 
-def test_failed_renewal_keeps_the_token_that_is_still_valid(
+def test_failing_renewal_goes_on_with_the_token_that_holds(
     cache: TokenCache, source: Source, clock: Clock
 ) -> None:
     cache.get("key", source)
@@ -90,7 +90,7 @@ def test_failed_renewal_keeps_the_token_that_is_still_valid(
     assert cache.get("key", source).value == "token-3"
 
 
-def test_expired_token_is_never_returned(cache: TokenCache, source: Source, clock: Clock) -> None:
+def test_ended_token_is_never_given(cache: TokenCache, source: Source, clock: Clock) -> None:
     cache.get("key", source)
     source.error = RuntimeError("STS is away")
     clock.now += LIFE - 29
@@ -135,7 +135,7 @@ def test_threads_that_waited_for_a_failed_fetch_get_its_error(cache: TokenCache)
         assert {str(future.exception(20)) for future in waiting} == {"STS is away"}
 
 
-def test_no_thread_waits_for_a_renewal(cache: TokenCache, source: Source, clock: Clock) -> None:
+def test_nobody_waits_for_a_renewal(cache: TokenCache, source: Source, clock: Clock) -> None:
     cache.get("key", source)
     clock.now += LIFE - 100
     started, release = threading.Event(), threading.Event()
@@ -153,7 +153,7 @@ def test_no_thread_waits_for_a_renewal(cache: TokenCache, source: Source, clock:
         assert renewal.result(20).value == "token-2"
 
 
-def test_interrupted_fetch_is_taken_over_by_a_waiting_thread(cache: TokenCache, source: Source) -> None:
+def test_interrupted_fetch_is_taken_over_by_who_waits(cache: TokenCache, source: Source) -> None:
     started, release = threading.Event(), threading.Event()
 
     def interrupted() -> Token:
@@ -210,7 +210,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_forked_child_keeps_tokens_and_waits_for_no_fetch() -> None:
+def test_forked_child_keeps_tokens_and_waits_for_nobody() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _FORK], capture_output=True, text=True, timeout=60, check=False
     )

@@ -34,7 +34,7 @@ def test_token_is_rs256_for_one_audience_and_a_quarter_of_an_hour(sts: Sts) -> N
     assert claims["exp"] == token.expires
 
 
-def test_shorter_token_is_requested_when_the_credentials_expire_soon(sts: Sts) -> None:
+def test_shorter_token_is_taken_when_the_credentials_end_soon(sts: Sts) -> None:
     sts.longest = 300
     token = fetch()
     assert [call["DurationSeconds"] for call in sts.calls] == ["900", "300"]
@@ -58,9 +58,9 @@ def test_shorter_token_is_requested_when_the_credentials_expire_soon(sts: Sts) -
             "attach one of the deployment's policies",
             "whoever administers your IAM role",
         ),
-        (403, "ExpiredToken", "your AWS credentials have expired", "sign in again", "you"),
+        (403, "ExpiredToken", "your AWS credentials have ended", "sign in again", "you"),
         (403, "InvalidClientTokenId", "AWS does not know your credentials", "sign in again", "you"),
-        (403, "SessionDurationEscalationException", "expire within a minute", "sign in again", "you"),
+        (403, "SessionDurationEscalationException", "end within a minute", "sign in again", "you"),
         (400, "InvalidAction", "does not know GetWebIdentityToken", "AWS_ENDPOINT_URL_STS", "you"),
         (400, "SomethingNew", "answered SomethingNew: because", "try again", "you"),
     ],
@@ -84,13 +84,13 @@ def test_refusal_says_what_was_seen_what_to_do_and_who_can_do_it(
 @pytest.mark.parametrize("arn", ["arn:aws:iam::123456789012:user/alice", "arn:aws:iam::123456789012:root"])
 def test_iam_user_is_told_to_assume_a_role(sts: Sts, arn: str) -> None:
     sts.subject = arn
-    with pytest.raises(AwsAuthError, match="an IAM user, and MLflow on AWS accepts roles only") as error:
+    with pytest.raises(AwsAuthError, match="an IAM user, and MLflow on AWS knows roles only") as error:
         fetch()
     assert arn in error.value.seen
     assert "assume a role" in error.value.next_action
 
 
-def test_missing_credentials_are_reported(sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_told(sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     with pytest.raises(AwsAuthError, match=r"no AWS credentials were found\n  next: sign in \(aws sso login"):
@@ -98,7 +98,7 @@ def test_missing_credentials_are_reported(sts: Sts, monkeypatch: pytest.MonkeyPa
     assert sts.calls == []
 
 
-def test_missing_region_is_reported(sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_region_is_told(sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION")
     with pytest.raises(AwsAuthError, match="no AWS region is set") as error:
         fetch()
@@ -106,7 +106,7 @@ def test_missing_region_is_reported(sts: Sts, monkeypatch: pytest.MonkeyPatch) -
     assert sts.calls == []
 
 
-def test_boto3_that_does_not_know_the_call_is_reported_with_how_to_update(
+def test_boto3_that_does_not_know_the_call_is_told_how_to_update(
     sts: Sts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_identity, "_client", lambda *_: SimpleNamespace())
@@ -116,15 +116,15 @@ def test_boto3_that_does_not_know_the_call_is_reported_with_how_to_update(
     assert "pip install --upgrade 'boto3>=1.41'" in error.value.next_action
 
 
-def test_sts_that_cannot_be_reached_is_reported(sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sts_that_cannot_be_reached_is_told(sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
-    with pytest.raises(AwsAuthError, match="STS in eu-central-1 cannot be reached") as error:
+    with pytest.raises(AwsAuthError, match="STS in eu-central-1 cannot be asked") as error:
         fetch()
     assert "endpoint for STS" in error.value.next_action
 
 
 @pytest.mark.parametrize("setting", [None, "legacy", "regional"])
-def test_regional_endpoint_is_used_whatever_is_configured(
+def test_regional_endpoint_is_asked_whatever_is_configured(
     sts: Sts, monkeypatch: pytest.MonkeyPatch, setting: str | None
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_STS")
@@ -171,5 +171,5 @@ def test_subject_of_something_else_is_empty(token: str) -> None:
     assert web_identity.subject(token) == ""
 
 
-def test_no_metadata_service_is_called_in_these_tests(sts: Sts) -> None:
+def test_no_metadata_service_is_asked_in_these_tests(sts: Sts) -> None:
     assert os.environ["AWS_EC2_METADATA_DISABLED"] == "true"

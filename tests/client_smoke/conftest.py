@@ -44,7 +44,7 @@ class Deployment:
 
 @pytest.fixture(autouse=True)
 def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step without its fake fails at once instead of retrying a closed port for minutes."""
+    """A step whose fake is missing fails at once instead of knocking at a closed port for minutes."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
@@ -94,7 +94,7 @@ def client_environment(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def smoke(deployment: Deployment, client_environment: None, tmp_path: Path) -> Smoke:
-    """A fresh run as a contributor against the deployment, in this process."""
+    """A fresh run of a contributor against the deployment, in this process."""
     return Smoke(
         target=deployment.target,
         ca_file=str(deployment.ca.bundle),

@@ -56,13 +56,13 @@ def environment(aws_endpoint: str, ca_file: Path | None = None) -> dict[str, str
 
 
 def token(key: SigningKey, role: str, *, seconds: int = 3600) -> str:
-    """The token that STS would issue to the stand-in's IAM role of this name."""
+    """What STS would give the stand-in's IAM role of this name."""
     now = int(time.time())
     return key.sign({"iss": ISSUER, "aud": AUDIENCE, "sub": role_arn(role), "iat": now, "exp": now + seconds})
 
 
 def free_port() -> int:
-    """A free TCP port on the loopback address."""
+    """A TCP port on the loopback address that nobody uses right now."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -10,10 +10,13 @@ from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap
 from mlflow_aws_server.identity.keys import read_keys
 from mlflow_aws_server.provenance import Provenance
 
+from stacks.roles import BY_NAME
+from tests.roles import server_roles
+
 ISSUER = "https://issuer.test"
 AUDIENCE = "https://mlflow.test"
 KEYS_FILE = "SMOKE_TEST_KEYS_FILE"
-ROLES = ("viewer", "contributor", "approver", "admin")
+ROLES = tuple(BY_NAME)
 
 
 def role_arn(role: str) -> str:
@@ -26,12 +29,11 @@ def create_app() -> Any:
     from mlflow.server.fastapi_app import app
 
     keys = read_keys(Path(os.environ[KEYS_FILE]).read_bytes())
-    roles = ", ".join(f'"{role}": {{"iam_roles": ["{role_arn(role)}"]}}' for role in ROLES)
     settings = IdentitySettings(
         token_issuer=ISSUER,
         token_audience=AUDIENCE,
         public_url=AUDIENCE,
-        roles=RoleMap.parse(f"{{{roles}}}"),
+        roles=RoleMap.parse(server_roles({role: {"iam_roles": [role_arn(role)]} for role in ROLES})),
     )
     # There is no PostgreSQL here to lock models in, and one worker and one client need none.
     provenance = Provenance(app, _no_database)

@@ -91,7 +91,7 @@ def test_objects_that_the_role_may_not_delete_are_named_with_who_will(client: Mo
     assert "mlflow gc" in smoke.remains[0]
 
 
-def test_role_that_may_not_even_list_is_not_a_failure_either(client: Mock, offline: Offline) -> None:
+def test_role_that_may_not_even_list_is_no_failure_either(client: Mock, offline: Offline) -> None:
     refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListObjectsV2")
     store = Mock(get_paginator=Mock(side_effect=refused))
     smoke = offline(mlflow=client, s3=store)

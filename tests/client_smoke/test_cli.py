@@ -165,7 +165,7 @@ def test_call_that_cannot_work_ends_with_one_clear_message(
     assert "Traceback" not in message
 
 
-def test_unknown_host_cannot_run(
+def test_host_that_is_not_there_cannot_run(
     deployment: Deployment, client_environment: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--tracking-uri", f"https://localhost:{free_port()}"]) == 2

@@ -71,7 +71,7 @@ def test_narrow_terminal_keeps_marks_and_times(monkeypatch: pytest.MonkeyPatch) 
     assert "…" in line
 
 
-def test_closing_words_name_the_step_what_was_seen_and_the_next_action() -> None:
+def test_closing_words_name_step_sight_and_next_action() -> None:
     words = closing_words(
         [PASSED, BROKEN], url="https://mlflow.example.com", seconds=2.0, remains=["an experiment"], code=1
     )
@@ -96,7 +96,7 @@ def test_closing_words_name_what_was_skipped_and_what_to_pass() -> None:
     ]
 
 
-def test_closing_words_distinguish_a_skipped_required_step_from_a_failed_run() -> None:
+def test_closing_words_tell_a_skipped_step_that_was_required_from_a_failed_run() -> None:
     skipped = Result("c", "it could hold", Status.SKIPPED, 0.0, observed="no token", next_action="pass one")
     words = closing_words([PASSED, skipped], url="https://x", seconds=2.0, remains=[], code=2)
     assert "every step that ran passed at https://x, but all were required" in words

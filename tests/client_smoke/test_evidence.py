@@ -20,6 +20,7 @@ from client_smoke.smoke import Smoke
 from client_smoke.tracking import Experiment, LoggedRun
 from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic
+from tests.roles import permissions
 
 Offline = Callable[..., Smoke]
 ME = {"mlflow_aws.principal": "me"}
@@ -43,7 +44,7 @@ def recorded(offline: Offline) -> Callable[..., Smoke]:
         client.get_run.return_value.data.tags = run
         client.get_model_version.return_value.tags = version
         smoke = offline(mlflow=client, request_as=respond, own_token=lambda: "own")
-        smoke.remember(Caller("me", "contributor"))
+        smoke.remember(Caller("me", "contributor", permissions("contributor")))
         smoke.remember(Experiment("7", "bucket", "runs/7"))
         smoke.remember(LoggedRun("r", "s3://b/1/r/artifacts", "", 1, Traffic()))
         smoke.remember(FirstVersion(version="1", model_uuid="first"))

@@ -64,7 +64,7 @@ def test_answer_of_the_server_has_a_remedy(code: str, remedy: str) -> None:
     assert remedy in verdict.next_action
 
 
-def test_bug_in_this_code_does_not_blame_the_deployment() -> None:
+def test_fault_of_this_code_does_not_accuse_the_deployment() -> None:
     verdict = explain(AttributeError("no such function in this MLflow"))
     assert isinstance(verdict, CannotRun)
     assert "the smoke client itself failed" in verdict.seen

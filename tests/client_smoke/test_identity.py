@@ -20,6 +20,7 @@ from client_smoke.tokens import Tokens
 from client_smoke.verdict import CannotRun, StepFailed
 from tests.client_smoke.conftest import Deployment
 from tests.client_smoke.guarded import role_arn
+from tests.roles import permissions
 
 Offline = Callable[..., Smoke]
 
@@ -28,7 +29,7 @@ def answer(status: int, body: object = None, **headers: str) -> Any:
     return SimpleNamespace(status_code=status, text=json.dumps(body or {}), headers=headers, reason="because")
 
 
-def test_real_gate_turns_away_a_client_without_a_token(smoke: Smoke) -> None:
+def test_real_gate_turns_away_who_has_no_token(smoke: Smoke) -> None:
     assert no_token_is_refused(smoke) == "GET api 401, GET ajax-api 401, POST api 401"
     assert not smoke.made_something
 
@@ -39,10 +40,10 @@ def test_real_gate_turns_away_every_forgery(smoke: Smoke) -> None:
 
 def test_real_gate_knows_the_caller(smoke: Smoke) -> None:
     assert server_knows_you(smoke) == f"{role_arn('contributor')}, contributor"
-    assert smoke.recall(Caller) == Caller(role_arn("contributor"), "contributor")
+    assert smoke.recall(Caller) == Caller(role_arn("contributor"), "contributor", permissions("contributor"))
 
 
-def test_token_of_a_role_other_than_announced_cannot_run(smoke: Smoke, deployment: Deployment) -> None:
+def test_token_of_another_role_than_announced_cannot_run(smoke: Smoke, deployment: Deployment) -> None:
     smoke.tokens = Tokens(viewer=deployment.token("approver"))
     with pytest.raises(CannotRun, match=r"viewer token is .*mlflow-approver's, who has the role approver"):
         server_knows_you(smoke)
@@ -66,7 +67,7 @@ def test_call_that_is_answered_without_a_token_fails_the_step(offline: Offline, 
     assert smoke.made_something == open_call.startswith("POST")
 
 
-def test_redirect_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
+def test_way_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
     login = "https://pool.auth.eu-central-1.amazoncognito.com/oauth2/authorize?x=1"
     assert "GET api 302" in no_token_is_refused(
         offline(request_as=lambda *_, **__: answer(302, Location=login))
@@ -76,7 +77,7 @@ def test_redirect_to_the_sign_in_page_is_a_refusal(offline: Offline) -> None:
 @pytest.mark.parametrize(
     "location", ["https://localhost:1/somewhere", "/somewhere", "http://elsewhere.example"]
 )
-def test_other_redirects_are_not_refusals(offline: Offline, location: str) -> None:
+def test_other_redirects_are_no_refusal(offline: Offline, location: str) -> None:
     with pytest.raises(StepFailed, match="answered 302"):
         no_token_is_refused(offline(request_as=lambda *_, **__: answer(302, Location=location)))
 
@@ -93,7 +94,8 @@ def test_forged_token_that_passes_fails_the_step(offline: Offline) -> None:
         (401, {"message": "expired"}, CannotRun, "this client's token was not accepted: expired"),
         (403, {"message": "nobody"}, CannotRun, "this client's identity has no role: nobody"),
         (404, {}, StepFailed, f"{WHOAMI} answered 404"),
-        (200, {"principal": "x", "role": "emperor"}, StepFailed, "without a principal and a role"),
+        (200, {"principal": "x", "role": "viewer"}, StepFailed, "without a principal, a role and its"),
+        (200, {"principal": "x", "permissions": ["read"]}, StepFailed, "without a principal, a role and"),
     ],
 )
 def test_caller_that_the_server_does_not_know_is_told_why(
@@ -126,7 +128,7 @@ def test_request_without_token_ignores_a_netrc_file(
     assert "Authorization" not in smoke.request_as(None, "GET", WHOAMI).request.headers
 
 
-def test_request_that_is_not_retried_has_its_own_connection(smoke: Smoke) -> None:
+def test_request_that_is_not_retried_has_a_connection_of_its_own(smoke: Smoke) -> None:
     for answer in (smoke.request("GET", WHOAMI), smoke.request_as(None, "GET", WHOAMI)):
         assert answer.request.headers["Connection"] == "close"
         assert answer.headers["Connection"] == "close"

@@ -23,6 +23,7 @@ from client_smoke.tracking import LoggedRun
 from client_smoke.training import train
 from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic
+from tests.roles import permissions
 
 Offline = Callable[..., Smoke]
 _SKOPS_0_15 = (
@@ -38,7 +39,7 @@ def registered(offline: Offline) -> Smoke:
     smoke.remember(FirstVersion(version="1", model_uuid="first"))
     smoke.remember(SecondVersion(version="2", model_uuid="second"))
     smoke.remember(LoggedRun("r", "s3://b/1/r/artifacts", "", 1, Traffic()))
-    smoke.remember(Caller(principal="somebody", role="approver"))
+    smoke.remember(Caller("somebody", "approver", permissions("approver")))
     return smoke
 
 
@@ -59,13 +60,11 @@ def test_model_that_predicts_the_same_passes(registered: Smoke, monkeypatch: pyt
     load.assert_called_once_with(f"models:/{registered.model_name}/1")
 
 
-def test_model_that_predicts_differently_is_noticed(
-    registered: Smoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_that_predicts_otherwise_is_noticed(registered: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions = list(train().forest.predict(train().samples))
     predictions[0] = (predictions[0] + 1) % 3
     loading(monkeypatch, "first", predictions)
-    with pytest.raises(StepFailed, match="predicts differently for 1 of 45 samples"):
+    with pytest.raises(StepFailed, match="predicts otherwise for 1 of 45 samples"):
         version_predicts_the_same(registered)
 
 
@@ -73,7 +72,7 @@ def test_other_model_behind_the_same_name_is_noticed(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, "somebody else's", list(train().forest.predict(train().samples)))
-    with pytest.raises(StepFailed, match="loads model somebody else's, not the registered first"):
+    with pytest.raises(StepFailed, match="loads model somebody else's, not first"):
         version_predicts_the_same(registered)
 
 
@@ -88,7 +87,7 @@ def test_alias_that_stays_on_the_old_version_is_noticed(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, "first", list(train().forest.predict(train().samples)))
-    with pytest.raises(StepFailed, match="@champion loads model first, not the registered second"):
+    with pytest.raises(StepFailed, match="@champion loads model first, not second"):
         alias_names_the_champion(registered)
 
 
@@ -107,7 +106,7 @@ def fake_log_model(monkeypatch: pytest.MonkeyPatch, message: str) -> Mock:
     return called
 
 
-def test_plain_call_is_tried_first_and_the_fallback_is_reported(
+def test_plain_call_is_tried_first_and_the_fallback_is_told(
     registered: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_model = fake_log_model(monkeypatch, _SKOPS_0_15)

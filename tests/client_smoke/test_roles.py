@@ -15,6 +15,7 @@ from client_smoke.tokens import Tokens
 from client_smoke.tracking import LoggedRun
 from client_smoke.verdict import CannotRun, NotTried, StepFailed
 from client_smoke.wire import Traffic
+from tests.roles import permissions
 
 Offline = Callable[..., Smoke]
 RUN = LoggedRun("r", "s3://b/1/r/artifacts", "", 1, Traffic())
@@ -40,7 +41,7 @@ def viewing(offline: Offline, respond: Callable[..., Any]) -> Smoke:
 
 def contributing(offline: Offline, respond: Callable[..., Any], *, role: str = "contributor") -> Smoke:
     smoke = offline(request_as=respond, own_token=lambda: "own")
-    smoke.remember(Caller("me", role))
+    smoke.remember(Caller("me", role, permissions(role)))
     return smoke
 
 
@@ -83,16 +84,16 @@ def test_promotion_that_a_contributor_may_do_fails_the_step(offline: Offline, al
         contributor_is_refused_a_promotion(contributing(offline, server(allowed)))
 
 
-@pytest.mark.parametrize("role", ["viewer", "approver", "admin"])
+@pytest.mark.parametrize("role", ["auditor", "viewer", "approver", "admin"])
 def test_other_roles_cannot_try_what_a_contributor_may_not(offline: Offline, role: str) -> None:
     with pytest.raises(NotTried, match=f"this client's role is {role}"):
         contributor_is_refused_a_promotion(contributing(offline, server(), role=role))
 
 
-def test_given_approver_promotes_for_the_caller(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_approver_given_promotes_for_the_caller(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "aws")
     smoke = offline(tokens=Tokens(approver="an approver's"))
-    smoke.remember(Caller("me", "admin"))
+    smoke.remember(Caller("me", "admin", permissions("admin")))
     with as_promoter(smoke):
         assert os.environ["MLFLOW_TRACKING_TOKEN"] == "an approver's"
         assert "MLFLOW_TRACKING_AUTH" not in os.environ
@@ -103,15 +104,15 @@ def test_given_approver_promotes_for_the_caller(offline: Offline, monkeypatch: p
 @pytest.mark.parametrize("role", ["approver", "admin"])
 def test_caller_who_may_promote_does_so_itself(offline: Offline, role: str) -> None:
     smoke = offline()
-    smoke.remember(Caller("me", role))
+    smoke.remember(Caller("me", role, permissions(role)))
     with as_promoter(smoke):
         assert "MLFLOW_TRACKING_TOKEN" not in os.environ
 
 
-@pytest.mark.parametrize("role", ["viewer", "contributor"])
-def test_no_one_promotes_when_neither_may(offline: Offline, role: str) -> None:
+@pytest.mark.parametrize("role", ["auditor", "viewer", "contributor"])
+def test_nobody_promotes_when_neither_may(offline: Offline, role: str) -> None:
     smoke = offline()
-    smoke.remember(Caller("me", role))
+    smoke.remember(Caller("me", role, permissions(role)))
     with pytest.raises(NotTried) as skipped, as_promoter(smoke):
         pytest.fail("the block ran")
     assert skipped.value.seen == f"your role ({role}) may not promote"

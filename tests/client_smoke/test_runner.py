@@ -75,7 +75,7 @@ def test_every_step_is_tried_and_shown_in_order(offline: Offline) -> None:
     assert exit_code(results) == 0
 
 
-def test_failed_step_is_reported_and_only_dependent_steps_are_skipped(offline: Offline) -> None:
+def test_failed_step_is_reported_and_only_dependent_steps_are_left_out(offline: Offline) -> None:
     results = try_steps(
         offline(),
         Step(breaks, "it holds"),
@@ -146,7 +146,7 @@ def test_interrupted_clean_up_says_what_remains(offline: Offline) -> None:
     assert exit_code(list(results.values())) == 2
 
 
-def test_failed_clean_up_fails_the_run(offline: Offline) -> None:
+def test_broken_clean_up_breaks_the_run(offline: Offline) -> None:
     results = try_steps(offline(), Step(holds, "one"), cleanup=Step(breaks, "it is clean"))
     assert exit_code(list(results.values())) == 1
 
@@ -165,7 +165,7 @@ def test_nothing_is_cleaned_when_nothing_was_made(offline: Offline) -> None:
     assert results["cleans"].observed == "nothing was made"
 
 
-def test_unexpected_error_is_explained_and_passed_to_debug(offline: Offline) -> None:
+def test_unexpected_error_is_put_into_words_and_handed_to_debug(offline: Offline) -> None:
     def fails(smoke: Smoke) -> str:
         raise OSError("the disk is full")
 

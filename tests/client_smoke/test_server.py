@@ -30,11 +30,11 @@ def test_server_of_the_same_major_version_fits(server: str) -> None:
     [
         ("2.22.1", "the server is MLflow 2.22.1"),
         ("4.0.0", "the server is MLflow 4.0.0, this client 3.17.2"),
-        ("<!doctype html>", "not an MLflow version"),
-        ("", "not an MLflow version"),
+        ("<!doctype html>", "no MLflow version"),
+        ("", "no MLflow version"),
     ],
 )
-def test_server_of_another_version_or_kind_fails_the_step(server: str, reason: str) -> None:
+def test_server_of_another_age_or_kind_fails_the_step(server: str, reason: str) -> None:
     with pytest.raises(StepFailed) as broken:
         check_compatible(server=server, client="3.17.2")
     assert reason in broken.value.seen

@@ -48,7 +48,7 @@ def test_file_that_others_may_open_is_refused(tmp_path: Path, mode: int) -> None
 
 
 @pytest.mark.parametrize("content", ["", "hunter2", "a.b", "a.b.c", "e30.W10.c", "x" * 20_000])
-def test_content_other_than_a_token_is_refused_and_not_repeated(tmp_path: Path, content: str) -> None:
+def test_what_is_no_token_is_refused_and_not_repeated(tmp_path: Path, content: str) -> None:
     with pytest.raises(CannotRun, match="does not hold one JWT") as error:
         read_token_file(written(tmp_path / "token", content), whose="approver")
     assert "hunter2" not in error.value.seen + error.value.next_action
@@ -56,13 +56,13 @@ def test_content_other_than_a_token_is_refused_and_not_repeated(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("seconds", [-3600, 0, 30])
-def test_token_that_expires_too_soon_is_refused(tmp_path: Path, seconds: int) -> None:
+def test_token_that_ends_too_soon_is_refused(tmp_path: Path, seconds: int) -> None:
     path = written(tmp_path / "token", genuine(seconds=seconds))
-    with pytest.raises(CannotRun, match="expires, or expired, at 20"):
+    with pytest.raises(CannotRun, match="ends, or ended, at 20"):
         read_token_file(path, whose="viewer")
 
 
-def test_missing_file_is_reported(tmp_path: Path) -> None:
+def test_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="cannot be read: No such file or directory"):
         read_token_file(tmp_path / "nowhere", whose="viewer")
 

@@ -88,7 +88,7 @@ def test_certificate_of_another_host_fails_the_step(
     assert "Hostname mismatch" in broken.value.seen
 
 
-def test_unknown_ca_cannot_run_and_names_the_setting(
+def test_unknown_authority_cannot_run_and_names_the_setting(
     tmp_path_factory: pytest.TempPathFactory, offline: Offline
 ) -> None:
     stranger = CertificateAuthority.create(tmp_path_factory.mktemp("stranger"), name="Stranger")
@@ -98,7 +98,7 @@ def test_unknown_ca_cannot_run_and_names_the_setting(
     assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in refusal.value.next_action
 
 
-def test_port_without_tls_fails_the_step(offline: Offline) -> None:
+def test_port_that_speaks_no_tls_fails_the_step(offline: Offline) -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n") as port, pytest.raises(StepFailed) as broken:
         certificate_is_valid(offline(port=port))
     assert "handshake failed" in broken.value.seen
@@ -170,7 +170,7 @@ def test_port_that_serves_plain_http_fails_the_step(status: str, offline: Offlin
 
 
 @pytest.mark.parametrize("redirects", [True, False])
-def test_port_80_next_to_443_must_be_closed(
+def test_port_80_beside_443_must_be_closed(
     redirects: bool, offline: Offline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smoke = offline()

@@ -45,7 +45,7 @@ def working_in(folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def make_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Store]:
-    """Stores with their artifacts next to them; MLflow's default would be the working directory."""
+    """Stores whose artifacts are beside them; MLflow's default would be the working directory."""
     from mlflow import MlflowClient
 
     def make(*experiments: str) -> Store:

@@ -23,7 +23,7 @@ _RESULT = TrainingResult(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Replace training and registering with a record of the calls; boosting is best."""
+    """Replace training and registering by notes of what was asked; boosting is best."""
     calls: list[tuple[Any, ...]] = []
 
     def train(strategy: str, **options: Any) -> TrainingResult:

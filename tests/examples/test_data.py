@@ -40,7 +40,7 @@ def test_outside_git_and_dvc_the_snapshot_claims_no_revision(
     assert set(snapshot(file, rows=1).tags()) == {"file", "sha256", "bytes", "rows"}
 
 
-def test_dvc_pointer_next_to_the_file_gives_its_hash(tmp_path: Path) -> None:
+def test_dvc_pointer_beside_the_file_gives_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "credit.csv"
     assert dvc_md5(file) is None
     pointer = "outs:\n- md5: 0f343b0931126a20f133d67c2b018a3b\n  size: 2\n  path: {}\n"
@@ -50,14 +50,14 @@ def test_dvc_pointer_next_to_the_file_gives_its_hash(tmp_path: Path) -> None:
     assert dvc_md5(file) == "0f343b0931126a20f133d67c2b018a3b"
 
 
-def test_file_with_other_columns_is_refused(tmp_path: Path) -> None:
+def test_file_of_something_else_is_refused_by_its_columns(tmp_path: Path) -> None:
     other = tmp_path / "credit.csv"
     other.write_text("colour,defaulted\nred,1\n")
     with pytest.raises(ValueError, match=r"'colour'.*python -m examples\.credit_risk\.generate"):
         load(other)
 
 
-def test_hold_out_rows_are_never_learned_from_and_are_the_same_for_a_weak_model() -> None:
+def test_rows_for_judging_are_never_learned_from_and_stay_the_same_for_a_weak_model() -> None:
     data = load()
     assert not set(data.fitting.index) & set(data.judging.index)
     assert len(data.fitting) + len(data.judging) == len(data.table)
@@ -66,5 +66,5 @@ def test_hold_out_rows_are_never_learned_from_and_are_the_same_for_a_weak_model(
     assert weak.judging.equals(data.judging)
 
 
-def test_target_is_not_a_feature() -> None:
+def test_answer_is_no_feature() -> None:
     assert TARGET not in features(load().table)

@@ -28,7 +28,7 @@ def _demo(tmp_path: Path) -> Demo:
     return Demo(lambda _role: clean(), tmp_path / "lifecycle", Ledger(tmp_path / "processes").tracked)
 
 
-def test_the_demo_stops_at_the_first_step_that_fails(
+def test_the_demo_stops_at_the_first_step_that_does_not_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried: list[str] = []
@@ -55,7 +55,7 @@ def test_a_step_that_should_be_refused_and_is_not_fails_the_step(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_step_of_a_models_life_passes(site: Site, account: Account, tmp_path: Path) -> None:
+def test_every_step_of_a_models_life_holds(site: Site, account: Account, tmp_path: Path) -> None:
     account.aws.client("s3").create_bucket(
         Bucket="example-artifacts", CreateBucketConfiguration={"LocationConstraint": account.aws.region}
     )

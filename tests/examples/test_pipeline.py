@@ -43,7 +43,7 @@ def test_a_step_hands_its_state_on_to_the_next_step_and_job(
     assert json.loads(output.read_text().removeprefix("candidate="))["version"] == "7"
 
 
-def test_a_refused_step_exits_with_the_commands_own_code(
+def test_a_refused_step_ends_with_the_commands_own_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model_lifecycle.cli.main", lambda _arguments: 3)

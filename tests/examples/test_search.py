@@ -12,7 +12,7 @@ def candidate(name: str, roc_auc: float) -> Candidate:
     return Candidate({"name": name}, {"cv_roc_auc": roc_auc}, (roc_auc,))
 
 
-def test_best_cross_validated_candidate_is_chosen_the_first_among_equals() -> None:
+def test_best_cross_validated_candidate_is_chosen_and_of_equals_the_first() -> None:
     tried = [candidate("a", 0.7), candidate("b", 0.8), candidate("c", 0.8)]
     assert choose(tried).parameters == {"name": "b"}
 
@@ -56,7 +56,7 @@ def test_trusted_type_exists_and_says_why(name: str) -> None:
     assert len(REASONS[name]) > 80
 
 
-def test_model_that_learned_little_is_judged_worse() -> None:
+def test_judgement_of_a_model_that_learned_little_is_worse() -> None:
     data, strategy = load(), STRATEGIES["random-forest"]
     figures = []
     for rows in (data.fitting, data.only(60).fitting):

@@ -61,7 +61,7 @@ def test_all_runs_are_finished(training: Training) -> None:
     assert {run.info.status for run in runs(training)} == {"FINISHED"}
 
 
-def test_parent_holds_the_choice_which_is_the_best_child(training: Training) -> None:
+def test_parent_tells_the_choice_and_it_is_the_best_child(training: Training) -> None:
     best = max(children(training), key=lambda child: child.data.metrics["cv_roc_auc"])
     chosen = {name: parent(training).data.params[f"best_{name}"] for name in training.result.parameters}
     assert chosen == best.data.params
@@ -145,12 +145,12 @@ def test_working_directory_stays_as_it_was(training: Training) -> None:
     assert training.left_behind == []
 
 
-def test_progress_names_every_combination(training: Training) -> None:
+def test_progress_tells_every_combination(training: Training) -> None:
     assert len(training.progress) == len(_STRATEGY.combinations())
     assert training.progress[-1].startswith("logistic-regression 12/12: ")
 
 
-def test_training_that_fails_leaves_a_failed_run_and_registers_nothing(
+def test_training_that_breaks_leaves_a_failed_run_and_registers_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from examples.credit_risk import train as command
@@ -167,7 +167,9 @@ def test_training_that_fails_leaves_a_failed_run_and_registers_nothing(
 
 
 @pytest.mark.slow
-def test_autolog_variant_makes_parent_and_children_by_itself(store: Store, tmp_path: Path) -> None:
+def test_autolog_variant_makes_parent_and_children_without_a_line_of_ours(
+    store: Store, tmp_path: Path
+) -> None:
     from examples.credit_risk.autolog import EXPERIMENT, search
 
     with working_in(tmp_path):

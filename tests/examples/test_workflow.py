@@ -76,7 +76,7 @@ def test_rollback_runs_only_if_something_failed_after_the_promotion(workflow: di
     assert after == {"rollback"}
 
 
-def test_no_input_is_interpolated_into_a_command(workflow: dict[str, Any]) -> None:
+def test_no_input_is_pasted_into_a_command(workflow: dict[str, Any]) -> None:
     for _, step in _steps(workflow):
         assert "${{" not in step.get("run", "")
 

@@ -18,7 +18,7 @@ import pytest
 from local.parts.aws import Aws
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
-from stacks.identity_config import ROLES
+from stacks.roles import BY_NAME as ROLES
 from tests.local.conftest import ACCOUNT, REGION, Account, account  # noqa: F401 - a fixture
 from tests.stacks.conftest import ROOT, merged, read_config
 
@@ -27,6 +27,8 @@ AUDIENCE = f"https://{DOMAIN}"
 PREFIX = "team"
 # A role of the same account to which nobody attached anything.
 STRANGER = "stranger"
+# As CloudFormation names the log of the stack `Service`, and that of a stack whose name begins alike.
+AUDIT_LOG, OTHER_LOG, STREAM = "Service-ClusterLog1A2B3C4D-x1Y2", "Services-ClusterLog1A2B3C4D-x1Y2", "serve"
 # The buckets with their policies, the key, the pool and what Clients makes; no database, no function.
 KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "Clients", "People")
 TYPES = {
@@ -59,7 +61,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = cdk.App(outdir=str(directory), context=flags)
     environment = EnvironmentConfig.model_validate(merged(read_config("dev"), changes))
-    stack = MlflowFoundation(app, "Foundation", environment=environment)
+    stack = MlflowFoundation(app, "Foundation", service="Service", environment=environment)
     app.synth()
     return cut(json.loads((directory / f"{stack.stack_name}.template.json").read_text()))
 
@@ -139,6 +141,10 @@ def deployed(account: Account, template: dict[str, Any]) -> Iterator[Deployed]: 
     assert stack["StackStatus"] == "CREATE_COMPLETE", stack
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
     iam.enable_outbound_web_identity_federation()
+    logs = account.aws.client("logs")
+    for name in (AUDIT_LOG, OTHER_LOG):
+        logs.create_log_group(logGroupName=name)
+        logs.create_log_stream(logGroupName=name, logStreamName=STREAM)
     yield Deployed(
         root=account.aws,
         roles={

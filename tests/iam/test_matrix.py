@@ -17,13 +17,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.parts.aws import Aws
-from stacks.identity_config import ROLES
-from tests.iam.conftest import AUDIENCE, PREFIX, STRANGER, Deployed
+from stacks.roles import BY_NAME as ROLES
+from tests.iam.conftest import AUDIENCE, AUDIT_LOG, OTHER_LOG, PREFIX, STRANGER, STREAM, Deployed
 from tests.local.conftest import ACCOUNT
 
 EVERYBODY = frozenset(ROLES)
 WRITERS = frozenset({"contributor", "approver", "admin"})
-ADMIN = frozenset({"admin"})
+RECOVERERS = frozenset({"auditor", "admin"})
+AUDITOR = frozenset({"auditor"})
 NOBODY: frozenset[str] = frozenset()
 DENIALS = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
@@ -184,6 +185,7 @@ def of(service: str, operation: str, **arguments: Any) -> Ask:
 
 
 OTHER_KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/00000000-0000-0000-0000-000000000000"
+EVENT = {"timestamp": 1_790_000_000_000, "message": "forged"}
 KMS = {"ServerSideEncryption": "aws:kms"}
 ELSEWHERE = "https://elsewhere.example.org"
 
@@ -199,13 +201,13 @@ MATRIX: dict[str, tuple[frozenset[str], Ask]] = {
         NOBODY,
         of("s3", "list_objects_v2", Bucket="$bucket", Prefix=PREFIX),
     ),
-    "s3 list versions": (ADMIN, of("s3", "list_object_versions", Bucket="$bucket", Prefix=f"{PREFIX}/")),
+    "s3 list versions": (RECOVERERS, of("s3", "list_object_versions", Bucket="$bucket", Prefix=f"{PREFIX}/")),
     "s3 get": (EVERYBODY, get),
     "s3 get elsewhere": (
         NOBODY,
         lambda it: it.s3.get_object(Bucket=it.bucket, Key=it.existing("elsewhere")[0]),
     ),
-    "s3 get a former version": (ADMIN, get_former_version),
+    "s3 get a former version": (RECOVERERS, get_former_version),
     "s3 put": (WRITERS, lambda it: it.put(it.fresh())),
     "s3 overwrite": (WRITERS, lambda it: it.put(it.existing()[0])),
     "s3 put elsewhere": (NOBODY, lambda it: it.put(it.fresh("elsewhere"))),
@@ -339,6 +341,20 @@ MATRIX: dict[str, tuple[frozenset[str], Ask]] = {
     "cognito read the client's secret": (
         NOBODY,
         of("cognito-idp", "describe_user_pool_client", UserPoolId="$pool", ClientId="any"),
+    ),
+    "logs read the audit log": (
+        AUDITOR,
+        of("logs", "filter_log_events", logGroupName=AUDIT_LOG, filterPattern="refused"),
+    ),
+    "logs read another stack's log": (NOBODY, of("logs", "filter_log_events", logGroupName=OTHER_LOG)),
+    "logs write to the audit log": (
+        NOBODY,
+        of("logs", "put_log_events", logGroupName=AUDIT_LOG, logStreamName=STREAM, logEvents=[EVENT]),
+    ),
+    "logs delete the audit log": (NOBODY, of("logs", "delete_log_group", logGroupName=AUDIT_LOG)),
+    "logs shorten the audit log": (
+        NOBODY,
+        of("logs", "put_retention_policy", logGroupName=AUDIT_LOG, retentionInDays=1),
     ),
     "secretsmanager read a secret": (NOBODY, of("secretsmanager", "get_secret_value", SecretId="any")),
 }

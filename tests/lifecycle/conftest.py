@@ -61,7 +61,7 @@ class _Body:
 
 @dataclass
 class MemoryS3:
-    """The calls of a versioned bucket that the manifest needs, shaped like boto3's; no other part of S3."""
+    """The calls of a versioned bucket that the manifest needs, shaped as boto3's; no other part of S3."""
 
     objects: dict[str, list[_Object]] = field(default_factory=dict)
     markers: dict[str, dt.datetime] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class MemoryS3:
 
 @dataclass
 class Site:
-    """One server, and how to act as someone there."""
+    """One server, and how to be somebody there."""
 
     url: str
     identity: Identity
@@ -177,7 +177,7 @@ class Registered:
 
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
-    """Issuers of this folder's own, apart from those of tests/server."""
+    """Issuers of this folder's own; those of tests/server stay theirs."""
     from local.parts.certificates import CertificateAuthority
     from local.parts.token_issuer import TokenIssuer
 
@@ -189,7 +189,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
 
 @pytest.fixture(scope="session")
 def site(rds: RdsLike, identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The server's own process, without a load balancer: tokens and roles are real, TLS is left out."""
+    """The server's own process, behind nothing: tokens and roles are real, TLS is the balancer's."""
     from local.parts.ports import free_port
 
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
@@ -239,5 +239,5 @@ def new_model(site: Site) -> Registered:
 
 @pytest.fixture
 def model(site: Site) -> Registered:
-    """A registered model for this test alone."""
+    """A registered model of this test alone."""
     return new_model(site)

@@ -1,4 +1,4 @@
-"""The command line: exit codes, JSON next to the text, and every rule in both."""
+"""The command line: exit codes, JSON beside the words, and every rule in both."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_an_added_file_shows(s3: MemoryS3) -> None:
     assert [(each.path, each.what) for each in evidence.verify(s3, manifest)] == [("extra.py", "added")]
 
 
-def test_a_file_newer_than_the_promotion_shows_even_if_the_manifest_was_rewritten(s3: MemoryS3) -> None:
+def test_a_file_younger_than_the_promotion_shows_even_if_the_manifest_was_written_again(s3: MemoryS3) -> None:
     promoted = dt.datetime.now(dt.UTC)
     assert evidence.written_after(evidence.record(s3, URI), promoted) == ()
     s3.write(f"{KEY}/MLmodel", b"forged", at=promoted + dt.timedelta(seconds=2))

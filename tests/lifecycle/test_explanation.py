@@ -86,7 +86,7 @@ def test_an_archived_version_is_explained_with_its_tampered_file(touched: Regist
     assert [(each.path, each.what) for each in account.damage] == [("model.skops", "overwritten")]
 
 
-def test_a_manifest_rewritten_afterwards_hides_nothing(touched: Registered) -> None:
+def test_a_manifest_written_again_after_the_fact_is_no_cover(touched: Registered) -> None:
     from model_lifecycle import evidence
 
     site = touched.site
@@ -110,7 +110,7 @@ def test_a_decision_that_nobody_carried_out_is_marked(touched: Registered) -> No
     assert [each.what for each in account.life if not each.confirmed] == ["decision to promote"]
 
 
-def test_a_move_without_a_decision_is_marked(model: Registered) -> None:
+def test_a_move_without_a_decision_is_said_to_be_one(model: Registered) -> None:
     number = model.version()
     with model.site.bearer("approver"):
         model.site.registry().move(model.name, number, "Production", archive_existing=True, holder="")
@@ -119,12 +119,12 @@ def test_a_move_without_a_decision_is_marked(model: Registered) -> None:
     assert account.integrity == "not recorded"
 
 
-def test_a_missing_alias_is_answered_with_the_existing_ones(rolled_back: Registered) -> None:
+def test_an_alias_that_is_not_there_is_answered_with_those_that_are(rolled_back: Registered) -> None:
     with pytest.raises(LifecycleError, match="its aliases: champion"):
         _explain(rolled_back, alias="winner")
 
 
-def test_the_report_is_self_contained(rolled_back: Registered) -> None:
+def test_the_report_needs_nothing_but_itself(rolled_back: Registered) -> None:
     html = report.as_html(_explain(rolled_back, version="2"))
     for foreign in ("<script", "<link", 'src="http', "@import", "url("):
         assert foreign not in html
@@ -139,7 +139,7 @@ def test_the_report_escapes_what_clients_wrote(model: Registered) -> None:
     assert "<script>" not in report.as_html(_explain(model, version=number))
 
 
-def test_the_text_holds_the_full_account(rolled_back: Registered) -> None:
+def test_the_text_names_the_whole_account(rolled_back: Registered) -> None:
     words = report.as_text(_explain(rolled_back, version="2"))
     assert "✓ files      intact" in words
     assert "auc = 0.85" in words
@@ -152,6 +152,6 @@ def test_a_date_is_a_whole_day_and_a_time_a_moment() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "31.01.2026"])
-def test_an_invalid_date_is_refused_with_an_example(text: str) -> None:
+def test_what_is_no_date_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(LifecycleError, match="2026-01-31"):
         moment(text)

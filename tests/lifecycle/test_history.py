@@ -76,7 +76,7 @@ def test_rollback_returns_to_what_was_live_before() -> None:
     assert history.before(history.stage_tenures(seen, "Production"), existing=("1", "2", "3")) == "2"
 
 
-def test_a_second_rollback_goes_further_back() -> None:
+def test_a_second_rollback_goes_further_back_instead_of_forth() -> None:
     seen = _record(("1", "Production"), ("2", "Production"), ("3", "Production"), ("2", "Production"))
     assert history.before(history.stage_tenures(seen, "Production"), existing=("1", "2", "3")) == "1"
 
@@ -86,7 +86,7 @@ def test_after_the_first_version_there_is_nothing_to_roll_back_to() -> None:
     assert history.before(history.stage_tenures(seen, "Production"), existing=("1", "2")) == ""
 
 
-def test_rollback_skips_deleted_versions() -> None:
+def test_rollback_passes_over_deleted_versions() -> None:
     seen = _record(("1", "Production"), ("2", "Production"), ("3", "Production"))
     assert history.before(history.stage_tenures(seen, "Production"), existing=("1", "3")) == "1"
 

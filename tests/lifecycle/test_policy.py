@@ -1,4 +1,4 @@
-"""A valid policy file, and what an invalid one is told."""
+"""A policy file that fits, and what is said about one that does not."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _refusal(tmp_path: Path, text: str) -> str:
     return str(refused.value)
 
 
-def test_a_complete_policy_is_read(tmp_path: Path) -> None:
+def test_a_whole_policy_is_read(tmp_path: Path) -> None:
     policy = _load(tmp_path, _WHOLE).policy
     production = policy.transitions.production
     assert production is not None
@@ -119,13 +119,13 @@ def test_a_fault_is_named_with_its_key_and_remedy(tmp_path: Path, text: str, wor
     assert "policy.toml" in said
 
 
-def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     said = _refusal(tmp_path, 'version = "x"\ncolour = 1\n[transitions]\n')
     assert "version:" in said
     assert "colour:" in said
 
 
-def test_a_missing_policy_file_is_named(tmp_path: Path) -> None:
+def test_a_policy_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"nowhere\.toml: cannot be read"):
         LoadedPolicy.load(tmp_path / "nowhere.toml")
 

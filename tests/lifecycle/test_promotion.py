@@ -34,7 +34,7 @@ def test_a_version_goes_through_staging_to_production_and_its_alias_with_it(mode
     assert (model.stages(), model.aliases()) == ({number: "Production"}, {"champion": number})
 
 
-def test_the_version_that_was_live_before_is_archived(model: Registered) -> None:
+def test_who_was_live_before_is_archived(model: Registered) -> None:
     first, second = model.version(), model.version(0.85)
     model.live(first, second)
     assert model.stages() == {first: "Archived", second: "Production"}
@@ -105,7 +105,7 @@ def test_a_second_run_changes_nothing(model: Registered) -> None:
     assert after == before
 
 
-def test_an_interrupted_run_is_completed_by_the_next(model: Registered) -> None:
+def test_a_run_that_was_cut_short_is_completed_by_the_next(model: Registered) -> None:
     number = model.version()
     with model.site.bearer("approver"):
         promote(model.site.lifecycle(), model.name, number, to="staging")
@@ -117,7 +117,7 @@ def test_an_interrupted_run_is_completed_by_the_next(model: Registered) -> None:
     assert model.aliases() == {"champion": number}
 
 
-def test_a_dry_run_evaluates_and_changes_nothing(model: Registered) -> None:
+def test_a_dry_run_judges_and_changes_nothing(model: Registered) -> None:
     number = model.version()
     with model.site.bearer("approver"):
         outcome = promote(model.site.lifecycle(), model.name, number, to="staging", dry_run=True)
@@ -182,13 +182,13 @@ def test_archiving_takes_the_alias_too(model: Registered) -> None:
 def test_the_live_version_is_not_archived(model: Registered) -> None:
     number = model.version()
     model.live(number)
-    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError, match="cannot"):
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError, match="is refused"):
         archive(model.site.lifecycle(), model.name, number)
     assert model.stages() == {number: "Production"}
 
 
-def test_exactly_one_of_two_promotions_at_once_wins(model: Registered) -> None:
-    """Both have read the model before either moves: a barrier is between reading and moving."""
+def test_of_two_promotions_at_once_exactly_one_wins(model: Registered) -> None:
+    """Both have looked before either moves: the barrier stands between looking and moving."""
     first, rivals = model.version(), [model.version(0.85), model.version(0.86)]
     model.live(first)
     policy = model.site.policy.with_name(f"{model.name}.toml")
@@ -230,7 +230,7 @@ def test_exactly_one_of_two_promotions_at_once_wins(model: Registered) -> None:
     assert decisions(registry.version(lost).tags) == ()
 
 
-def test_a_server_that_verifies_no_one_is_refused_unless_asked_for() -> None:
+def test_a_server_that_verifies_nobody_is_refused_unless_asked_for() -> None:
     class Stock(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(404)

@@ -35,12 +35,12 @@ def test_a_figure_below_its_minimum_is_named_with_both_numbers() -> None:
     assert (finding.observed, finding.required) == ("0.8", ">= 0.81")
 
 
-def test_a_figure_that_is_not_measured_fails_every_rule() -> None:
+def test_a_figure_that_is_not_measured_keeps_no_rule() -> None:
     findings = _judge(_metric(minimum=0.1, no_worse_than_current_by=1), candidate=Figures("2", {}))
     assert [each.passed for each in findings] == [False, False]
 
 
-def test_a_figure_that_is_not_a_number_fails_every_rule() -> None:
+def test_a_figure_that_is_no_number_keeps_no_rule() -> None:
     nan = Figures("2", {"auc": math.nan})
     current = Figures("1", {"auc": 0.1})
     findings = _judge(_metric(minimum=-1, no_worse_than_current_by=1), candidate=nan, current=current)
@@ -73,7 +73,7 @@ def test_figures_of_different_data_are_not_compared_where_the_policy_says_so() -
     assert not _judge({**policy, "same_dataset": True}, candidate=candidate, current=current)[0].passed
 
 
-def test_every_failed_rule_is_reported_not_only_the_first() -> None:
+def test_every_broken_rule_is_reported_not_only_the_first() -> None:
     findings = _judge(
         {
             **_metric(minimum=0.9),
@@ -100,7 +100,7 @@ def test_changed_files_are_named() -> None:
     assert (finding.passed, finding.observed) == (False, "model.skops was overwritten")
 
 
-def test_files_that_cannot_be_read_are_not_evidence() -> None:
+def test_files_that_cannot_be_read_are_no_evidence() -> None:
     (finding,) = _judge({"manifest": True}, damage=None, unreadable="AccessDenied")
     assert (finding.passed, finding.observed) == (False, "AccessDenied")
 

@@ -22,6 +22,7 @@ from client_smoke.steps import STEPS
 from local.parts.aws import Aws
 from local.platform import account
 from local.state import PROJECT, State
+from stacks.roles import BY_NAME
 from tests.laptop import Laptop, running_laptop
 
 # AKIA… and ASIA… are ids, not secrets, but do not belong in an argument list either.
@@ -245,7 +246,7 @@ def test_without_a_session_fetches_are_refused_and_visits_lead_to_the_page(
 
 def test_only_the_owner_can_read_the_passwords(state: State) -> None:
     users = State.read(state.users)
-    assert set(users) == {"viewer", "contributor", "approver", "admin"}
+    assert set(users) == set(BY_NAME)
     assert state.users.stat().st_mode & 0o077 == 0
     assert len({user["password"] for user in users.values()}) == 4
 

@@ -21,14 +21,16 @@ from mlflow_aws_server.settings import SettingsError
 
 from local.parts.certificates import CertificateAuthority
 from local.parts.token_issuer import TokenIssuer
+from stacks.roles import BY_NAME
 from tests.conftest import RdsLike
+from tests.roles import server_roles
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVER_PYTHON = str(PROJECT / ".local" / "venvs" / "server" / "bin" / "python")
 PUBLIC_HOST = "mlflow.example.com"
 AUDIENCE = f"https://{PUBLIC_HOST}"
 CLIENT_ID = "1example23456789"
-ROLES = ("viewer", "contributor", "approver", "admin")
+ROLES = tuple(BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Identity:
             "MLFLOW_AWS_TOKEN_AUDIENCE": AUDIENCE,
             "MLFLOW_AWS_USER_POOL_ISSUER": self.user_pool.url,
             "MLFLOW_AWS_USER_POOL_CLIENT_ID": CLIENT_ID,
-            "MLFLOW_AWS_ROLES": json.dumps(
+            "MLFLOW_AWS_ROLES": server_roles(
                 {role: {"iam_roles": [self.arn(role)], "groups": [f"mlflow-{role}"]} for role in ROLES}
             ),
             "SSL_CERT_FILE": str(self.ca_file),
@@ -85,7 +87,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "MLFLOW_AWS_TOKEN_ISSUER": "https://example.tokens.sts.global.api.aws",
         "MLFLOW_AWS_USER_POOL_ISSUER": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Example",
         "MLFLOW_AWS_USER_POOL_CLIENT_ID": "1example23456789",
-        "MLFLOW_AWS_ROLES": '{"viewer": {"iam_roles": ["arn:aws:iam::123456789012:role/team/*"]}}',
+        "MLFLOW_AWS_ROLES": server_roles(
+            {"viewer": {"iam_roles": ["arn:aws:iam::123456789012:role/team/*"]}}
+        ),
     }
 
 

@@ -76,7 +76,7 @@ def test_the_internet_may_come_where_the_edge_checks_every_token() -> None:
 )
 def test_a_role_s_arn_in_full_is_accepted_with_a_wildcard_in_its_name(pattern: str) -> None:
     config = parse({"identity": {"roles": {"viewer": {"iam_roles": [pattern]}}}})
-    assert config.identity.roles.viewer.iam_roles == (pattern,)
+    assert config.identity.members("viewer").iam_roles == (pattern,)
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ MISTAKES = {
     "a role that does not exist": (
         DEV + identity("roles.owner", "iam_roles = []"),
         "identity.roles.owner",
-        "settings here are viewer, contributor, approver, admin",
+        "settings here are auditor, viewer, contributor, approver, admin",
     ),
     "a sign-in page that Cognito refuses": (
         after_all('[identity]\ndomain_prefix = "my-aws-mlflow"'),

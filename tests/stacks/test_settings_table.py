@@ -2,7 +2,7 @@
 
 import pytest
 
-from stacks.settings_table import DOCUMENT, rendered
+from stacks.settings_table import DOCUMENT, SECURITY, rendered, with_roles
 
 
 def section(document: str, table: str) -> str:
@@ -12,6 +12,11 @@ def section(document: str, table: str) -> str:
 def test_the_document_is_what_the_schema_says() -> None:
     document = DOCUMENT.read_text()
     assert rendered(document) == document, "run: python -m stacks.settings_table"
+
+
+def test_the_roles_of_the_document_are_those_of_the_table() -> None:
+    document = SECURITY.read_text()
+    assert with_roles(document) == document, "run: python -m stacks.settings_table"
 
 
 def test_every_table_has_its_section_and_arrays_of_tables_their_brackets() -> None:

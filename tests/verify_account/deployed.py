@@ -7,7 +7,7 @@ from typing import Any
 
 ISSUER, AUDIENCE = "https://issuer.example.com", "https://mlflow.example.com"
 KEY = "arn:aws:kms:eu-central-1:000000000000:key/artifacts"
-ROLES = ("viewer", "contributor", "approver", "admin")
+ROLES = ("auditor", "viewer", "contributor", "approver", "admin")
 FORWARD = {"Type": "forward"}
 OUTPUTS = {
     "ArtifactBucket": "artifacts",

@@ -128,7 +128,7 @@ BROKEN: tuple[tuple[Change, str], ...] = (
     ),
     (lambda a: viewer_statements(a)[1].pop("Condition"), "tokens for this deployment only"),
     (lambda a: viewer_statements(a).pop(), "tokens for this deployment only"),
-    (lambda a: viewer_statements(a)[0]["Action"].append("s3:PutObject"), "a viewer's policy writes nothing"),
+    (lambda a: viewer_statements(a)[0]["Action"].append("s3:PutObject"), "viewers write nothing"),
     (pool(AdminCreateUserConfig={"AllowAdminCreateUserOnly": False}), "nobody signs up"),
     (password(MinimumLength=8), "passwords are long"),
     (password(RequireSymbols=False), "passwords are long"),

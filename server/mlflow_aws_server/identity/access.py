@@ -1,4 +1,4 @@
-"""Which role each of MLflow's routes needs. What is not in this table is denied.
+"""Which permission each of MLflow's routes needs. What is not in this table is denied.
 
 Paths are MLflow 3.17's; tests/server/identity/test_access.py walks all routes of the installed MLflow and
 fails where one is missing here, or is here and gone there.
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlflow_aws_server.identity.errors import NoSuchRouteError, PermissionDeniedError
-from mlflow_aws_server.identity.roles import Principal, Role
+from mlflow_aws_server.identity.mapping import RoleMap
+from mlflow_aws_server.identity.roles import Permission, Place, Principal, rights
 
 HEALTH = "/health"
 WHOAMI = frozenset(("/api/2.0/mlflow-aws/whoami", "/ajax-api/2.0/mlflow-aws/whoami"))
@@ -19,7 +20,7 @@ WHOAMI = frozenset(("/api/2.0/mlflow-aws/whoami", "/ajax-api/2.0/mlflow-aws/whoa
 _V2 = "/[ajax-]api/2.0/mlflow"
 _V3 = "/[ajax-]api/3.0/mlflow"
 
-_VIEWER = f"""
+_READ = f"""
 GET    /
 GET    /version
 GET    /static-files/<rest>
@@ -92,7 +93,7 @@ GET    {_V3}/scorers/online-configs
 """
 
 # Logs, registers, describes. A run or a logged model that it deletes can be restored.
-_CONTRIBUTOR = f"""
+_WRITE = f"""
 POST   {_V2}/experiments/create
 POST   {_V2}/experiments/update
 POST   {_V2}/experiments/set-experiment-tag
@@ -156,7 +157,7 @@ POST   {_V3}/scorers/register
 """
 
 # Decides which version is in production, and deletes what others work with or nobody can restore.
-_APPROVER = f"""
+_APPROVE = f"""
 POST   {_V2}/experiments/delete
 POST   {_V2}/experiments/restore
 POST   {_V2}/model-versions/transition-stage
@@ -174,11 +175,15 @@ POST   {_V3}/review-queues/delete
 DELETE {_V3}/scorers/delete
 """
 
-# Has the server call addresses that the caller chooses.
-_ADMIN = f"""
+# Shows whom the server calls, but no secret: MLflow never returns a webhook's.
+_AUDIT = f"""
 GET    {_V2}/webhooks
-POST   {_V2}/webhooks
 GET    {_V2}/webhooks/<id>
+"""
+
+# Has the server call addresses that the caller chooses.
+_ADMINISTER = f"""
+POST   {_V2}/webhooks
 PATCH  {_V2}/webhooks/<id>
 DELETE {_V2}/webhooks/<id>
 POST   {_V2}/webhooks/<id>/test
@@ -186,7 +191,7 @@ POST   {_V2}/webhooks/<id>/test
 
 _DIRECT = "Artifacts go from the client to S3 directly; this server carries none."
 _NO_JOBS = "This server runs no jobs."
-_NO_GATEWAY = "This server is no gateway to models of other providers."
+_NO_GATEWAY = "This server is not a gateway to other providers' models."
 _NOT_OFFERED: Mapping[str, str] = {
     "/[ajax-]api/2.0/mlflow-artifacts/<rest>": _DIRECT,
     f"{_V2}/artifacts/presigned-upload-url": _DIRECT,
@@ -224,11 +229,11 @@ _PARTS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route, and the least role that may use it; None if nobody may, for what `refusal` says."""
+    """A route and the permission that it needs; None if nobody may use it, for the reason in `refusal`."""
 
     method: str
     path: str
-    role: Role | None
+    permission: Permission | None
     refusal: str = ""
     creates: bool = False
     _pattern: re.Pattern[str] | None = field(default=None, repr=False, compare=False)
@@ -236,24 +241,36 @@ class Route:
     @property
     def changes(self) -> bool:
         """Whether it changes what MLflow keeps."""
-        return self.role is not None and self.role > Role.VIEWER and self.method != "GET"
+        return self.permission is not None and self.permission.changes and self.method != "GET"
 
     def fits(self, path: str) -> re.Match[str] | None:
         """The match of its variable parts, or None."""
         return None if self._pattern is None else self._pattern.fullmatch(path)
 
 
+_TABLE: Mapping[Permission, str] = {
+    Permission.READ: _READ,
+    Permission.AUDIT: _AUDIT,
+    Permission.WRITE: _WRITE,
+    Permission.APPROVE: _APPROVE,
+    Permission.ADMINISTER: _ADMINISTER,
+}
+
+
 def _routes() -> Iterator[Route]:
-    listed = ((Role.VIEWER, _VIEWER), (Role.CONTRIBUTOR, _CONTRIBUTOR), (Role.APPROVER, _APPROVER))
-    for role, table in (*listed, (Role.ADMIN, _ADMIN)):
+    for permission, table in _TABLE.items():
         for line in table.strip().splitlines():
             method, template = line.split()
             for path in _spelt_out(template):
                 creates = method == "POST" and path.partition("/mlflow/")[2] in _CREATING
-                yield Route(method=method, path=path, role=role, creates=creates, _pattern=_pattern(path))
+                yield Route(
+                    method=method, path=path, permission=permission, creates=creates, _pattern=_pattern(path)
+                )
     for template, refusal in _NOT_OFFERED.items():
         for path in _spelt_out(template):
-            yield Route(method=_ANY_METHOD, path=path, role=None, refusal=refusal, _pattern=_pattern(path))
+            yield Route(
+                method=_ANY_METHOD, path=path, permission=None, refusal=refusal, _pattern=_pattern(path)
+            )
 
 
 def _spelt_out(template: str) -> tuple[str, ...]:
@@ -288,9 +305,9 @@ def route_of(method: str, path: str) -> Route:
         return found
     if method == "OPTIONS":
         candidates = [route for route in ROUTES if route.path == path or route.fits(path)]
-        offered = [route for route in candidates if route.role is not None]
         if candidates:
-            return min(offered, key=lambda route: route.role or Role.ADMIN) if offered else candidates[0]
+            # The table is in the order of the permissions, and what nobody may use comes last.
+            return candidates[0]
     for route in _VARIABLE:
         if route.method in (method, _ANY_METHOD) and route.fits(path):
             return route
@@ -300,16 +317,17 @@ def route_of(method: str, path: str) -> Route:
     )
 
 
-def require(principal: Principal, route: Route) -> None:
-    """Let `principal` use `route`, or not.
+def require(principal: Principal, route: Route, *, place: Place, roles: RoleMap) -> None:
+    """Let `principal` use `route` in `place`, or not. `roles` are named to whoever lacks the permission.
 
     Raises:
-        PermissionDeniedError: its role is too low, or the route is offered to nobody.
+        PermissionDeniedError: it lacks the permission, or the route is offered to nobody.
     """
-    if route.role is None:
+    if route.permission is None:
         raise PermissionDeniedError("not-offered", route.refusal)
-    if principal.role < route.role:
+    if route.permission not in rights(principal, place):
         raise PermissionDeniedError(
             "role",
-            f"{route.method} {route.path} needs the role {route.role}; {principal.name} is {principal.role}.",
+            f"{route.method} {route.path} needs the role {' or '.join(roles.giving(route.permission))}; "
+            f"{principal.name} is {principal.role}.",
         )

@@ -77,7 +77,7 @@ class AuditRecord:
             "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
             "principal": principal.name if principal else refusal.principal if refusal else None,
             "lane": principal.lane.value if principal else None,
-            "role": str(principal.role) if principal else None,
+            "role": principal.role if principal else None,
             "method": self.method,
             "route": route.path if route else None,
             "object": self._object(),

@@ -1,4 +1,4 @@
-"""From a token to a principal with a role; verified tokens are remembered for a while."""
+"""From a token to a principal with its roles; verified tokens are remembered for a while."""
 
 from __future__ import annotations
 
@@ -87,15 +87,15 @@ class Callers:
                 "subject",
                 "The token's subject is not the ARN of an IAM role (arn:aws:iam::ACCOUNT:role/NAME).",
             )
-        role = settings.roles.of_iam_role(arn)
-        if role is None:
+        roles = settings.roles.of_iam_role(arn)
+        if not roles:
             raise PermissionDeniedError(
                 "no-role",
                 f"{arn} has no role on this MLflow server. Whoever deploys it can add the ARN to "
                 "[identity.roles.…] iam_roles in the environment's configuration.",
                 principal=arn,
             )
-        return claims, Principal(name=arn, role=role, lane=Lane.IAM)
+        return claims, Principal(name=arn, roles=roles, lane=Lane.IAM)
 
     async def _cognito(self, token: bytes) -> tuple[Claims, Principal]:
         pool = self._settings.user_pool
@@ -103,16 +103,16 @@ class Callers:
             raise UnauthenticatedError("no-user-pool", "This server has no sign-in for people.")
         claims = await verify(token, find_key=self._keys.key, issuer=pool.issuer, audience=None)
         username, groups = _user(claims, pool)
-        role = self._settings.roles.of_groups(groups)
-        if role is None:
+        roles = self._settings.roles.of_groups(groups)
+        if not roles:
             raise PermissionDeniedError(
                 "no-role",
-                f"cognito:{username} has no role on this MLflow server. Whoever administers its user pool "
-                "can add the user to one of the groups mlflow-viewer, mlflow-contributor, mlflow-approver "
-                "or mlflow-admin, or to another group that the configuration maps.",
+                f"cognito:{username} has no role on this MLflow server. An administrator of its user pool "
+                "can add the user to a group that has one: "
+                f"{', '.join(group for group, _ in self._settings.roles.groups)}.",
                 principal=f"cognito:{username}",
             )
-        return claims, Principal(name=f"cognito:{username}", role=role, lane=Lane.COGNITO)
+        return claims, Principal(name=f"cognito:{username}", roles=roles, lane=Lane.COGNITO)
 
 
 def _user(claims: Claims, pool: UserPool) -> tuple[str, list[str]]:

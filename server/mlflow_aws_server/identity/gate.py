@@ -1,4 +1,4 @@
-"""The gate: an ASGI application in front of MLflow that lets verified callers do what their role may."""
+"""The gate: an ASGI application in front of MLflow that lets verified callers do what their roles permit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mlflow_aws_server.identity.errors import (
 )
 from mlflow_aws_server.identity.keys import Keys, KeyStore, fetch_keys
 from mlflow_aws_server.identity.paths import refuse_ambiguous
-from mlflow_aws_server.identity.roles import Lane, Principal
+from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal, rights
 from mlflow_aws_server.identity.settings import IdentitySettings
 
 _BEARER = b"Bearer "
@@ -64,7 +64,7 @@ class _Request:
 
 
 class Gate:
-    """Verifies who calls, decides whether their role may, and keeps the audit log.
+    """Verifies who calls, decides whether they may, and keeps the audit log.
 
     A request that passes carries its `Principal` in the scope, and no credential any more. `/health`
     alone needs no identity. WebSockets are refused.
@@ -114,7 +114,7 @@ class Gate:
                 return
             principal = await self._who(request)
             route = route_of(scope["method"], scope["path"])
-            require(principal, route)
+            require(principal, route, place=Place.DEPLOYMENT, roles=self._settings.roles)
             self._refuse_other_origins(scope["method"], principal, request)
         except AccessDeniedError as refusal:
             await self._refuse(refusal, scope, send, principal=principal, route=route)
@@ -155,10 +155,12 @@ class Gate:
             )
 
     def _whoami(self, principal: Principal) -> bytes:
+        may = rights(principal, Place.DEPLOYMENT)
         return json.dumps(
             {
                 "principal": principal.name,
-                "role": str(principal.role),
+                "role": principal.role,
+                "permissions": sorted(may, key=list(Permission).index),
                 "lane": principal.lane.value,
                 "ui_url": self._settings.public_url,
             }

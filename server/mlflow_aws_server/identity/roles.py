@@ -1,4 +1,4 @@
-"""The four roles, and who a verified caller is."""
+"""What a verified caller may do, and where: roles are data, permissions are what the server knows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import enum
 from dataclasses import dataclass
 
 
-class Role(enum.IntEnum):
-    """What a principal may do; a higher role may do all that a lower one may."""
+class Permission(enum.StrEnum):
+    """What a route needs, the least demanding first. Which role gives it is configuration."""
 
-    VIEWER = 1
-    CONTRIBUTOR = 2
-    APPROVER = 3
-    ADMIN = 4
+    READ = "read"
+    AUDIT = "audit"
+    WRITE = "write"
+    APPROVE = "approve"
+    ADMINISTER = "administer"
 
-    def __str__(self) -> str:
-        return self.name.lower()
+    @property
+    def changes(self) -> bool:
+        """Whether its routes change what MLflow keeps."""
+        return self not in (Permission.READ, Permission.AUDIT)
+
+
+class Place(enum.Enum):
+    """Where a permission holds. Today there is one place, the whole deployment."""
+
+    DEPLOYMENT = "deployment"
 
 
 class Lane(enum.StrEnum):
@@ -26,9 +35,28 @@ class Lane(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """A verified caller: `name` is the IAM role's ARN or `cognito:USERNAME`."""
+class Role:
+    """A name for permissions in a place."""
 
     name: str
-    role: Role
+    permissions: frozenset[Permission]
+    place: Place = Place.DEPLOYMENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A verified caller: `name` is the IAM role's ARN or `cognito:USERNAME`; it has at least one role."""
+
+    name: str
+    roles: tuple[Role, ...]
     lane: Lane
+
+    @property
+    def role(self) -> str:
+        """The one of its roles that people are told: the last in the table's order."""
+        return self.roles[-1].name
+
+
+def rights(principal: Principal, place: Place) -> frozenset[Permission]:
+    """What `principal` may do in `place`: whatever one of its roles permits there."""
+    return frozenset().union(*(role.permissions for role in principal.roles if role.place is place))

@@ -50,9 +50,8 @@ class IdentitySettings:
                 variable="MLFLOW_AWS_ROLES",
                 value=roles,
                 problem=str(error),
-                remedy='Expected JSON like {"viewer": {"groups": ["mlflow-viewer"], "iam_roles": '
-                '["arn:aws:iam::123456789012:role/team/*"]}} with the roles viewer, contributor, approver '
-                "and admin.",
+                remedy='Expected JSON like {"viewer": {"permissions": ["read"], "groups": ["mlflow-viewer"], '
+                '"iam_roles": ["arn:aws:iam::123456789012:role/team/*"]}}.',
             ) from None
         return cls(
             token_issuer=read.matching("MLFLOW_AWS_TOKEN_ISSUER", _ISSUER, expected=_ISSUER_EXPECTED),

@@ -6,33 +6,34 @@ import sys
 from collections.abc import Iterable
 
 from mlflow_aws_server.identity.access import ROUTES, Route
-from mlflow_aws_server.identity.roles import Role
+from mlflow_aws_server.identity.roles import Permission
 
 _MEANING = {
-    Role.VIEWER: "Reads everything, changes nothing. Some reads are POST requests.",
-    Role.CONTRIBUTOR: "Logs, registers, describes; deletes runs and logged models, which can be restored.",
-    Role.APPROVER: "Moves stages and aliases; deletes what others work with or nobody can restore.",
-    Role.ADMIN: "Has the server call addresses outside.",
+    Permission.READ: "Reads, and changes nothing. Some reads are POST requests.",
+    Permission.AUDIT: "Reads what only administrators and auditors need.",
+    Permission.WRITE: "Logs, registers, describes; deletes runs and logged models, which can be restored.",
+    Permission.APPROVE: "Moves stages and aliases; deletes what others work with or nobody can restore.",
+    Permission.ADMINISTER: "Has the server call addresses outside.",
 }
 
 
 def as_markdown() -> str:
-    """The table, one section a role."""
+    """The table, one section for each permission."""
     lines = [
-        "# Which role each route needs",
+        "# Which permission each route needs",
         "",
-        "Made by `python -m mlflow_aws_server.identity.table`; a test holds it to the code. A higher role",
-        "may do all that a lower one may. `/health` alone needs no identity. A route that is not listed is",
-        "denied to everybody. HEAD needs what GET needs, OPTIONS what the least demanding method of the path",
-        "needs.",
+        "Made by `python -m mlflow_aws_server.identity.table`; a test holds it to the code. Which role gives",
+        "which permission: [security.md](security.md). `/health` alone needs no identity. A route that is",
+        "not listed is denied to everybody. HEAD needs what GET needs, OPTIONS what the least demanding",
+        "method of the path needs.",
         "Programs call `/api/…`, the user interface `/ajax-api/…`: `/[ajax-]api/…` stands for both.",
     ]
-    for role in Role:
-        lines += ["", f"## {role}", "", _MEANING[role], "", "| Method | Path |", "|---|---|"]
-        lines += [f"| {m} | `{p}` |" for m, p in _merged(r for r in ROUTES if r.role is role)]
+    for permission in Permission:
+        lines += ["", f"## {permission}", "", _MEANING[permission], "", "| Method | Path |", "|---|---|"]
+        lines += [f"| {m} | `{p}` |" for m, p in _merged(r for r in ROUTES if r.permission is permission)]
     lines += ["", "## Nobody", "", "This deployment does not offer them.", "", "| Path | Why |", "|---|---|"]
-    refusals = {route.path: route.refusal for route in ROUTES if route.role is None}
-    for _, path in _merged(route for route in ROUTES if route.role is None):
+    refusals = {route.path: route.refusal for route in ROUTES if route.permission is None}
+    for _, path in _merged(route for route in ROUTES if route.permission is None):
         lines.append(f"| `{path}` | {refusals[path.replace('[ajax-]', '')]} |")
     return "\n".join(lines) + "\n"
 

@@ -16,6 +16,8 @@ from mlflow_aws_server.identity.keys import Keys
 
 from local.parts.certificates import ServerCertificate
 from local.parts.token_issuer import TokenIssuer
+from stacks.roles import BY_NAME
+from tests.roles import server_roles
 
 AUDIENCE = "https://mlflow.example.com"
 CLIENT_ID = "1example23456789"
@@ -76,11 +78,8 @@ class World:
             token_audience=AUDIENCE,
             public_url=AUDIENCE,
             roles=RoleMap.parse(
-                json.dumps(
-                    {
-                        role: {"iam_roles": [arn(role)], "groups": [f"mlflow-{role}"]}
-                        for role in ("viewer", "contributor", "approver", "admin")
-                    }
+                server_roles(
+                    {role: {"iam_roles": [arn(role)], "groups": [f"mlflow-{role}"]} for role in BY_NAME}
                 )
             ),
             user_pool=UserPool(issuer=self.user_pool.url, client_id=CLIENT_ID),

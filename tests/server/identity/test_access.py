@@ -1,7 +1,8 @@
-"""Every route of the installed MLflow has a role, and none is listed that MLflow does not have."""
+"""Every route of the installed MLflow has a permission, and none is listed that MLflow does not have."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -9,10 +10,13 @@ import textwrap
 from typing import Any
 
 import pytest
-from mlflow_aws_server.identity.access import HEALTH, ROUTES, WHOAMI, require, route_of
+from mlflow_aws_server.identity.access import HEALTH, ROUTES, WHOAMI, Route, require, route_of
 from mlflow_aws_server.identity.errors import NoSuchRouteError, PermissionDeniedError
-from mlflow_aws_server.identity.roles import Lane, Principal, Role
+from mlflow_aws_server.identity.mapping import RoleMap
+from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal
 
+from stacks.roles import BY_NAME
+from tests.roles import server_roles
 from tests.server.conftest import SERVER_PYTHON
 
 # Whoever changes MLflow's version looks at each route that comes or goes, and then changes this number.
@@ -108,7 +112,7 @@ def test_every_route_of_mlflow_is_in_the_table(mlflow: dict[str, Any]) -> None:
             unclassified.append(f"{method} {path}")
             continue
         # A variable part of another route must not stand for a route of its own, unless nobody may use it.
-        if route.role is not None and _shape(route.path) != _shape(path):
+        if route.permission is not None and _shape(route.path) != _shape(path):
             unclassified.append(f"{method} {path} (taken for {route.path})")
     assert not unclassified
     assert len({(method, _shape(path)) for method, path in _all(mlflow)}) == _ROUTES_OF_MLFLOW
@@ -128,59 +132,62 @@ def test_no_kind_of_route_is_overlooked(mlflow: dict[str, Any]) -> None:
 
 def test_graphql_changes_nothing_whatever_a_viewer_asks(mlflow: dict[str, Any]) -> None:
     assert {kind: set(fields) for kind, fields in mlflow["graphql"].items()} == _GRAPHQL
-    assert route_of("POST", "/graphql").role is Role.VIEWER
+    assert route_of("POST", "/graphql").permission is Permission.READ
 
 
 def test_no_route_is_listed_twice() -> None:
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
 
 
-def test_programs_and_the_user_interface_need_the_same_role() -> None:
-    table = {(route.method, route.path): route.role for route in ROUTES}
-    for (method, path), role in table.items():
+def test_programs_and_the_user_interface_need_the_same_permission() -> None:
+    table = {(route.method, route.path): route.permission for route in ROUTES}
+    for (method, path), permission in table.items():
         twin = ("/ajax" + path.replace("/api", "-api", 1)) if path.startswith("/api") else None
         if twin is not None and (method, twin) in table:
-            assert table[method, twin] == role
+            assert table[method, twin] == permission
 
 
 _API = "/api/2.0/mlflow"
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "role"),
+    ("method", "path", "permission"),
     [
-        ("GET", "/", Role.VIEWER),
-        ("GET", "/static-files/static/js/main.js", Role.VIEWER),
-        ("GET", "/get-artifact", Role.VIEWER),
-        ("GET", "/model-versions/get-artifact", Role.VIEWER),
-        ("POST", "/graphql", Role.VIEWER),
-        ("POST", f"{_API}/runs/search", Role.VIEWER),
-        ("GET", f"{_API}/registered-models/alias", Role.VIEWER),
-        ("GET", "/api/2.0/mlflow-aws/whoami", Role.VIEWER),
-        ("POST", f"{_API}/runs/log-batch", Role.CONTRIBUTOR),
-        ("POST", f"{_API}/model-versions/create", Role.CONTRIBUTOR),
-        ("POST", "/v1/traces", Role.CONTRIBUTOR),
-        ("DELETE", f"{_API}/logged-models/m-1/tags/a b", Role.CONTRIBUTOR),
-        ("POST", f"{_API}/model-versions/transition-stage", Role.APPROVER),
-        ("POST", f"{_API}/registered-models/alias", Role.APPROVER),
-        ("DELETE", f"{_API}/registered-models/alias", Role.APPROVER),
-        ("DELETE", f"{_API}/model-versions/delete", Role.APPROVER),
-        ("DELETE", f"{_API}/registered-models/delete", Role.APPROVER),
-        ("POST", f"{_API}/webhooks", Role.ADMIN),
+        ("GET", "/", Permission.READ),
+        ("GET", "/static-files/static/js/main.js", Permission.READ),
+        ("GET", "/get-artifact", Permission.READ),
+        ("GET", "/model-versions/get-artifact", Permission.READ),
+        ("POST", "/graphql", Permission.READ),
+        ("POST", f"{_API}/runs/search", Permission.READ),
+        ("GET", f"{_API}/registered-models/alias", Permission.READ),
+        ("GET", "/api/2.0/mlflow-aws/whoami", Permission.READ),
+        ("POST", f"{_API}/runs/log-batch", Permission.WRITE),
+        ("POST", f"{_API}/model-versions/create", Permission.WRITE),
+        ("POST", "/v1/traces", Permission.WRITE),
+        ("DELETE", f"{_API}/logged-models/m-1/tags/a b", Permission.WRITE),
+        ("POST", f"{_API}/model-versions/transition-stage", Permission.APPROVE),
+        ("POST", f"{_API}/registered-models/alias", Permission.APPROVE),
+        ("DELETE", f"{_API}/registered-models/alias", Permission.APPROVE),
+        ("DELETE", f"{_API}/model-versions/delete", Permission.APPROVE),
+        ("DELETE", f"{_API}/registered-models/delete", Permission.APPROVE),
+        ("GET", f"{_API}/webhooks", Permission.AUDIT),
+        ("POST", f"{_API}/webhooks", Permission.ADMINISTER),
         ("POST", "/gateway/openai/v1/chat/completions", None),
         ("POST", "/ajax-api/3.0/mlflow/assistant/message", None),
         ("POST", "/ajax-api/3.0/jobs/", None),
         ("PUT", f"{_API}-artifacts/artifacts/a/b", None),
         ("GET", "/api/3.0/mlflow/mcp-servers", None),
-        ("HEAD", f"{_API}/runs/get", Role.VIEWER),
-        ("OPTIONS", f"{_API}/registered-models/alias", Role.VIEWER),
-        ("OPTIONS", f"{_API}/runs/create", Role.CONTRIBUTOR),
-        ("OPTIONS", f"{_API}/webhooks/w1", Role.ADMIN),
+        ("HEAD", f"{_API}/runs/get", Permission.READ),
+        ("OPTIONS", f"{_API}/registered-models/alias", Permission.READ),
+        ("OPTIONS", f"{_API}/runs/create", Permission.WRITE),
+        ("OPTIONS", f"{_API}/webhooks/w1", Permission.AUDIT),
         ("OPTIONS", "/ajax-api/3.0/jobs/x", None),
     ],
 )
-def test_roles_of_routes_that_matter_most(method: str, path: str, role: Role | None) -> None:
-    assert route_of(method, path).role == role
+def test_permissions_of_routes_that_matter_most(
+    method: str, path: str, permission: Permission | None
+) -> None:
+    assert route_of(method, path).permission == permission
 
 
 @pytest.mark.parametrize(
@@ -212,18 +219,59 @@ def test_what_the_table_does_not_hold_is_denied(method: str, path: str) -> None:
         route_of(method, path)
 
 
-@pytest.mark.parametrize("role", list(Role))
-def test_role_may_do_what_lower_roles_may_and_nothing_above(role: Role) -> None:
-    principal = Principal(name="someone", role=role, lane=Lane.IAM)
+_ROLES = RoleMap.parse(server_roles({role: {"groups": [f"mlflow-{role}"]} for role in BY_NAME}))
+
+
+def _principal(*roles: str) -> Principal:
+    members = _ROLES.of_groups([f"mlflow-{role}" for role in roles])
+    return Principal(name="someone", roles=members, lane=Lane.COGNITO)
+
+
+def _may(principal: Principal, route: Route) -> bool:
+    try:
+        require(principal, route, place=Place.DEPLOYMENT, roles=_ROLES)
+    except PermissionDeniedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"), [*itertools.pairwise(("viewer", "contributor", "approver", "admin"))]
+)
+def test_a_higher_role_of_the_ladder_may_do_all_that_a_lower_one_may_and_more(
+    lower: str, higher: str
+) -> None:
+    below, above = (
+        {(route.method, route.path) for route in ROUTES if _may(_principal(role), route)}
+        for role in (lower, higher)
+    )
+    assert below < above
+
+
+def test_an_auditor_reads_whatever_anybody_may_read_and_changes_nothing() -> None:
+    auditor, admin = _principal("auditor"), _principal("admin")
     for route in ROUTES:
-        if route.role is not None and route.role <= role:
-            require(principal, route)
-        else:
-            with pytest.raises(PermissionDeniedError):
-                require(principal, route)
+        assert _may(auditor, route) == (_may(admin, route) and not route.changes), route
 
 
-def test_refusal_names_the_role_that_is_needed_and_the_one_that_is_there() -> None:
-    viewer = Principal(name="arn:aws:iam::123456789012:role/r", role=Role.VIEWER, lane=Lane.IAM)
-    with pytest.raises(PermissionDeniedError, match=r"needs the role approver; .*role/r is viewer\."):
-        require(viewer, route_of("POST", f"{_API}/model-versions/transition-stage"))
+def test_an_auditor_who_also_contributes_may_do_both_and_no_more() -> None:
+    both = _principal("auditor", "contributor")
+    for route in ROUTES:
+        assert _may(both, route) == (
+            _may(_principal("auditor"), route) or _may(_principal("contributor"), route)
+        )
+
+
+def test_what_is_offered_to_nobody_is_refused_to_an_admin() -> None:
+    for route in ROUTES:
+        assert _may(_principal("admin"), route) == (route.permission is not None)
+
+
+def test_refusal_names_the_roles_that_would_do_and_the_one_that_is_there() -> None:
+    with pytest.raises(PermissionDeniedError, match=r"needs the role approver or admin; someone is viewer\."):
+        require(
+            _principal("viewer"),
+            route_of("POST", f"{_API}/model-versions/transition-stage"),
+            place=Place.DEPLOYMENT,
+            roles=_ROLES,
+        )

@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_aws_server.asgi import PRINCIPAL
-from mlflow_aws_server.identity import Lane, Principal, Role
+from mlflow_aws_server.identity import Lane, Principal
 
 from local.parts.token_issuer import SigningKey
 from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, World, arn
@@ -172,7 +172,9 @@ async def test_program_passes_and_its_credentials_end_here(world: World) -> None
     )
     assert answer.status == 200
     (scope,) = world.behind.reached
-    assert scope[PRINCIPAL] == Principal(name=arn("viewer"), role=Role.VIEWER, lane=Lane.IAM)
+    assert scope[PRINCIPAL] == Principal(
+        name=arn("viewer"), roles=world.settings.roles.of_iam_role(arn("viewer")), lane=Lane.IAM
+    )
     assert scope["headers"] == [(b"x-a", b"b")]
 
 
@@ -181,7 +183,9 @@ async def test_person_passes_and_her_credentials_end_here(world: World) -> None:
     answer = await world.call(path=_READ, person=world.user_token("approver"), headers=forwarded)
     assert answer.status == 200
     (scope,) = world.behind.reached
-    assert scope[PRINCIPAL] == Principal(name="cognito:someone", role=Role.APPROVER, lane=Lane.COGNITO)
+    assert scope[PRINCIPAL] == Principal(
+        name="cognito:someone", roles=world.settings.roles.of_groups(["mlflow-approver"]), lane=Lane.COGNITO
+    )
     assert scope["headers"] == []
 
 
@@ -297,7 +301,7 @@ async def test_unknown_route_is_denied_to_the_administrator_too(world: World) ->
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/gateway/openai/v1/embeddings", "no gateway"),
+        ("/gateway/openai/v1/embeddings", "not a gateway"),
         # Provenance relies on it: what this route makes cannot say who made it.
         ("/ajax-api/2.0/mlflow/runs/create-promptlab-run", "from the client to S3"),
     ],
@@ -348,10 +352,18 @@ async def test_whoami_is_answered_by_the_gate(world: World, prefix: str) -> None
     assert answer.json == {
         "principal": arn("contributor"),
         "role": "contributor",
+        "permissions": ["read", "write"],
         "lane": "iam",
         "ui_url": AUDIENCE,
     }
     assert not world.behind.reached
+
+
+async def test_a_person_of_two_groups_may_do_what_either_permits(world: World) -> None:
+    person = world.user_token(groups=["mlflow-auditor", "mlflow-approver"])
+    answer = await world.call(path="/api/2.0/mlflow-aws/whoami", person=person)
+    assert answer.json["role"] == "approver"
+    assert answer.json["permissions"] == ["read", "audit", "write", "approve"]
 
 
 @pytest.mark.parametrize(

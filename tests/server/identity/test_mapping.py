@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_aws_server.identity.mapping import RoleMap, RolePattern
-from mlflow_aws_server.identity.roles import Role
+from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal, Role, rights
 
 _ACCOUNT = "arn:aws:iam::123456789012:role/"
 
@@ -71,7 +71,7 @@ def test_pattern_does_not_match(pattern: str, arn: str) -> None:
     ],
 )
 def test_pattern_that_could_reach_another_account_or_service_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no full ARN of an IAM role"):
+    with pytest.raises(ValueError, match="is not the full ARN of an IAM role"):
         RolePattern.parse(text)
 
 
@@ -92,40 +92,82 @@ def test_pattern_agrees_with_the_plain_meaning_of_a_wildcard(name: str, arn: str
     assert RolePattern.parse(_ACCOUNT + name).matches(_ACCOUNT + arn) == meant
 
 
-def test_highest_role_wins() -> None:
-    roles = RoleMap.parse(
-        json.dumps(
-            {
-                "viewer": {"iam_roles": [_ACCOUNT + "*"], "groups": ["staff", "leads"]},
-                "approver": {"iam_roles": [_ACCOUNT + "lead"], "groups": ["leads"]},
-            }
-        )
-    )
-    assert roles.of_iam_role(_ACCOUNT + "lead") is Role.APPROVER
-    assert roles.of_iam_role(_ACCOUNT + "other") is Role.VIEWER
-    assert roles.of_groups(["staff", "leads"]) is Role.APPROVER
-    assert roles.of_groups(["staff"]) is Role.VIEWER
+_SEVERAL = json.dumps(
+    {
+        "viewer": {
+            "permissions": ["read"],
+            "iam_roles": [_ACCOUNT + "*"],
+            "groups": ["staff", "leads"],
+        },
+        "approver": {
+            "permissions": ["read", "write", "approve"],
+            "iam_roles": [_ACCOUNT + "lead"],
+            "groups": ["leads"],
+        },
+        "auditor": {"permissions": ["read", "audit"], "groups": ["auditors"]},
+    }
+)
+
+
+def _names(roles: tuple[Role, ...]) -> list[str]:
+    return [role.name for role in roles]
+
+
+def test_a_principal_has_every_role_that_matches_and_each_once() -> None:
+    roles = RoleMap.parse(_SEVERAL)
+    assert _names(roles.of_iam_role(_ACCOUNT + "lead")) == ["viewer", "approver"]
+    assert _names(roles.of_iam_role(_ACCOUNT + "other")) == ["viewer"]
+    assert _names(roles.of_groups(["leads", "staff", "elsewhere"])) == ["viewer", "approver"]
+    assert _names(roles.of_groups(["auditors", "staff"])) == ["viewer", "auditor"]
+
+
+def test_a_principal_s_rights_are_those_of_all_its_roles() -> None:
+    roles = RoleMap.parse(_SEVERAL)
+    both = Principal(name="someone", roles=roles.of_groups(["leads", "auditors"]), lane=Lane.COGNITO)
+    assert rights(both, Place.DEPLOYMENT) == {"read", "write", "approve", "audit"}
+
+
+def test_the_role_that_people_are_told_is_the_last_of_the_table() -> None:
+    roles = RoleMap.parse(_SEVERAL)
+
+    def shown(*groups: str) -> str:
+        return Principal(name="someone", roles=roles.of_groups(groups), lane=Lane.COGNITO).role
+
+    assert shown("staff") == "viewer"
+    assert shown("leads") == "approver"
+    assert shown("auditors", "leads") == "auditor"
+
+
+def test_roles_that_give_a_permission_are_named_in_the_order_of_the_table() -> None:
+    roles = RoleMap.parse(_SEVERAL)
+    assert roles.giving(Permission.READ) == ["viewer", "approver", "auditor"]
+    assert roles.giving(Permission.ADMINISTER) == []
 
 
 def test_who_is_not_named_has_no_role() -> None:
     roles = RoleMap.parse("{}")
-    assert roles.of_iam_role(_ACCOUNT + "any") is None
-    assert roles.of_groups(["mlflow-admin"]) is None
+    assert roles.of_iam_role(_ACCOUNT + "any") == ()
+    assert roles.of_groups(["mlflow-admin"]) == ()
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("viewer", "is no JSON"),
-        ("[]", "is no JSON object"),
-        ('{"owner": {}}', "'owner' is no role"),
-        ('{"Viewer": {}}', "'Viewer' is no role"),
+        ("viewer", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ('{"owner": {}}', r"owner.permissions is empty; give it some of read, audit, write"),
+        ('{"Viewer": {}}', "'Viewer' is not the name of a role"),
         ('{"viewer": []}', "must be an object"),
-        ('{"viewer": {"arns": []}}', "must be an object with iam_roles, groups or both"),
-        ('{"viewer": {"iam_roles": "arn"}}', "must be a list of texts"),
-        ('{"viewer": {"groups": [1]}}', "must be a list of texts"),
-        ('{"viewer": {"groups": ["a b"]}}', "is no name of a group"),
-        ('{"viewer": {"iam_roles": ["*"]}}', "is no full ARN"),
+        (
+            '{"viewer": {"arns": []}}',
+            "must be an object with permissions, iam_roles, groups and nothing else",
+        ),
+        ('{"viewer": {"permissions": "read"}}', "must be a list of texts"),
+        ('{"viewer": {"permissions": ["raed"]}}', "'raed' is not a permission; expected one of read, audit"),
+        ('{"viewer": {"permissions": ["read"], "iam_roles": "arn"}}', "must be a list of texts"),
+        ('{"viewer": {"permissions": ["read"], "groups": [1]}}', "must be a list of texts"),
+        ('{"viewer": {"permissions": ["read"], "groups": ["a b"]}}', "is not the name of a group"),
+        ('{"viewer": {"permissions": ["read"], "iam_roles": ["*"]}}', "is not the full ARN"),
     ],
 )
 def test_mapping_that_says_something_else_is_refused(text: str, complaint: str) -> None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from stacks.identity_config import ROLES
+from stacks.roles import BY_NAME as ROLES
 from tests.stacks.conftest import CLUSTER_ISSUER, GITHUB_PROVIDER
 from tests.stacks.templates import Assembly, Properties, as_list
 
 POLICY = "AWS::IAM::ManagedPolicy"
 OBJECTS = {
+    "auditor": {"s3:GetObject", "s3:GetObjectVersion"},
     "viewer": {"s3:GetObject"},
     "contributor": {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"},
     "approver": {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"},
@@ -40,9 +41,12 @@ def trust(assembly: Assembly, name: str) -> Properties:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_policy_has_four_statements_and_every_one_allows(either: Assembly, role: str) -> None:
+def test_a_policy_has_four_statements_an_auditor_s_one_more_and_every_one_allows(
+    either: Assembly, role: str
+) -> None:
     found = statements(either, role)
-    assert set(found) == {"List", "Artifacts", "KeyThroughS3Only", "TokensForMlflowOnly"}
+    more = {"AuditLog"} if role == "auditor" else set()
+    assert set(found) == {"List", "Artifacts", "KeyThroughS3Only", "TokensForMlflowOnly"} | more
     assert {each["Effect"] for each in found.values()} == {"Allow"}
 
 
@@ -69,7 +73,7 @@ def test_nobody_deletes_a_version(either: Assembly, role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_the_key_opens_through_s3_of_this_region_only(either: Assembly, role: str) -> None:
     statement = statements(either, role)["KeyThroughS3Only"]
-    wanted = {"kms:Decrypt"} if role == "viewer" else {"kms:Decrypt", "kms:GenerateDataKey"}
+    wanted = {"kms:Decrypt"} if role in ("auditor", "viewer") else {"kms:Decrypt", "kms:GenerateDataKey"}
     assert actions(statement) == wanted
     assert statement["Resource"] == {"Fn::GetAtt": ["ArtifactsKeyA4B22E2B", "Arn"]}
     s3 = ["s3.", {"Ref": "AWS::Region"}, ".amazonaws.com"]

@@ -22,10 +22,14 @@ def roles(assembly: Assembly) -> dict[str, Any]:
 
 def test_members_of_the_file_and_the_groups_of_the_pool_are_mapped(replicated: Assembly) -> None:
     mapping = roles(replicated)
-    assert list(mapping) == ["viewer", "contributor", "approver", "admin"]
+    assert list(mapping) == ["auditor", "viewer", "contributor", "approver", "admin"]
     assert mapping["approver"]["groups"] == ["mlflow-approver", "release-board"]
     assert mapping["contributor"]["iam_roles"][0] == "arn:aws:iam::111122223333:role/data-science/*"
-    assert mapping["admin"] == {"iam_roles": [], "groups": ["mlflow-admin"]}
+    assert mapping["auditor"] == {
+        "permissions": ["read", "audit"],
+        "iam_roles": [],
+        "groups": ["mlflow-auditor"],
+    }
 
 
 def test_ready_made_roles_are_mapped_without_being_named_again(replicated: Assembly) -> None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from stacks.identity_config import ROLES
+from stacks.roles import ROLES
 from tests.stacks.conftest import IMAGE, ROOT
 from tests.stacks.templates import Assembly, Properties, as_list
 
@@ -70,7 +70,11 @@ def test_the_environment_is_complete(dev: Assembly, prod: Assembly) -> None:
         "MLFLOW_AWS_PORT": "5000",
         "MLFLOW_AWS_TOKEN_AUDIENCE": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_ROLES": json.dumps(
-            {role: {"iam_roles": [], "groups": [f"mlflow-{role}"]} for role in ROLES}, separators=(",", ":")
+            {
+                role.name: {"permissions": role.permissions, "iam_roles": [], "groups": [role.group]}
+                for role in ROLES
+            },
+            separators=(",", ":"),
         ),
     }
     assert {name for name, value in environment(dev).items() if not isinstance(value, str)} == {
