@@ -49,7 +49,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class PostgresCluster:
     """A running PostgreSQL and the authority its certificate can be verified with."""
 
     postgres: Postgres
@@ -117,7 +117,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(project_local: Path) -> Iterator[Cluster]:
+def cluster(project_local: Path) -> Iterator[PostgresCluster]:
     """A cluster that is stopped and removed at the end."""
     directory = state_directory(project_local, "bench-postgres")
     authority = CertificateAuthority.create(project_local / "bench-ca", name="bench")
@@ -132,7 +132,7 @@ def cluster(project_local: Path) -> Iterator[Cluster]:
     )
     try:
         with running(postgres):
-            yield Cluster(postgres, authority)
+            yield PostgresCluster(postgres, authority)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(authority.directory, ignore_errors=True)

@@ -20,7 +20,7 @@ from mlflow_aws_server.fastpath.indexes import INDEX_STATEMENTS
 
 from bench import gate, pressure, resources, training
 from bench.credentials import credentials_endpoint
-from bench.database import SERVER_ROLE, Cluster, Sizes, cluster
+from bench.database import SERVER_ROLE, PostgresCluster, Sizes, cluster
 from bench.environment import describe
 from bench.floor import FloorDatabase
 from bench.identity import Identity, contributor
@@ -127,7 +127,7 @@ def run(plan: Plan, *, say: Callable[[str], None]) -> tuple[list[BenchRecord], d
 @contextlib.contextmanager
 def machines(
     plan: Plan, *, say: Callable[[str], None], shared_database: str | None = None
-) -> Iterator[tuple[Cluster, dict[str, System]]]:
+) -> Iterator[tuple[PostgresCluster, dict[str, System]]]:
     """PostgreSQL with a filled database per system, and the systems, not yet started; all is stopped and
     removed at the end. With `shared_database`, all systems use that one."""
     local = _PROJECT / ".local"
@@ -158,7 +158,7 @@ def machines(
 
 
 @contextlib.contextmanager
-def _surroundings(base: Cluster) -> Iterator[tuple[str, Identity]]:
+def _surroundings(base: PostgresCluster) -> Iterator[tuple[str, Identity]]:
     with credentials_endpoint() as credentials, contributor(base.authority, audience=PUBLIC_URL) as identity:
         yield credentials, identity
 
@@ -175,7 +175,7 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def floor_database(base: Cluster) -> FloorDatabase:
+def floor_database(base: PostgresCluster) -> FloorDatabase:
     """The database that bare SQL writes to, with the rights of our server's role and the same TLS."""
     return FloorDatabase("127.0.0.1", base.postgres.port, "floor", SERVER_ROLE, base.ca_file)
 
@@ -277,7 +277,7 @@ def _in_turns(
 
 
 def _training(
-    plan: Plan, base: Cluster, system: System, runs: int, *, say: Callable[[str], None]
+    plan: Plan, base: PostgresCluster, system: System, runs: int, *, say: Callable[[str], None]
 ) -> BenchRecord:
     before = resources.cpu_seconds(system.pid)
     cpu = time.process_time()

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 from bench import resources
-from bench.database import OWNER_ROLE, SERVER_ROLE, Cluster
+from bench.database import OWNER_ROLE, SERVER_ROLE, PostgresCluster
 from bench.identity import Identity
 from bench.wire import Wire
 from local.parts.ports import free_port
@@ -144,7 +144,7 @@ class System:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
 
 
-def stock(cluster: Cluster, directory: Path, *, database: str = "stock") -> System:
+def stock(cluster: PostgresCluster, directory: Path, *, database: str = "stock") -> System:
     """MLflow as `pip install mlflow` and `mlflow server --backend-store-uri …` run it.
 
     uvicorn uses uvloop and httptools if they are installed. They are dependencies of this project but not of
@@ -161,7 +161,7 @@ def stock(cluster: Cluster, directory: Path, *, database: str = "stock") -> Syst
 
 
 def ours(
-    cluster: Cluster,
+    cluster: PostgresCluster,
     directory: Path,
     *,
     credentials_url: str,

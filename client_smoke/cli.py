@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from client_smoke.target import Target
+from client_smoke.target import TrackingTarget
 from client_smoke.tokens import Tokens, read_token_file
 from client_smoke.verdict import CannotRun, Result, Status, exit_code
 
@@ -157,7 +157,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     return code
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[Target, str, Tokens]:
+def _prepare(arguments: argparse.Namespace) -> tuple[TrackingTarget, str, Tokens]:
     from client_smoke.environment import bound_waits, ca_bundle, process_environment, use_bounded_aws_session
 
     if not arguments.tracking_uri:
@@ -165,7 +165,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Target, str, Tokens]:
             "no tracking URI was given",
             next_action="pass the stack's TrackingUrl output: --tracking-uri https://mlflow.example.com",
         )
-    target = Target.parse(arguments.tracking_uri)
+    target = TrackingTarget.parse(arguments.tracking_uri)
     tokens = Tokens(
         **{
             whose: read_token_file(path, whose=whose)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from client_smoke.target import Target
+from client_smoke.target import TrackingTarget
 from client_smoke.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Smoke:
     the clean-up needs nothing but the name to find it all again, whenever it was interrupted.
     """
 
-    target: Target
+    target: TrackingTarget
     ca_file: str
     timeout: float
     scratch: Path

@@ -11,7 +11,7 @@ _EXAMPLE = "pass the stack's TrackingUrl output, such as --tracking-uri https://
 
 
 @dataclass(frozen=True)
-class Target:
+class TrackingTarget:
     """A tracking server's HTTPS origin (no path, no trailing slash)."""
 
     host: str
@@ -24,7 +24,7 @@ class Target:
         return f"https://{host}" if self.port == 443 else f"https://{host}:{self.port}"
 
     @classmethod
-    def parse(cls, uri: str) -> Target:
+    def parse(cls, uri: str) -> TrackingTarget:
         """Read a tracking URI; `CannotRun` if it is no HTTPS origin.
 
         Plain HTTP is refused here, before a bearer token could leave unencrypted; so are credentials in

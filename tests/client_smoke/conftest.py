@@ -13,7 +13,7 @@ import pytest
 
 from client_smoke.environment import bound_waits, use_bounded_aws_session
 from client_smoke.smoke import Smoke
-from client_smoke.target import Target
+from client_smoke.target import TrackingTarget
 from client_smoke.tokens import Tokens
 from local.parts.certificates import CertificateAuthority, ServerCertificate
 from local.parts.token_issuer import SigningKey
@@ -26,7 +26,7 @@ TIMEOUT = 20.0
 class Deployment:
     """Where the stand-in can be reached, and what a client of it needs in its environment."""
 
-    target: Target
+    target: TrackingTarget
     aws_endpoint: str
     ca: CertificateAuthority
     key: SigningKey
@@ -70,7 +70,7 @@ def deployment(
         mlflow_server(folder, aws_endpoint, key) as port,
         Front(port, context) as front,
     ):
-        yield Deployment(Target("localhost", front.port), aws_endpoint, authority, key)
+        yield Deployment(TrackingTarget("localhost", front.port), aws_endpoint, authority, key)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def offline(tmp_path: Path, authority: CertificateAuthority) -> Callable[..., Sm
 
     def make(*, port: int = 1, timeout: float = 5.0, tokens: Tokens | None = None, **fakes: object) -> Smoke:
         run = Smoke(
-            target=Target("localhost", port),
+            target=TrackingTarget("localhost", port),
             ca_file=str(authority.bundle),
             timeout=timeout,
             scratch=tmp_path,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from client_smoke.target import Target
+from client_smoke.target import TrackingTarget
 from client_smoke.verdict import CannotRun
 
 
@@ -17,7 +17,7 @@ from client_smoke.verdict import CannotRun
     ],
 )
 def test_https_origin_is_accepted_in_one_normal_form(uri: str, normal: str) -> None:
-    assert Target.parse(uri).url == normal
+    assert TrackingTarget.parse(uri).url == normal
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_https_origin_is_accepted_in_one_normal_form(uri: str, normal: str) -> N
 )
 def test_anything_else_cannot_run_and_says_why(uri: str, reason: str) -> None:
     with pytest.raises(CannotRun) as refusal:
-        Target.parse(uri)
+        TrackingTarget.parse(uri)
     assert reason in refusal.value.seen
     assert "https://mlflow.example.com" in refusal.value.next_action
 
 
 def test_credentials_in_the_address_are_refused_without_repeating_them() -> None:
     with pytest.raises(CannotRun) as refusal:
-        Target.parse("https://someone:hunter2@mlflow.example.com")
+        TrackingTarget.parse("https://someone:hunter2@mlflow.example.com")
     assert "hunter2" not in refusal.value.seen + refusal.value.next_action

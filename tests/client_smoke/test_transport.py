@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from client_smoke.smoke import Smoke
-from client_smoke.target import Target
+from client_smoke.target import TrackingTarget
 from client_smoke.transport import certificate_is_valid, no_plain_http, only_tls_1_3
 from client_smoke.verdict import CannotRun, StepFailed
 from local.parts.certificates import CertificateAuthority, ServerCertificate
@@ -119,7 +119,7 @@ def test_host_that_does_not_exist_cannot_run(offline: Offline, monkeypatch: pyte
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     smoke = offline()
-    smoke.target = Target("nobody.invalid", 443)
+    smoke.target = TrackingTarget("nobody.invalid", 443)
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(CannotRun, match=r"nobody\.invalid cannot be resolved"):
         certificate_is_valid(smoke)
@@ -174,7 +174,7 @@ def test_port_80_beside_443_must_be_closed(
     redirects: bool, offline: Offline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smoke = offline()
-    smoke.target = Target("localhost", 443)
+    smoke.target = TrackingTarget("localhost", 443)
     connect = socket.create_connection
     with answering(b"") as secure, answering(b"HTTP/1.1 301 Moved\r\n\r\n") as plain:
         ports = {443: secure, 80: plain if redirects else free_port()}
