@@ -26,6 +26,7 @@ from tests.server.conftest import SERVER_PYTHON, Identity, deployment
 
 if TYPE_CHECKING:
     from tests.conftest import RdsLike
+    from tests.server.conftest import Migration
 
 PROJECT = Path(__file__).parents[2]
 # The tables that an attack could write to.
@@ -33,7 +34,7 @@ _TABLES = ("experiments", "experiment_tags", "runs", "tags", "params", "register
 
 
 @pytest.fixture(scope="package")
-def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(rds: RdsLike, migration: Migration, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A deployment that can be reached through the load balancer and, unlike in AWS, directly."""
     directory = tmp_path_factory.mktemp("attacks")
     authority = CertificateAuthority.create(directory / "ca", name="Attacked")
@@ -42,7 +43,9 @@ def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         sts = stack.enter_context(TokenIssuer.create(certificate).serving())
         mallory = stack.enter_context(TokenIssuer.create(certificate).serving())
         pool = stack.enter_context(UserPool(certificate).serving())
-        deployed = stack.enter_context(deployment(rds, Identity(sts, pool, authority.bundle)))
+        deployed = stack.enter_context(
+            deployment(rds, Identity(sts, pool, authority.bundle), copy_of=migration)
+        )
         port, front = free_port(), free_port()
         environ = {
             **deployed.environ,
@@ -59,13 +62,7 @@ def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             log=directory / "server.log",
             environ=environ,
         )
-        # While the server waits for the schema, the CDK synthesizes the listener's rules.
-        migration = _start(
-            stack,
-            [SERVER_PYTHON, "-m", "mlflow_aws_server", "migrate"],
-            log=directory / "migration.log",
-            environ=deployed.environ,
-        )
+        # While the server starts, the CDK synthesizes the listener's rules.
         rules = snapshot(
             token_issuer=sts.url,
             pool_arn=f"arn:aws:cognito-idp:eu-central-1:123456789012:userpool/{POOL_ID}",
@@ -89,7 +86,6 @@ def world(rds: RdsLike, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             log=directory / "balancer.log",
             environ={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT)},
         )
-        assert migration.wait(120) == 0, (directory / "migration.log").read_text()
         connection = psycopg2.connect(
             host=str(rds.postgres.socket_directory), port=rds.port, user="postgres", dbname=deployed.database
         )

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -15,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.server.conftest import Identity, deployment, request
+from tests.server.conftest import Identity, deployment, wait_until_ready
 
 if TYPE_CHECKING:
-    import subprocess
-
     from mlflow import MlflowClient
     from model_lifecycle import Lifecycle, Registry
 
     from tests.conftest import RdsLike
+    from tests.server.conftest import Migration
 
 POLICY = """\
 version = 7
@@ -188,35 +186,23 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
 
 
 @pytest.fixture(scope="session")
-def site(rds: RdsLike, identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    rds: RdsLike, migration: Migration, identity: Identity, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """The server's own process, behind nothing: tokens and roles are real, TLS is the balancer's."""
     from local.parts.ports import free_port
 
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY)
     port = free_port()
-    with deployment(rds, identity) as made:
-        finished = made.migrate()
-        assert finished.returncode == 0, finished.stderr
+    with deployment(rds, identity, copy_of=migration) as made:
         process = made.start("serve", port=port, MLFLOW_AWS_PUBLIC_URL=f"https://localhost:{port}")
         try:
-            _wait_until_ready(process, port)
+            wait_until_ready(process, port)
             yield Site(f"http://localhost:{port}", identity, policy, MemoryS3(), _as(identity))
         finally:
             process.terminate()
             process.communicate(timeout=60)
-
-
-def _wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(f"the server ended with {process.returncode}:\n{process.communicate()[0]}")
-        with contextlib.suppress(OSError):
-            if request(port, "GET", "/ready", role=None)[0] == 200:
-                return
-        time.sleep(0.05)
-    pytest.fail("the server was not ready after 120 s")
 
 
 def _as(identity: Identity) -> Callable[[str], contextlib.AbstractContextManager[None]]:

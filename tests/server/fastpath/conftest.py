@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,29 +10,15 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.conftest import RdsLike
+    from tests.server.conftest import Migration
     from tests.server.fastpath.alone import Place
     from tests.server.fastpath.harness import Pair
 
 
 @pytest.fixture(scope="session")
-def new_mlflow_database(rds: RdsLike) -> Callable[[], str]:
-    """Makes databases with MLflow's schema, in milliseconds: copies of one."""
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    template = rds.new_database()
-    uri = f"postgresql+psycopg2://postgres@/{template}?host={rds.postgres.socket_directory}&port={rds.port}"
-    engine = create_sqlalchemy_engine(uri)
-    _initialize_tables(engine)
-    engine.dispose()
-    SqlAlchemyStore(uri, "s3://bucket/root").engine.dispose()
-
-    def new() -> str:
-        name = f"mlflow_{secrets.token_hex(4)}"
-        rds.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return name
-
-    return new
+def new_mlflow_database(rds: RdsLike, migration: Migration) -> Callable[[], str]:
+    """Makes databases with MLflow's schema, in milliseconds."""
+    return lambda: rds.new_database(template=migration.database)
 
 
 @pytest.fixture(scope="session")
