@@ -11,14 +11,15 @@ from local.state import PROJECT
 
 _SUFFIXES = {".md", ".toml", ".yml", ".in", ".sh", ".txt", ".py"}
 _NAMES = {"Makefile", "Dockerfile", "run"}
-_FOREIGN = {"node_modules", "cdk.out"}
+# A changelog may name what is gone.
+_LEFT_OUT = {"node_modules", "cdk.out", "CHANGELOG.md"}
 _CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 
 def texts() -> Iterator[tuple[str, str]]:
     """Path and content of each text file that is the repository's own."""
     for top in PROJECT.iterdir():
-        if top.name in _FOREIGN or (top.name.startswith(".") and top.name not in (".ci", ".github")):
+        if top.name in _LEFT_OUT or (top.name.startswith(".") and top.name not in (".ci", ".github")):
             continue
         for path in [top] if top.is_file() else top.rglob("*"):
             if (path.suffix in _SUFFIXES or path.name in _NAMES) and path.is_file():
@@ -56,6 +57,18 @@ def _runs(module: str) -> bool:
     except ModuleNotFoundError:
         return False
     return found is not None
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    used = {
+        (path, name)
+        for path, text in texts()
+        for code in _CODE.findall(text)
+        for name in re.findall(r"(?<![\w/])tests/[\w/]+(?:\.py)?", code)
+        if path.endswith(".md")
+    }
+    assert len(used) > 20
+    assert {(path, name) for path, name in used if not (PROJECT / name).exists()} == set()
 
 
 def test_make_lock_compiles_every_lock_file() -> None:

@@ -1,7 +1,7 @@
 """Which permission each of MLflow's routes needs. What is not in this table is denied.
 
-Paths are MLflow 3.17's; tests/server/identity/test_access.py walks all routes of the installed MLflow and
-fails where one is missing here, or is here and gone there.
+Paths are the pinned MLflow's; tests/server/identity/test_access.py walks all routes of the installed MLflow
+and fails where one is missing here, or is here and gone there.
 """
 
 from __future__ import annotations
