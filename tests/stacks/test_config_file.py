@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacks.config_file import ConfigurationError, load_environment
+from stacks.roles import ROLES
 from tests.stacks.conftest import GITHUB_PROVIDER, ROOT
 
 DEV = (ROOT / "config" / "dev.toml").read_text()
@@ -196,7 +197,7 @@ MISTAKES = {
     "a role that does not exist": (
         DEV + identity("roles.owner", "iam_roles = []"),
         "identity.roles.owner",
-        "settings here are auditor, viewer, contributor, approver, admin",
+        f"settings here are {', '.join(role.name for role in ROLES)}",
     ),
     "a sign-in page that Cognito refuses": (
         after_all('[identity]\ndomain_prefix = "my-aws-mlflow"'),

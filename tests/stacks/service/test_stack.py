@@ -2,6 +2,7 @@
 
 from mlflow_aws_server.settings import VARIABLES
 
+from stacks.roles import ROLES
 from tests.stacks.templates import Assembly
 
 
@@ -19,10 +20,7 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "UserPoolClientId",
         "TokenIssuer",
         "TokenAudience",
-        "ViewerPolicyArn",
-        "ContributorPolicyArn",
-        "ApproverPolicyArn",
-        "AdminPolicyArn",
+        *(f"{role.construct_id}PolicyArn" for role in ROLES),
     }
 
 
