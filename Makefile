@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 ENV ?= dev
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Only diff, deploy and smoke may see an AWS profile; everything else runs without any credentials.
+# Only diff, deploy and smoke may see an AWS profile; everything else runs without credentials.
 OFFLINE := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY \
 	-u AWS_SESSION_TOKEN -u AWS_ENDPOINT_URL -u AWS_CA_BUNDLE -u AWS_ROLE_ARN \
 	-u AWS_WEB_IDENTITY_TOKEN_FILE -u AWS_CONTAINER_CREDENTIALS_FULL_URI \
@@ -17,7 +17,7 @@ CLIENTS := tests/clients/requirements
 
 .PHONY: help
 help:  ## List these commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/[$$][$$]/, "$$", $$2); printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/[$$][$$]/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  make synth ENV=dev|prod   make smoke URL=https://...   make test ARGS="-k tls"\n'
 
 .PHONY: install

@@ -1,8 +1,8 @@
 """Fixtures for every test: no way to a real AWS account, and one PostgreSQL for the whole session.
 
-The cluster is made like an RDS instance: TLS with a private authority, a master user that is no
-superuser, and the role `rds_iam`. Who is a member of that role may log in with any password here; that
-tokens are checked is the subject of tests/local.
+The cluster looks like an RDS instance: TLS with a private authority, a master user that is not a
+superuser, and the role `rds_iam`. Members of that role log in with any password here; tests/local tests
+that tokens are checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.laptop import Laptop
     from tests.server.conftest import Migration
 
-# What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to forget it.
+# What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to reset it.
 _MLFLOW_GLOBALS = (
     ("mlflow.tracking._tracking_service.utils", "_tracking_uri"),
     ("mlflow.tracking._model_registry.utils", "_registry_uri"),
@@ -77,7 +77,7 @@ class RdsLike:
     master_password: str
 
     def administer(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Run one statement as the superuser (who is Amazon's, at RDS) and return its rows."""
+        """Run one statement as the superuser (on RDS, Amazon's) and return its rows."""
         with self.postgres.cursor(database) as cursor:
             cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
@@ -140,7 +140,7 @@ def migration(rds: RdsLike) -> Migration:
 
 @pytest.fixture(scope="session")
 def laptop() -> Iterator[Laptop]:
-    """The session's platform, for the slow tests that use one and leave it as it is."""
+    """The session's platform, for slow tests that leave it unchanged."""
     from tests.laptop import running_laptop
 
     with running_laptop() as laptop:

@@ -1,4 +1,4 @@
-"""A laptop's AWS with the deployment on it, as `make up` starts it, and the shells of those who use it."""
+"""A laptop's AWS with the deployment on it, as `make up` starts it, and its users' shells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UP_SECONDS = 600
 
 @dataclass(frozen=True)
 class Laptop:
-    """A running platform; everything about it goes through the commands that its users have."""
+    """A running platform, driven only by the commands that users have."""
 
     state: State
 
@@ -38,7 +38,7 @@ class Laptop:
         return done
 
     def environment(self, role: str, **before: str) -> dict[str, str]:
-        """The variables of a shell that has evaluated `make -s env ROLE=…`; `before` were in it already."""
+        """The variables of a shell, with `before` in it, that has evaluated `make -s env ROLE=…`."""
         printed = subprocess.run(
             ["sh", "-c", 'eval "$(cat)"; env -0'],
             input=self.local("env", "--role", role).stdout.encode(),
@@ -51,7 +51,7 @@ class Laptop:
 
 @contextlib.contextmanager
 def running_laptop() -> Iterator[Laptop]:
-    """Start a platform with a state of its own, and stop it."""
+    """Start a platform with its own state, and stop it."""
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-up-"))
     # Open to the user that PostgreSQL runs as when we are root.
     directory.chmod(0o711)

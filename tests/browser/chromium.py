@@ -1,4 +1,4 @@
-"""A Chromium to test with: the one named, the machine's own, or the one that an npm package carries.
+"""A Chromium to test with: the one named, the machine's own, or the one in an npm package.
 
 `make install` brings the last one with `@sparticuz/chromium`, compressed, for Linux on x86-64; it is unpacked
 on first use. Nothing is downloaded here.
@@ -29,7 +29,7 @@ _DECOMPRESS = (
     " fs.createWriteStream(process.argv[2]), e => { if (e) throw e; })"
 )
 FLAGS = (
-    "--no-sandbox",  # which root has no use for, and a container often no right to
+    "--no-sandbox",  # root cannot use it, and containers often may not
     "--disable-gpu",
     "--disable-quic",
     "--disable-background-networking",
@@ -39,7 +39,7 @@ FLAGS = (
 
 
 class NoBrowserError(Exception):
-    """There is no Chromium here; says where one was looked for."""
+    """There is no Chromium here; the message says where it was looked for."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,32 @@ class Chromium:
 
 
 def find(environ: Mapping[str, str] = os.environ, *, package: Path = PACKAGE) -> Chromium:
-    """The Chromium of the variable CHROMIUM, of the PATH, or of the npm package.
+    """The Chromium named by the variable CHROMIUM, on the PATH, or in the npm package.
 
     Raises:
         NoBrowserError: there is none.
     """
     if named := environ.get("CHROMIUM"):
         if not os.access(named, os.X_OK):
-            raise NoBrowserError(f"CHROMIUM names {named}, which is no program")
+            raise NoBrowserError(f"CHROMIUM names {named}, which is not executable")
         return Chromium(Path(named))
     for name in NAMES:
         if found := shutil.which(name, path=environ.get("PATH")):
             return Chromium(Path(found))
     if (platform.system(), platform.machine()) == ("Linux", "x86_64") and (package / "bin").is_dir():
-        return _of_package(package)
+        return _from_package(package)
     raise NoBrowserError(
         f"no Chromium: CHROMIUM is not set, none of {', '.join(NAMES)} is on the PATH, and "
         f"{package.relative_to(PROJECT)} (make install; Linux on x86-64 only) is not there"
     )
 
 
-def _of_package(package: Path) -> Chromium:
+def _from_package(package: Path) -> Chromium:
     version = json.loads((package / "package.json").read_text())["version"]
     home = _UNPACKED / f"chromium-{version}"
     if not home.is_dir():
         _UNPACKED.mkdir(exist_ok=True)
-        # Under another name until it is whole, so that an interruption leaves no half browser.
+        # Renamed when complete, so that an interruption leaves no partial browser.
         with tempfile.TemporaryDirectory(dir=_UNPACKED) as directory:
             made = Path(directory) / "made"
             made.mkdir()
@@ -107,7 +107,7 @@ def _unpack(compressed: Path, home: Path) -> None:
 
 
 def _fonts(home: Path) -> Path:
-    # The one of the package names a directory of its own.
+    # The package's own file names a directory that does not exist here.
     path = home / "fonts.conf"
     path.write_text(
         '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">'

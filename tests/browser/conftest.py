@@ -1,4 +1,4 @@
-"""What there is to see on it, and a Chromium in which people sign in.
+"""The platform's content, and a Chromium in which people sign in.
 
 Pictures go to a temporary directory; with MLFLOW_AWS_SCREENSHOTS=docs/images, to the documentation.
 """
@@ -28,7 +28,7 @@ _SCREENSHOTS = os.environ.get("MLFLOW_AWS_SCREENSHOTS")
 # How long something may take to appear, in milliseconds, on a machine that is busy with other tests.
 _PATIENCE = 60_000
 _PAGE = {"width": 1280, "height": 800}
-# What a newcomer would first click away.
+# What a newcomer would first dismiss.
 _SETTLED = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
@@ -57,7 +57,7 @@ def _pin(path: Path) -> str:
 
 
 def _as(role: str, laptop: Laptop, *command: str) -> None:
-    """Run a Python module in the shell of somebody with this role."""
+    """Run a Python module in the shell of a user with this role."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=PROJECT,
@@ -81,7 +81,7 @@ def site(laptop: Laptop) -> Site:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Callable[[Site], Browser]]:
-    """Starts Chromium for a site, once; gone before other modules want an event loop of their own."""
+    """Starts Chromium for a site, once; it ends before other modules need their own event loop."""
     try:
         chromium = find()
     except NoBrowserError as error:
@@ -105,7 +105,7 @@ def browser() -> Iterator[Callable[[Site], Browser]]:
 
 @pytest.fixture
 def page(browser: Callable[[Site], Browser], site: Site) -> Iterator[Page]:
-    """A window of somebody who has never been here."""
+    """A window of a first-time visitor."""
     context = browser(site).new_context(viewport=_PAGE)  # type: ignore[arg-type]
     context.add_init_script(_SETTLED)
     context.set_default_timeout(_PATIENCE)
@@ -116,13 +116,13 @@ def page(browser: Callable[[Site], Browser], site: Site) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def sessions() -> dict[str, list[Any]]:
-    """Cookies of those who have signed in already."""
+    """Cookies of users who have already signed in."""
     return {}
 
 
 @pytest.fixture
 def signed_in(page: Page, site: Site, sessions: dict[str, list[Any]]) -> Callable[[str], Page]:
-    """Signs somebody in through the sign-in page, or comes back with the session that they have."""
+    """Signs a user in through the sign-in page, or restores their session."""
 
     def sign_in(name: str) -> Page:
         if name in sessions:
@@ -154,7 +154,7 @@ def picture(tmp_path: Path) -> Callable[[Page, str], None]:
 
 
 def ask(page: Page, method: str, path: str, body: object = None) -> tuple[int, Any]:
-    """What the page's own script would get: status and JSON, with the session of whoever is signed in."""
+    """What the page's own script would get: status and JSON, with the signed-in user's session."""
     script = """async ([method, path, body]) => {
         const headers = {"Content-Type": "application/json"};
         const answer = await fetch("/ajax-api/2.0/" + path, {method, headers,

@@ -1,7 +1,7 @@
-"""What there is to see: an experiment with three runs and their curves, and a model in production.
+"""What the browser shows: an experiment with three runs and their curves, and a model in production.
 
 `python -m tests.browser.content log` runs as a contributor and `… promote` as an approver, each in the
-environment that `python -m local env` gives; by stock MLflow and nothing else.
+environment that `python -m local env` prints, with nothing but stock MLflow.
 """
 
 from __future__ import annotations

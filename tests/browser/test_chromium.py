@@ -20,17 +20,17 @@ def test_named_browser_comes_first(tmp_path: Path) -> None:
     assert find({"CHROMIUM": str(named), "PATH": str(tmp_path)}).executable == named
 
 
-def test_browser_of_the_machine_comes_second(tmp_path: Path) -> None:
+def test_browser_on_the_path_comes_second(tmp_path: Path) -> None:
     own = program(tmp_path / "chromium")
     assert find({"PATH": str(tmp_path)}).executable == own
 
 
-def test_wrong_name_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NoBrowserError, match="CHROMIUM names /nowhere, which is no program"):
+def test_name_that_is_not_executable_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NoBrowserError, match="CHROMIUM names /nowhere, which is not executable"):
         find({"CHROMIUM": "/nowhere", "PATH": str(tmp_path)})
 
 
-def test_missing_browser_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_missing_browser_is_an_error_that_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(NoBrowserError, match=r"none of chromium, .* is on the PATH"):
         find({"PATH": str(tmp_path)}, package=PACKAGE / "missing")
 

@@ -1,4 +1,4 @@
-"""People in a real Chromium: in through the sign-in page, and as far as their role goes."""
+"""People in a real Chromium: they sign in and do what their role allows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_ids(page: Page) -> dict[str, str]:
 
 
 def drawn(page: Page, *, runs: int) -> dict[str, list[float]]:
-    """The curves on the page, point by point, once there is one of each run."""
+    """The curves on the page, point by point, once every run has one."""
     traces = (
         "[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data || [])"
         f".filter(trace => trace.metricKey === '{METRIC}' && trace.y.length === {STEPS})"
@@ -43,7 +43,7 @@ def drawn(page: Page, *, runs: int) -> dict[str, list[float]]:
     return dict(found)
 
 
-def test_stranger_sees_the_sign_in_page_and_nothing_else(page: Page, site: Site, picture: Picture) -> None:
+def test_stranger_sees_only_the_sign_in_page(page: Page, site: Site, picture: Picture) -> None:
     page.goto(f"{site.url}/#/experiments")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert not page.url.startswith(site.url)
@@ -86,7 +86,9 @@ def test_viewer_sees_experiments_a_runs_chart_and_a_registered_model(
     picture(page, "registered-model")
 
 
-def test_viewer_who_deletes_an_experiment_is_told_no(signed_in: SignIn, site: Site, picture: Picture) -> None:
+def test_viewer_cannot_delete_an_experiment_and_is_told_why(
+    signed_in: SignIn, site: Site, picture: Picture
+) -> None:
     page = signed_in("viewer")
     page.goto(f"{site.url}/#/experiments")
     row = page.get_by_role("row").filter(has_text=EXPERIMENT)
@@ -117,7 +119,7 @@ def test_viewer_who_deletes_an_experiment_is_told_no(signed_in: SignIn, site: Si
         ("POST", "mlflow/registered-models/alias", {"name": MODEL, "alias": "champion", "version": "1"}),
     ],
 )
-def test_page_of_a_viewer_can_change_nothing(
+def test_viewers_page_cannot_change_anything(
     signed_in: SignIn, method: str, path: str, body: dict[str, str]
 ) -> None:
     status, answer = ask(signed_in("viewer"), method, path, body)

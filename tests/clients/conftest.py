@@ -1,4 +1,4 @@
-"""The environments of the deployment's users, and scripts that run in them."""
+"""The environments of the deployment's users, and how scripts run in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RunScript = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def environment(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The variables of a user's shell with a home of its own, fresh at each call."""
+    """The variables of a user's shell with its own home, fresh at each call."""
     home = tmp_path_factory.mktemp("home")
 
     def variables(role: str) -> dict[str, str]:
@@ -31,7 +31,7 @@ def environment(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Env
 
 @pytest.fixture(scope="session")
 def run_script(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> RunScript:
-    """Run a script with a client, in an empty folder, with nothing but a role's environment variables."""
+    """Run a script with a client, in an empty folder, with only a role's environment variables."""
 
     def run(
         script: Path, *arguments: str, version: str, role: str = "contributor", **more: str

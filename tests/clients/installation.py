@@ -17,12 +17,12 @@ _UV = Path(sys.prefix) / "bin" / "uv"
 
 
 def locked(name: str) -> Path:
-    """The lock file of that name; the one of today's client has a name that outlives its version."""
+    """The lock file of this name; that of today's client is named without its version."""
     return REQUIREMENTS / f"{'mlflow-current' if name == f'mlflow-{TODAY}' else name}.txt"
 
 
 def client(version: str) -> Path:
-    """Python with this client and its libraries, `.local/venvs/client-VERSION`; made if it is not there."""
+    """Python with this client and its libraries, `.local/venvs/client-VERSION`; created if missing."""
     environment = VENVS / f"client-{version}"
     python = environment / "bin" / "python"
     if _is_outdated(environment, locked(f"mlflow-{version}")):
@@ -32,7 +32,7 @@ def client(version: str) -> Path:
 
 
 def overlay(name: str, python: Path) -> Path:
-    """A folder for PYTHONPATH with what the lock file of that name holds, and nothing it depends on."""
+    """A folder for PYTHONPATH with what this lock file holds, without its dependencies."""
     folder = VENVS / f"overlay-{name}"
     if _is_outdated(folder, locked(name)):
         _install(locked(name), "--no-deps", "--python", str(python), "--target", str(folder), into=folder)

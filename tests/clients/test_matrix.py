@@ -1,4 +1,4 @@
-"""Which clients log and load what: the table of docs/connect.md is what happens."""
+"""Which client loads what another logged: the table in docs/connect.md is true."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ with mlflow.start_run():
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_skops_that_the_constraints_keep_away_refuses_a_forest_unless_its_type_is_trusted(
+def test_skops_that_the_constraints_exclude_refuses_a_forest_unless_its_type_is_trusted(
     run_script: RunScript, tmp_path: Path
 ) -> None:
     from examples.credit_risk.trusted_types import TRUSTED_TYPES

@@ -12,7 +12,7 @@ from tests.clients.installation import LAST_OF_2, OLDEST, TODAY
 if TYPE_CHECKING:
     from tests.clients.conftest import RunScript
 
-# Who moves a stage or an alias must be an approver; everything else is a contributor's daily work.
+# Moving a stage or an alias takes an approver; everything else is a contributor's daily work.
 _APPROVERS = {"registry_stages", "registry_aliases"}
 _RUNS = [
     *(

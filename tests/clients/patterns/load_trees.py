@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-# Load what log_trees.py of every client registered; print what came of it, one JSON object.
+# Load what log_trees.py registered with every client; print the outcomes as one JSON object.
 import json
 import warnings
 
