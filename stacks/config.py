@@ -7,6 +7,7 @@ environment variable or network.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Annotated, Literal, Self
 
@@ -284,6 +285,13 @@ class ArtifactsConfig(Section):
     )
 
 
+@dataclass(frozen=True)
+class Variable:
+    """Marks a setting that the server reads from the environment variable `name`."""
+
+    name: str
+
+
 class ServerConfig(Section):
     """The tracking server's container and how many of them run."""
 
@@ -302,10 +310,10 @@ class ServerConfig(Section):
         description="CPU of a task in units of 1/1024 vCPU."
     )
     memory_mib: int = Field(description="Memory of a task in MiB; must be one that Fargate offers for `cpu`.")
-    workers: int = Field(
+    workers: Annotated[int, Variable("MLFLOW_AWS_WORKERS")] = Field(
         default=1, ge=1, le=64, description="Server processes in a task; each needs 512 MiB."
     )
-    database_connections: int = Field(
+    database_connections: Annotated[int, Variable("MLFLOW_AWS_DATABASE_MAX_CONNECTIONS")] = Field(
         ge=CONNECTIONS_PER_WORKER,
         description="Database connections one task may open in all; twice the sum of all tasks must fit.",
     )
@@ -321,7 +329,7 @@ class ServerConfig(Section):
         default=False,
         description="Run on Fargate Spot: a third of the price, and AWS may stop a task with notice.",
     )
-    fast_path: bool = Field(
+    fast_path: Annotated[bool, Variable("MLFLOW_AWS_FAST_PATH")] = Field(
         default=True,
         description="Write metrics in sets rather than row by row; `false` means stock MLflow throughout.",
     )
@@ -371,6 +379,20 @@ class ServerConfig(Section):
                 "remove one of the two",
             )
         return self
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The server's environment variables that these settings set; a switch is `on` or `off`."""
+        values = {
+            marker.name: getattr(self, setting)
+            for setting, field in type(self).model_fields.items()
+            for marker in field.metadata
+            if isinstance(marker, Variable)
+        }
+        return {
+            name: ("off", "on")[value] if isinstance(value, bool) else str(value)
+            for name, value in values.items()
+        }
 
 
 class IngressConfig(Section):

@@ -39,11 +39,9 @@ class TrackingServer(Construct):
             resources=resources,
             command="serve",
             environment={
-                "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": str(config.database_connections),
                 "MLFLOW_AWS_PUBLIC_URL": public_url,
-                "MLFLOW_AWS_WORKERS": str(config.workers),
-                "MLFLOW_AWS_FAST_PATH": "on" if config.fast_path else "off",
                 "MLFLOW_AWS_PORT": str(PORT),
+                **config.variables,
                 **identity,
             },
             health_check=ecs.HealthCheck(

@@ -1,10 +1,14 @@
 """The server's task runs without privileges, and its role may do two things."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+from mlflow_aws_server.settings import ServerSettings
+
+from stacks.config import ServerConfig
 from stacks.roles import ROLES
-from tests.stacks.conftest import IMAGE, ROOT
+from tests.stacks.conftest import IMAGE, ROOT, read_config
 from tests.stacks.templates import Assembly, Properties, as_list
 
 TASK = "ServerTaskDefinition"
@@ -58,15 +62,12 @@ def test_a_database_failover_does_not_replace_tasks(either: Assembly) -> None:
     assert targets["HealthCheckIntervalSeconds"] * targets["UnhealthyThresholdCount"] > failover_seconds
 
 
-def test_the_environment_is_complete(dev: Assembly, prod: Assembly) -> None:
+def test_the_environment_is_complete(dev: Assembly) -> None:
     assert {name: value for name, value in environment(dev).items() if isinstance(value, str)} == {
         "MLFLOW_AWS_DATABASE_PORT": "5433",
         "MLFLOW_AWS_DATABASE_NAME": "mlflow",
         "MLFLOW_AWS_DATABASE_USER": "mlflow_server",
-        "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": "20",
         "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.dev.example.com",
-        "MLFLOW_AWS_WORKERS": "1",
-        "MLFLOW_AWS_FAST_PATH": "on",
         "MLFLOW_AWS_PORT": "5000",
         "MLFLOW_AWS_TOKEN_AUDIENCE": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_ROLES": json.dumps(
@@ -76,6 +77,7 @@ def test_the_environment_is_complete(dev: Assembly, prod: Assembly) -> None:
             },
             separators=(",", ":"),
         ),
+        **ServerConfig.model_validate(read_config("dev")["server"]).variables,
     }
     assert {name for name, value in environment(dev).items() if not isinstance(value, str)} == {
         "AWS_REGION",
@@ -85,7 +87,18 @@ def test_the_environment_is_complete(dev: Assembly, prod: Assembly) -> None:
         "MLFLOW_AWS_USER_POOL_ISSUER",
         "MLFLOW_AWS_USER_POOL_CLIENT_ID",
     }
-    assert environment(prod)["MLFLOW_AWS_WORKERS"] == "2"
+
+
+def test_the_server_reads_its_settings_as_the_file_has_them(build: Callable[..., Assembly]) -> None:
+    deployed = environment(build("prod", {"server": {"image_uri": IMAGE, "fast_path": False}}))
+    known_at_deployment = {
+        "AWS_REGION": "eu-central-1",
+        "MLFLOW_AWS_DATABASE_HOST": "database.example.com",
+        "MLFLOW_AWS_DATABASE_CA_FILE": __file__,
+        "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts/",
+    }
+    settings = ServerSettings.from_environ(deployed | known_at_deployment)
+    assert (settings.workers, settings.max_connections, settings.fast_path) == (2, 96, False)
 
 
 def test_the_prefix_of_the_file_is_part_of_the_artifact_root(replicated: Assembly, dev: Assembly) -> None:
