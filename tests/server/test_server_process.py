@@ -23,7 +23,15 @@ import pytest
 
 from local.parts.ports import free_port
 from tests.conftest import RdsLike
-from tests.server.conftest import Deployment, Identity, Process, deployment, request, wait_until_ready
+from tests.server.conftest import (
+    Deployment,
+    Identity,
+    Migration,
+    Process,
+    deployment,
+    request,
+    wait_until_ready,
+)
 
 _API = "/api/2.0/mlflow"
 _BATCH = 25
@@ -78,6 +86,13 @@ def server(migrated: Deployment) -> Iterator[Server]:
         yield Server(process, port, migrated)
     finally:
         _stop(process)
+
+
+@pytest.fixture
+def unshared(rds: RdsLike, identity: Identity, migration: Migration) -> Iterator[Deployment]:
+    """A migrated database in which no other server has connections."""
+    with deployment(rds, identity, copy_of=migration) as made:
+        yield made
 
 
 def test_ready_is_hidden_from_the_world(server: Server) -> None:
@@ -240,14 +255,14 @@ def test_artifacts_do_not_pass_through_the_server(server: Server) -> None:
         assert status >= 400
 
 
-def test_concurrent_batches_on_stock_mlflow_do_not_starve_each_other(migrated: Deployment) -> None:
+def test_concurrent_batches_on_stock_mlflow_do_not_starve_each_other(unshared: Deployment) -> None:
     port = free_port()
-    process = migrated.start(
+    process = unshared.start(
         "serve", port=port, MLFLOW_AWS_FAST_PATH="off", MLFLOW_AWS_DATABASE_MAX_CONNECTIONS="16"
     )
     try:
         wait_until_ready(process, port)
-        server = Server(process, port, migrated)
+        server = Server(process, port, unshared)
         run = started_run(server)
         statuses: list[int] = []
 
@@ -259,7 +274,7 @@ def test_concurrent_batches_on_stock_mlflow_do_not_starve_each_other(migrated: D
 
         _together(write, 30)
         assert statuses == [200] * 150
-        assert _connections(migrated) <= 16
+        assert _connections(unshared) <= 16
     finally:
         _stop(process)
 
@@ -434,7 +449,7 @@ def _held_up(server: Server, run: str) -> Iterator[list[int]]:
         with blocker.cursor() as cursor:
             cursor.execute("SELECT 1 FROM runs WHERE run_uuid = %s FOR UPDATE", (run,))
         writer.start()
-        waiting = f"usename = '{made.server_user}' AND wait_event_type = 'Lock'"
+        waiting = f"datname = '{made.database}' AND wait_event_type = 'Lock'"
         while not made.rds.administer(f"SELECT 1 FROM pg_stat_activity WHERE {waiting}"):
             time.sleep(0.05)
         yield statuses
@@ -453,7 +468,8 @@ def _together(work: Callable[[int], object], count: int) -> None:
 
 def _connections(made: Deployment) -> int:
     (row,) = made.rds.administer(
-        f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{made.server_user}'"
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{made.database}' "
+        f"AND usename = '{made.server_user}'"
     )
     assert isinstance(row[0], int)
     return row[0]
