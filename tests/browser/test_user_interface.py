@@ -97,7 +97,7 @@ def test_viewer_cannot_delete_an_experiment_and_is_told_why(
     with page.expect_response(re.compile("experiments/delete")) as refused:
         page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     assert refused.value.status == 403
-    expect(page.get_by_text("needs the role approver; cognito:viewer is viewer")).to_be_visible()
+    expect(page.get_by_text("needs the role approver or admin; cognito:viewer is viewer")).to_be_visible()
     picture(page, "viewer-is-refused")
     page.reload()
     expect(page.get_by_role("link", name=EXPERIMENT)).to_be_visible()
