@@ -77,7 +77,10 @@ def test_contributor_cannot_promote_and_every_client_says_which_role_may(
 
 
 def test_documented_table_has_every_client_and_library() -> None:
-    assert set(documented()) == {(f, a, b) for f in _FLAVORS for a in VERSIONS for b in VERSIONS}
+    assert set(documented()) == {(f, a, b) for f in _FLAVORS for a in VERSIONS for b in VERSIONS}, (
+        f"The table in docs/connect.md must have a row and a column for each of {', '.join(VERSIONS)}."
+        " Name them there, then see what loads: make test-slow ARGS=tests/clients/test_matrix.py"
+    )
 
 
 _TREE = """

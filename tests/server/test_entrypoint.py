@@ -96,7 +96,13 @@ def test_server_is_what_mlflow_server_would_have_started(environ: dict[str, str]
         {name for name in theirs["environment"] if "MLFLOW" in name} - _OWN_TO_A_START - _DEFAULTS_OF_UNUSED
     )
     assert {"_MLFLOW_SERVER_FILE_STORE", "_MLFLOW_IN_JOB_EXECUTOR", "MLFLOW_SERVER_ALLOWED_HOSTS"} <= names
-    assert {name: ours.get(name) for name in names} == {name: theirs["environment"][name] for name in names}
+    differs = [name for name in sorted(names) if ours.get(name) != theirs["environment"][name]]
+    assert not differs, "\n".join(
+        [
+            "Set each in environment() of entrypoint.py, or add it to _DEFAULTS_OF_UNUSED if it is not used:",
+            *(f"{name}: {theirs['environment'][name]!r}, here {ours.get(name)!r}" for name in differs),
+        ]
+    )
     assert len(ours["_MLFLOW_SERVER_BOOT_ID"]) == 32
 
 

@@ -100,13 +100,21 @@ def test_server_environment_is_the_lock_and_nothing_else() -> None:
         locked.setdefault(_normal(name), set()).add(version)
     extra = {name for name in installed if name not in locked} - {"mlflow-aws-server"}
     assert not extra
-    assert all(installed[name] in versions for name, versions in locked.items() if name in installed)
+    other = [
+        f"{name}=={installed[name]}"
+        for name, versions in sorted(locked.items())
+        if name in installed and installed[name] not in versions
+    ]
+    assert not other, f"Installed in .local/venvs/server, but not locked; run make install: {other}"
 
 
 def test_server_and_client_are_the_same_mlflow() -> None:
     lock = (SERVER / "requirements.txt").read_text()
+    client = importlib.metadata.version("mlflow")
     for name in ("mlflow", "mlflow-skinny", "mlflow-tracing"):
-        assert f"\n{name}=={importlib.metadata.version('mlflow')} " in f"\n{lock}"
+        assert f"\n{name}=={client} " in f"\n{lock}", (
+            f"server/requirements.txt does not lock {name}=={client}, the client's version: run make lock"
+        )
 
 
 def _normal(name: str) -> str:

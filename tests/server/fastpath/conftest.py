@@ -22,6 +22,24 @@ def new_mlflow_database(rds: RdsLike, migration: Migration) -> Callable[[], str]
 
 
 @pytest.fixture(scope="session")
+def tested_mlflow() -> None:
+    """Fails with what to do if the fast path would leave everything to the installed MLflow."""
+    from mlflow.version import VERSION
+    from mlflow_aws_server.fastpath.schema import TESTED_HEADS
+    from mlflow_aws_server.fastpath.stock import TESTED_VERSIONS
+    from mlflow_aws_server.schema import installed
+
+    head = installed().head
+    if VERSION not in TESTED_VERSIONS or head not in TESTED_HEADS:
+        pytest.fail(
+            f"The fast path does not know MLflow {VERSION} with the schema {head}. On a branch, add them to"
+            " TESTED_VERSIONS (fastpath/stock.py) and TESTED_HEADS (fastpath/schema.py), and see which of"
+            " these tests fail then: docs/upgrading-mlflow.md, section 3",
+            pytrace=False,
+        )
+
+
+@pytest.fixture(scope="session")
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     """The event loop that both sides run in."""
     loop = asyncio.new_event_loop()
@@ -31,7 +49,10 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(scope="session")
 def sides(
-    rds: RdsLike, new_mlflow_database: Callable[[], str], loop: asyncio.AbstractEventLoop
+    rds: RdsLike,
+    new_mlflow_database: Callable[[], str],
+    tested_mlflow: None,
+    loop: asyncio.AbstractEventLoop,
 ) -> Iterator[Pair]:
     """Stock MLflow and ours, for the whole session."""
     from tests.server.fastpath.harness import Pair, make_side
@@ -54,7 +75,7 @@ def pair(sides: Pair) -> Pair:
 
 
 @pytest.fixture
-def place(rds: RdsLike, new_mlflow_database: Callable[[], str]) -> Place:
+def place(rds: RdsLike, new_mlflow_database: Callable[[], str], tested_mlflow: None) -> Place:
     """A database with MLflow's schema for one test alone."""
     from tests.server.fastpath.alone import Place
 

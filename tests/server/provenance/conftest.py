@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.fastpath.conftest import new_mlflow_database
+from tests.server.fastpath.conftest import new_mlflow_database, tested_mlflow
 
 if TYPE_CHECKING:
     from tests.conftest import RdsLike
     from tests.server.provenance.harness import Server
 
-__all__ = ["new_mlflow_database"]
+__all__ = ["new_mlflow_database", "tested_mlflow"]
 
 
 @pytest.fixture(scope="package")
-def server(rds: RdsLike, new_mlflow_database: Callable[[], str]) -> Iterator[Server]:
+def server(rds: RdsLike, new_mlflow_database: Callable[[], str], tested_mlflow: None) -> Iterator[Server]:
     """Provenance, the fast path and MLflow."""
     from tests.server.provenance.harness import serving
 
