@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 ENV ?= dev
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Only diff, deploy and smoke may see an AWS profile; everything else runs without credentials.
+# Only the commands below "AWS" and smoke may see an AWS profile; everything else runs without credentials.
 OFFLINE := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY \
 	-u AWS_SESSION_TOKEN -u AWS_ENDPOINT_URL -u AWS_CA_BUNDLE -u AWS_ROLE_ARN \
 	-u AWS_WEB_IDENTITY_TOKEN_FILE -u AWS_CONTAINER_CREDENTIALS_FULL_URI \
@@ -71,16 +71,38 @@ format: install  ## Format the code and fix what the linter can fix
 
 .PHONY: synth
 synth: install  ## Synthesize the CloudFormation templates of ENV into cdk.out (offline)
-	@$(OFFLINE) npx cdk synth --quiet -c env=$(ENV) --output cdk.out
+	@$(OFFLINE) python -m stacks.config_file $(ENV)
+	@rm -rf cdk.out
+	@$(OFFLINE) npx cdk synth --quiet -c env=$(ENV) $(ARGS)
 	@echo "templates of $(ENV): cdk.out/*.template.json"
 
+# AWS: each begins with the environment's file and the credentials, since a synthesis takes half a minute.
+
+.PHONY: credentials
+credentials: install  ## Say who would deploy ENV, into which account and region
+	@python -m preflight.credentials $(ENV)
+
+.PHONY: bootstrap
+bootstrap: credentials  ## Prepare the account and region of ENV for the CDK, once
+	@rm -rf cdk.out
+	@npx cdk bootstrap -c env=$(ENV) $(ARGS)
+
 .PHONY: diff
-diff: install  ## Compare ENV with what is deployed
-	@npx cdk diff --all -c env=$(ENV)
+diff: credentials  ## Compare ENV with what is deployed
+	@rm -rf cdk.out
+	@npx cdk diff -c env=$(ENV) $(ARGS)
 
 .PHONY: deploy
-deploy: install  ## Deploy ENV to your AWS account (asks before widening permissions)
-	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json
+deploy: credentials  ## Deploy ENV; asks before it widens permissions, in CI: ARGS="--require-approval never"
+	@rm -rf cdk.out
+	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS)
+
+STACKS ?= MlflowOnAws-$(ENV)-Service
+
+.PHONY: destroy
+destroy: credentials  ## Remove the service of ENV, and no run or model; both stacks with STACKS=--all
+	@rm -rf cdk.out
+	@npx cdk destroy $(STACKS) -c env=$(ENV) $(ARGS)
 
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com

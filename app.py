@@ -2,16 +2,13 @@
 """Picks an environment (`-c env=NAME`, optionally `-c config=PATH`) and builds its two stacks."""
 
 import sys
-from pathlib import Path
 
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from stacks.config_file import ConfigurationError, load_environment
+from stacks.config_file import CONFIG, ConfigurationError, load_environment
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.stack import MlflowService
-
-CONFIG = Path(__file__).parent / "config"
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from stacks.config import EnvironmentConfig
 
+CONFIG = Path(__file__).parents[1] / "config"
 ENVIRONMENT_NAME = re.compile(r"^[a-z][a-z0-9-]{0,19}$")
 
 
@@ -120,3 +122,10 @@ def _nearest(location: list[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return f"remove it; settings here are {', '.join(settings)}"
+
+
+if __name__ == "__main__":
+    try:
+        load_environment(name=sys.argv[1], path=None, directory=CONFIG)
+    except ConfigurationError as wrong:
+        sys.exit(f"configuration error: {wrong}")

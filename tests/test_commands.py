@@ -7,6 +7,8 @@ import re
 import subprocess
 from collections.abc import Iterator
 
+import pytest
+
 from local.state import PROJECT
 
 _SUFFIXES = {".md", ".toml", ".yml", ".in", ".sh", ".txt", ".py"}
@@ -82,3 +84,46 @@ def test_make_lock_compiles_every_lock_file() -> None:
     locked = {path for path, text in texts() if path.endswith(".txt") and "--hash=sha256:" in text}
     assert "server/requirements.txt" in locked
     assert locked == set(re.findall(r"-o (\S+)", steps))
+
+
+def steps_of(*arguments: str) -> list[str]:
+    """The commands that make would run, without those that install."""
+    printed = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [line for line in printed.splitlines() if not re.match(r"PYTHON=|touch ", line)]
+
+
+@pytest.mark.parametrize("target", ["bootstrap", "diff", "deploy", "destroy"])
+def test_what_changes_an_account_looks_at_credentials_first_and_starts_with_an_empty_cdk_out(
+    target: str,
+) -> None:
+    steps = steps_of(target, "ENV=prod", "ARGS=--require-approval never")
+    assert steps[0] == "python -m preflight.credentials prod"
+    assert steps.index("rm -rf cdk.out") == len(steps) - 2
+    assert steps[-1].startswith("npx cdk ")
+    assert "-c env=prod" in steps[-1]
+    assert steps[-1].endswith(" --require-approval never")
+
+
+def test_destroying_takes_the_service_unless_both_are_asked_for() -> None:
+    assert steps_of("destroy", "ENV=dev")[-1].startswith("npx cdk destroy MlflowOnAws-dev-Service -c env=dev")
+    assert steps_of("destroy", "STACKS=--all")[-1].startswith("npx cdk destroy --all -c env=dev")
+
+
+def test_an_environment_that_does_not_exist_costs_no_synthesis() -> None:
+    for target in ("synth", "deploy"):
+        done = subprocess.run(
+            ["make", "--no-print-directory", target, "ENV=nope"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "nope" in done.stderr
+        assert "Subprocess exited" not in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ROOMS = [
     "stacks",
+    "preflight",
     "server",
     "verify_account",
     "client_smoke",

@@ -1,0 +1,1 @@
+"""What can be known of an AWS account before anything is deployed to it."""
