@@ -124,4 +124,4 @@ def _audit_log(policy: iam.ManagedPolicy, role: RoleEntry, *, service: str) -> N
 
 
 def _s3_of(stack: cdk.Stack) -> str:
-    return f"s3.{stack.region}.amazonaws.com"
+    return f"s3.{stack.region}.{stack.url_suffix}"

@@ -26,7 +26,7 @@ class LogKey(kms.Key):
         )
         self.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(f"logs.{stack.region}.amazonaws.com")],
+                principals=[iam.ServicePrincipal(f"logs.{stack.region}.{stack.url_suffix}")],
                 actions=[
                     "kms:Encrypt",
                     "kms:Decrypt",

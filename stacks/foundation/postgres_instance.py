@@ -51,6 +51,8 @@ class PostgresInstance(rds.DatabaseInstance):
             construct_id,
             instance_identifier=identifier,
             engine=engine,
+            # Which major version runs is the file's word; RDS refuses another one without this.
+            allow_major_version_upgrade=True,
             instance_type=ec2.InstanceType(config.instance_class),
             vpc=vpc,
             security_groups=[security_group],

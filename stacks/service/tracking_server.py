@@ -80,6 +80,8 @@ class TrackingServer(Construct):
         )
         # Its permissions and its path to the database come first: ECS counts failed starts.
         self.service.node.add_dependency(task)
+        # Deleting a cluster's capacity providers fails while a service uses one of them.
+        self.service.node.add_dependency(resources.cluster.cluster)
 
     def start_after(self, migration: IDependable) -> None:
         """Create or change the service only once the migration has succeeded."""

@@ -76,7 +76,7 @@ def test_the_key_opens_through_s3_of_this_region_only(either: Assembly, role: st
     wanted = {"kms:Decrypt", "kms:GenerateDataKey"} if "s3:PutObject" in OBJECTS[role] else {"kms:Decrypt"}
     assert actions(statement) == wanted
     assert statement["Resource"] == {"Fn::GetAtt": ["ArtifactsKeyA4B22E2B", "Arn"]}
-    s3 = ["s3.", {"Ref": "AWS::Region"}, ".amazonaws.com"]
+    s3 = ["s3.", {"Ref": "AWS::Region"}, ".", {"Ref": "AWS::URLSuffix"}]
     assert statement["Condition"] == {"StringEquals": {"kms:ViaService": {"Fn::Join": ["", s3]}}}
 
 

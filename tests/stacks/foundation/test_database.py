@@ -1,5 +1,6 @@
 """The database: closed, encrypted, backed up, and without a password in any template."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,6 +102,19 @@ def test_minor_versions_are_left_to_rds(either: Assembly) -> None:
     # A pinned minor version would make the next deployment a downgrade, which RDS refuses.
     assert instance(either)["EngineVersion"] == "18"
     assert instance(either)["AutoMinorVersionUpgrade"] is True
+
+
+def test_a_new_major_version_in_the_file_is_an_upgrade_with_parameters_of_its_family(
+    build: Callable[..., Assembly], dev: Assembly
+) -> None:
+    older = build("dev", {"database": {"engine_version": "17"}}).foundation
+    assert older.one("AWS::RDS::DBParameterGroup")["Family"] == "postgres17"
+    assert {each for each in older.resources if "Database" in each} == {
+        each for each in dev.foundation.resources if "Database" in each
+    }
+    # Without a name of its own, a group of another family is a new one beside the old.
+    assert "DBParameterGroupName" not in older.one("AWS::RDS::DBParameterGroup")
+    assert instance(dev)["AllowMajorVersionUpgrade"] is True
 
 
 def test_logs_are_exported_to_encrypted_groups_that_end(either: Assembly) -> None:

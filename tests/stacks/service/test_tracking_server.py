@@ -202,6 +202,17 @@ def test_a_bad_release_is_rolled_back(either: Assembly) -> None:
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
 
 
+def test_the_service_goes_before_the_capacity_providers_that_it_uses(either: Assembly) -> None:
+    resources = either.service.resources.values()
+    (running,) = (each for each in resources if each["Type"] == "AWS::ECS::Service")
+    (association,) = (
+        logical_id
+        for logical_id, each in either.service.resources.items()
+        if each["Type"] == "AWS::ECS::ClusterCapacityProviderAssociations"
+    )
+    assert association in running["DependsOn"]
+
+
 def test_nobody_gets_a_shell_in_a_task(either: Assembly) -> None:
     assert "EnableExecuteCommand" not in service(either)
 
