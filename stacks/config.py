@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stacks.identity_config import IdentityConfig
+from stacks.rds_windows import backup_windows, maintenance_window
 from stacks.section import Section, refusal
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
@@ -26,6 +27,9 @@ ROLLOUT_FACTOR = 2
 MIB_PER_WORKER = 512
 # With fewer, a worker could not serve two requests at once; the server refuses to start.
 CONNECTIONS_PER_WORKER = 10
+
+# From RFC 1918 and RFC 6598: nobody on the internet has such an address.
+PRIVATE_NETWORKS = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 
 FARGATE_MEMORY_MIB = {
     256: (512, 1024, 2048),
@@ -180,6 +184,16 @@ def _instance_class(value: str) -> str:
     return value
 
 
+def _backup_window(value: str) -> str:
+    backup_windows(value)
+    return value
+
+
+def _maintenance_window(value: str) -> str:
+    maintenance_window(value)
+    return value
+
+
 class DatabaseConfig(Section):
     """PostgreSQL on RDS."""
 
@@ -210,14 +224,12 @@ class DatabaseConfig(Section):
     backup_days: int = Field(
         default=7, ge=7, le=35, description="Days of automated backups, for point-in-time restore."
     )
-    backup_window: str = Field(
+    backup_window: Annotated[str, AfterValidator(_backup_window)] = Field(
         default="02:00-03:00",
-        pattern=r"^\d\d:\d\d-\d\d:\d\d$",
         description="Daily window of the backup, UTC, `hh:mm-hh:mm`, outside the maintenance window.",
     )
-    maintenance_window: str = Field(
+    maintenance_window: Annotated[str, AfterValidator(_maintenance_window)] = Field(
         default="sun:03:30-sun:04:30",
-        pattern=r"^[a-z]{3}:\d\d:\d\d-[a-z]{3}:\d\d:\d\d$",
         description="Weekly window of maintenance and minor upgrades, UTC, `ddd:hh:mm-ddd:hh:mm`.",
     )
     port: int = Field(
@@ -256,6 +268,14 @@ class DatabaseConfig(Section):
                 self.max_storage_gib,
                 f"is not 10 % above storage_gib = {self.storage_gib}, as RDS requires",
                 f"use {-(-11 * self.storage_gib // 10)} or more",
+            )
+        maintenance = maintenance_window(self.maintenance_window)
+        if any(maintenance.overlaps(backup) for backup in backup_windows(self.backup_window)):
+            raise refusal(
+                "backup_window",
+                self.backup_window,
+                f"overlaps maintenance_window = {self.maintenance_window}, which RDS refuses",
+                "move one of the two; both are UTC, and the backup runs every day",
             )
         if self.port == 5432:
             raise refusal("port", self.port, "is PostgreSQL's default", "use another one, such as 5433")
@@ -395,6 +415,14 @@ class ServerConfig(Section):
         }
 
 
+def _public_addresses(network: IPv4Network) -> int:
+    """Count the addresses that somebody on the internet can have."""
+    if any(network.subnet_of(private) for private in PRIVATE_NETWORKS):
+        return 0
+    within = (private for private in PRIVATE_NETWORKS if private.subnet_of(network))
+    return network.num_addresses - sum(private.num_addresses for private in within)
+
+
 class IngressConfig(Section):
     """How clients reach the server."""
 
@@ -419,10 +447,13 @@ class IngressConfig(Section):
         description="Give the load balancer public addresses; otherwise only the VPC reaches it.",
     )
     allowed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1)] = Field(
-        description="Networks that may connect to port 443; nobody else can. Wider than /8 has conditions."
+        description="Networks that may connect to port 443; nobody else can. More public addresses than a "
+        "/8 has, in all, have conditions."
     )
     deletion_protection: bool = Field(
-        default=False, description="Refuse to delete the load balancer until this is false and deployed."
+        default=False,
+        description="Refuse to delete the load balancer until this is false and deployed. Set it once the "
+        "service runs: a first deployment that fails could not be rolled back.",
     )
 
     @property
@@ -431,18 +462,19 @@ class IngressConfig(Section):
         return f"https://{self.domain}"
 
     @property
-    def widest_network(self) -> str | None:
-        """The first allowed network that is wider than /8, and so as good as the whole internet."""
-        return next((each for each in self.allowed_cidrs if IPv4Network(each).prefixlen < 8), None)
+    def open_to_the_internet(self) -> bool:
+        """Whether the allowed networks together hold more public addresses than a /8."""
+        return sum(map(_public_addresses, collapse_addresses(map(IPv4Network, self.allowed_cidrs)))) > 2**24
 
     @model_validator(mode="after")
     def _reachable_and_certified(self) -> Self:
-        if self.widest_network is not None and not self.internet_facing:
+        if self.open_to_the_internet and not self.internet_facing:
             raise refusal(
                 "allowed_cidrs",
-                self.widest_network,
+                list(self.allowed_cidrs),
                 "is as good as the whole internet, from which nobody reaches an internal load balancer",
-                "list the networks of your clients, /8 or smaller, or set internet_facing = true",
+                "list the networks of your clients, together no larger than a /8, or set "
+                "internet_facing = true",
             )
         if self.certificate_arn is None and self.hosted_zone_id is None:
             raise refusal(
@@ -496,12 +528,14 @@ class EnvironmentConfig(Section):
     @model_validator(mode="after")
     def _the_internet_is_checked_at_the_edge(self) -> Self:
         """Without that check, anyone who writes `Bearer` into a header reaches the server itself."""
-        if self.ingress.widest_network is not None and not self.identity.edge_jwt_check:
+        if self.ingress.open_to_the_internet and not self.identity.edge_jwt_check:
             raise refusal(
                 "identity.edge_jwt_check",
                 False,
-                f"would let anyone in {self.ingress.widest_network} reach the server with an unchecked token",
-                "leave it on, or list the networks of your clients, /8 or smaller, in ingress.allowed_cidrs",
+                f"would let anyone in {', '.join(self.ingress.allowed_cidrs)} reach the server with an "
+                "unchecked token",
+                "leave it on, or list the networks of your clients in ingress.allowed_cidrs, together no "
+                "larger than a /8",
             )
         return self
 

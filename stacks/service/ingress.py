@@ -9,6 +9,7 @@ from aws_cdk import aws_route53_targets as route53_targets
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from stacks.acknowledge import acknowledge
 from stacks.config import EnvironmentConfig, IngressConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.listener_rules import ListenerRules, refuse
@@ -53,14 +54,14 @@ class Ingress(Construct):
                 else ec2.SubnetType.PRIVATE_WITH_EGRESS
             ),
             internet_facing=config.internet_facing,
-            security_group=_security_group(self, vpc=vpc, cidrs=config.allowed_cidrs),
+            security_group=_security_group(self, vpc=vpc, config=config),
             deletion_protection=config.deletion_protection,
             drop_invalid_header_fields=True,
             desync_mitigation_mode=elb.DesyncMitigationMode.DEFENSIVE,
             idle_timeout=cdk.Duration.seconds(60),
         )
         self._log_access(foundation.access_logs.bucket)
-        self.target_group = self._targets(server, vpc)
+        self.target_group = self._targets(server, vpc, config)
         self.listener = self.load_balancer.add_listener(
             "Https",
             port=443,
@@ -84,10 +85,13 @@ class Ingress(Construct):
         # ECS refuses a service whose target group no listener leads to yet.
         server.service.node.add_dependency(rules)
 
-    def _targets(self, server: TrackingServer, vpc: ec2.IVpc) -> elb.ApplicationTargetGroup:
+    def _targets(
+        self, server: TrackingServer, vpc: ec2.IVpc, config: IngressConfig
+    ) -> elb.ApplicationTargetGroup:
         return elb.ApplicationTargetGroup(
             self,
-            "Targets",
+            # Another scheme means another load balancer, and a target group never belongs to two.
+            "PublicTargets" if config.internet_facing else "Targets",
             vpc=vpc,
             port=PORT,
             protocol=elb.ApplicationProtocol.HTTP,
@@ -141,7 +145,7 @@ class Ingress(Construct):
         self.load_balancer.set_attribute("access_logs.s3.prefix", "alb")
 
 
-def _security_group(scope: Construct, *, vpc: ec2.IVpc, cidrs: tuple[str, ...]) -> ec2.SecurityGroup:
+def _security_group(scope: Construct, *, vpc: ec2.IVpc, config: IngressConfig) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "SecurityGroup",
@@ -152,6 +156,13 @@ def _security_group(scope: Construct, *, vpc: ec2.IVpc, cidrs: tuple[str, ...]) 
     group.add_egress_rule(
         ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Cognito and the issuer's keys, whose addresses vary"
     )
-    for cidr in cidrs:
+    for cidr in config.allowed_cidrs:
         group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(443), "HTTPS")
+    if config.open_to_the_internet:
+        acknowledge(
+            group,
+            "AwsSolutions-EC23",
+            because="the environment's file lets the internet connect (ingress.allowed_cidrs); the load "
+            "balancer passes a verified token or a signed-in person, and the server verifies both again",
+        )
     return group

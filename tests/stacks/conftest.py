@@ -184,6 +184,13 @@ def given(build: Callable[..., Assembly]) -> Assembly:
 
 
 @pytest.fixture(scope="session")
+def public(build: Callable[..., Assembly]) -> Assembly:
+    """Prod for clients anywhere on the internet."""
+    open_to_all = {"internet_facing": True, "allowed_cidrs": ["0.0.0.0/0"], "deletion_protection": True}
+    return build("prod", {"ingress": open_to_all, "server": {"image_uri": IMAGE}})
+
+
+@pytest.fixture(scope="session")
 def replicated(build: Callable[..., Assembly]) -> Assembly:
     """Prod with everything optional that adds resources."""
     return build(

@@ -56,9 +56,19 @@ def test_one_connection_too_many_is_refused() -> None:
         parse({"server": {"database_connections": most + 1}})
 
 
-def test_the_internet_may_come_where_the_edge_checks_every_token() -> None:
-    everywhere = {"internet_facing": True, "allowed_cidrs": ["0.0.0.0/0"]}
-    assert parse({"ingress": everywhere}).ingress.widest_network == "0.0.0.0/0"
+@pytest.mark.parametrize(
+    "networks",
+    [
+        ["0.0.0.0/0"],
+        ["0.0.0.0/1", "128.0.0.0/1"],
+        ["8.0.0.0/7"],
+        [f"{first}.0.0.0/8" for first in range(11, 100, 20)],
+        [f"{first}.{second}.0.0/16" for first in (20, 40, 60) for second in range(0, 256, 2)],
+    ],
+)
+def test_networks_that_are_together_as_good_as_the_internet_are_treated_like_it(networks: list[str]) -> None:
+    everywhere = {"internet_facing": True, "allowed_cidrs": networks}
+    assert parse({"ingress": everywhere}).ingress.open_to_the_internet
     with pytest.raises(ValidationError, match="unchecked token"):
         parse({"ingress": everywhere, "identity": {"edge_jwt_check": False}})
     with pytest.raises(ValidationError, match="internal load balancer"):
@@ -99,6 +109,19 @@ def test_a_role_s_arn_in_full_is_accepted_with_a_wildcard_in_its_name(pattern: s
 def test_a_pattern_that_could_mean_a_stranger_is_refused(pattern: str) -> None:
     with pytest.raises(ValidationError, match=r"has no account|has no role|is not an IAM role"):
         parse({"identity": {"roles": {"admin": {"iam_roles": [pattern]}}}})
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"],
+        ["10.0.0.0/7"],
+        ["9.0.0.0/8", "9.1.0.0/16", "10.0.0.0/8"],
+        ["198.51.100.0/24", "203.0.113.7/32"],
+    ],
+)
+def test_networks_of_a_company_are_not_the_internet(networks: list[str]) -> None:
+    assert not parse({"ingress": {"allowed_cidrs": networks}}).ingress.open_to_the_internet
 
 
 def test_an_existing_network_needs_one_subnet_per_zone() -> None:

@@ -155,7 +155,7 @@ MISTAKES = {
     ),
     "the whole internet for an internal load balancer": (
         DEV.replace("10.0.0.0/8", "0.0.0.0/0"),
-        'ingress.allowed_cidrs = "0.0.0.0/0"',
+        'ingress.allowed_cidrs = ["0.0.0.0/0"]',
         "list the networks of your clients",
     ),
     "the whole internet past the edge": (
@@ -268,7 +268,7 @@ MISTAKES = {
     ),
     "half of the internet": (
         DEV.replace('"10.0.0.0/8"', '"10.0.0.0/8", "128.0.0.0/1"'),
-        'ingress.allowed_cidrs = "128.0.0.0/1"',
+        'ingress.allowed_cidrs = ["10.0.0.0/8", "128.0.0.0/1"]',
         "list the networks",
     ),
     "nobody": (DEV.replace('["10.0.0.0/8"]', "[]"), "ingress.allowed_cidrs = []", "expected: Networks"),
@@ -375,5 +375,5 @@ def test_cdk_synth_reports_a_mistake_in_one_message(tmp_path: Path) -> None:
     result = cdk("-c", "env=dev", "-c", f"config={file}", home=tmp_path)
     assert result.returncode != 0
     assert f"configuration error: {file}: is not a valid configuration" in result.stderr
-    assert 'ingress.allowed_cidrs = "0.0.0.0/0"' in result.stderr
+    assert 'ingress.allowed_cidrs = ["0.0.0.0/0"]' in result.stderr
     assert "Traceback" not in result.stdout + result.stderr

@@ -14,11 +14,11 @@ REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
 
 
 def test_cfn_lint_finds_no_error_in_any_template_in_three_regions(
-    dev: Assembly, prod: Assembly, given: Assembly, replicated: Assembly
+    dev: Assembly, prod: Assembly, given: Assembly, public: Assembly, replicated: Assembly
 ) -> None:
     templates = [
         str(template.path)
-        for assembly in (dev, prod, given, replicated)
+        for assembly in (dev, prod, given, public, replicated)
         for template in (assembly.foundation, assembly.service)
     ]
     cfn_lint = Path(sys.executable).with_name("cfn-lint")
@@ -29,7 +29,7 @@ def test_cfn_lint_finds_no_error_in_any_template_in_three_regions(
     assert [each for each in findings if each["Level"] == "Error"] == []
 
 
-@pytest.mark.parametrize("environment", ["dev", "prod", "given", "replicated"])
+@pytest.mark.parametrize("environment", ["dev", "prod", "given", "public", "replicated"])
 def test_every_finding_of_aws_solutions_is_resolved_or_acknowledged(
     environment: str, request: pytest.FixtureRequest
 ) -> None:
@@ -38,10 +38,10 @@ def test_every_finding_of_aws_solutions_is_resolved_or_acknowledged(
 
 
 def test_every_acknowledgement_has_a_reason_that_the_documentation_repeats(
-    dev: Assembly, prod: Assembly, given: Assembly, replicated: Assembly
+    dev: Assembly, prod: Assembly, given: Assembly, public: Assembly, replicated: Assembly
 ) -> None:
     document = (ROOT / "docs" / "security.md").read_text()
-    for assembly in (dev, prod, given, replicated):
+    for assembly in (dev, prod, given, public, replicated):
         assert assembly.acknowledged
         for rule, reason in assembly.acknowledged.items():
             name = rule.split("::", 1)[-1].split("[", 1)[0].removeprefix("AwsSolutions-")

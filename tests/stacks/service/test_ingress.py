@@ -60,9 +60,32 @@ def test_invalid_headers_are_dropped_and_access_is_logged(either: Assembly) -> N
     assert found["idle_timeout.timeout_seconds"] == "60"
 
 
-def test_deletion_protection_is_that_of_the_file(dev: Assembly, prod: Assembly) -> None:
-    assert attributes(dev)["deletion_protection.enabled"] == "false"
-    assert attributes(prod)["deletion_protection.enabled"] == "true"
+def test_a_load_balancer_of_another_scheme_has_a_target_group_of_its_own(
+    either: Assembly, given: Assembly
+) -> None:
+    def target_group(assembly: Assembly) -> str:
+        (found,) = (
+            logical_id
+            for logical_id, resource in assembly.service.resources.items()
+            if resource["Type"] == "AWS::ElasticLoadBalancingV2::TargetGroup"
+        )
+        return found
+
+    assert target_group(either).startswith("IngressTargets")
+    assert target_group(given).startswith("IngressPublicTargets")
+
+
+def test_the_internet_is_let_in_where_the_file_says_so(public: Assembly) -> None:
+    group = public.service.one("AWS::EC2::SecurityGroup", id_starts="IngressSecurityGroup")
+    assert [rule["CidrIp"] for rule in group["SecurityGroupIngress"]] == ["0.0.0.0/0"]
+    assert public.service.one(BALANCER)["Scheme"] == "internet-facing"
+    assert "AwsSolutions-EC23" in str(public.acknowledged)
+
+
+def test_deletion_protection_is_that_of_the_file(either: Assembly, public: Assembly) -> None:
+    # Off at first: a load balancer that cannot be deleted cannot be rolled back either.
+    assert attributes(either)["deletion_protection.enabled"] == "false"
+    assert attributes(public)["deletion_protection.enabled"] == "true"
 
 
 def test_targets_are_ready_rather_than_alive(either: Assembly) -> None:
