@@ -6,6 +6,7 @@ environment variable or network.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, collapse_addresses
@@ -13,9 +14,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stacks.identity_config import IdentityConfig
+from stacks.identity_config import IdentityConfig, RoleArn
 from stacks.rds_windows import backup_windows, maintenance_window
-from stacks.section import Section, refusal
+from stacks.section import DISTINCT, Section, matching, refusal
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
 CONNECTIONS_PER_GIB = 100
@@ -40,6 +41,9 @@ FARGATE_MEMORY_MIB = {
     8192: tuple(range(16384, 61440 + 1, 4096)),
     16384: tuple(range(32768, 122880 + 1, 8192)),
 }
+# A century: S3 takes more, but a slip of the finger should not.
+MOST_DAYS = 36500
+MOST_TAGS = 40
 CLOUDWATCH_RETENTION_DAYS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
 )  # fmt: skip
@@ -49,34 +53,78 @@ def _cidr(value: str) -> str:
     try:
         IPv4Network(value)
     except ValueError as error:
-        raise ValueError(f"is not an IPv4 CIDR block ({error})") from error
+        raise ValueError(
+            "is not an IPv4 network; write its first address and a length, such as 10.0.0.0/16"
+        ) from error
+    if "/" not in value:
+        raise ValueError(f"has no length; for this one address write {value}/32")
     return value
 
 
 def _log_retention(value: int) -> int:
     if value not in CLOUDWATCH_RETENTION_DAYS:
         nearest = min((days for days in CLOUDWATCH_RETENTION_DAYS if days >= value), default=3653)
-        raise ValueError(f"is not a retention CloudWatch Logs offers; the next one is {nearest}")
+        raise ValueError(f"is not a retention that CloudWatch Logs offers; the next one is {nearest}")
+    return value
+
+
+def _tags(value: dict[str, str]) -> dict[str, str]:
+    """Return the tags; raise ValueError for what AWS would refuse.
+
+    https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
+    """
+    if len(value) > MOST_TAGS:
+        raise ValueError(f"are {len(value)} tags; use {MOST_TAGS} at most: AWS allows 50, and adds its own")
+    for text, longest in [*((key, 128) for key in value), *((each, 256) for each in value.values())]:
+        if not re.fullmatch(rf"(?!aws:)[\w +=.:/@-]{{0,{longest}}}", text):
+            allowed = "letters, digits, spaces and + - = . _ : / @"
+            raise ValueError(f"hold {json.dumps(text)}; use up to {longest} {allowed}, not aws: first")
+    if "" in value:
+        raise ValueError("hold a tag without a key; give it one")
     return value
 
 
 Cidr = Annotated[str, AfterValidator(_cidr)]
 LogRetentionDays = Annotated[int, AfterValidator(_log_retention)]
-AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
-Region = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z]+)+-\d$")]
+AccountId = Annotated[str, matching(r"\d{12}", "is not an account's number", "write its 12 digits in quotes")]
+Region = Annotated[
+    str, matching(r"[a-z]{2,3}(-[a-z]+)+-\d", "is not a region", "write its code, such as eu-central-1")
+]
 DomainName = Annotated[
-    str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", max_length=64)
+    str,
+    matching(
+        r"(?=.{1,64}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}",
+        "is not a host name",
+        "write it alone, in lower case, up to 64 characters, such as mlflow.example.com",
+    ),
 ]
-SubnetIds = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")], ...], Field(strict=False, min_length=2)
+CertificateArn = Annotated[
+    str,
+    matching(
+        r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[\w-]+",
+        "is not the ARN of a certificate in ACM",
+        "write one such as arn:aws:acm:REGION:ACCOUNT:certificate/ID",
+    ),
 ]
+ZoneName = Annotated[
+    str,
+    matching(
+        r"[a-z]{2,3}-[a-z0-9-]*[a-z0-9]", "is not the name of a zone", "write one such as eu-central-1a"
+    ),
+]
+SubnetId = Annotated[
+    str, matching(r"subnet-[0-9a-z]+", "is not a subnet's id", "write one such as subnet-0a1b2c3d4e5f60718")
+]
+SubnetIds = Annotated[tuple[SubnetId, ...], Field(strict=False, min_length=2), DISTINCT]
 
 
 class ExistingVpcConfig(Section):
     """A network that somebody else runs. It needs egress for its private subnets, and an S3 endpoint."""
 
-    vpc_id: str = Field(description="Id of the VPC, `vpc-…`.", pattern=r"^vpc-[0-9a-z]+$")
-    availability_zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] = Field(
+    vpc_id: Annotated[
+        str, matching(r"vpc-[0-9a-z]+", "is not a VPC's id", "write one such as vpc-0a1b2c3d4e5f60718")
+    ] = Field(description="Id of the VPC, `vpc-…`.")
+    availability_zones: Annotated[tuple[ZoneName, ...], Field(strict=False, min_length=2), DISTINCT] = Field(
         description="Zones of the subnets below, in the same order in every list."
     )
     public_subnet_ids: SubnetIds = Field(
@@ -110,7 +158,7 @@ class NetworkConfig(Section):
         default="10.42.0.0/16", description="Address range of the new VPC, /16 to /22, not used by its peers."
     )
     zones: int = Field(default=2, ge=2, le=3, description="Number of availability zones the new VPC spans.")
-    zone_names: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+    zone_names: Annotated[tuple[ZoneName, ...], Field(strict=False), DISTINCT] = Field(
         default=(),
         description="Zones by name, for an account where the first `zones` of the region will not do.",
     )
@@ -165,16 +213,16 @@ def instance_memory_gib(instance_class: str) -> int:
     match = _INSTANCE_CLASS.match(instance_class)
     if match is None:
         raise ValueError(
-            "is not a class of the families t3, t4g, m… or r…; for example t4g.micro or m7g.large"
+            "is not a class of the families t3, t4g, m… or r…; write one such as t4g.micro or m7g.large"
         )
     burstable = {"micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32}
     size = match["size"]
     if match["family"].startswith("t"):
         if size not in burstable:
-            raise ValueError(f"does not exist; burstable sizes are {', '.join(burstable)}")
+            raise ValueError(f"does not exist; the sizes of its family are {', '.join(burstable)}")
         return burstable[size]
     if size in ("micro", "small", "medium"):
-        raise ValueError("does not exist; m and r classes start at large")
+        raise ValueError("does not exist; the sizes of its family start at large")
     cpus = 2 if size == "large" else 4 * int(match["times"] or 1)
     return cpus * (8 if match["family"].startswith("r") else 4)
 
@@ -285,22 +333,31 @@ class DatabaseConfig(Section):
 class ArtifactsConfig(Section):
     """The bucket of models and run artifacts."""
 
-    prefix: str = Field(
+    prefix: Annotated[
+        str,
+        matching(
+            r"|[a-zA-Z0-9_-]{1,100}(/[a-zA-Z0-9_-]{1,100}){0,4}",
+            "is not a prefix",
+            "use up to five names of letters, digits, - and _, with / between them only",
+        ),
+    ] = Field(
         default="",
-        pattern=r"^$|^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$",
         description="Key prefix of every artifact, without slashes at its ends; empty for none.",
     )
     noncurrent_days: int = Field(
         default=90,
         ge=7,
+        le=MOST_DAYS,
         description="Days an overwritten or deleted object stays recoverable before S3 expires it.",
     )
     access_log_days: int = Field(
-        default=90, ge=7, description="Days to keep access logs of the bucket and of the load balancer."
+        default=90,
+        ge=7,
+        le=MOST_DAYS,
+        description="Days to keep access logs of the bucket and of the load balancer.",
     )
-    break_glass_role_arn: str | None = Field(
+    break_glass_role_arn: RoleArn | None = Field(
         default=None,
-        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$",
         description="The only role that may delete object versions; without it, nobody may.",
     )
 
@@ -318,32 +375,59 @@ class ServerConfig(Section):
     architecture: Literal["arm64", "x86_64"] = Field(
         default="arm64", description="Processor of the tasks and of the image: `arm64` costs a fifth less."
     )
-    image_uri: str | None = Field(
+    image_uri: (
+        Annotated[
+            str,
+            matching(
+                r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+|@sha256:[0-9a-f]{64})",
+                "is not an image with a tag or a digest",
+                "write one such as registry.example.com/mlflow:1.0",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^[^\s:]+(:\d+)?(/[^\s:@]+)*(:[\w.-]+|@sha256:[0-9a-f]{64})$",
         description="Image to run, by digest or tag, instead of building `server/` at deployment.",
     )
-    base_image: str | None = Field(
+    base_image: (
+        Annotated[
+            str,
+            matching(
+                r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?",
+                "is not the name of an image",
+                "write one such as registry.example.com/python:3.13-slim",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None, description="Base image for building `server/` where the public one cannot be pulled."
     )
     cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384] = Field(
         description="CPU of a task in units of 1/1024 vCPU."
     )
-    memory_mib: int = Field(description="Memory of a task in MiB; must be one that Fargate offers for `cpu`.")
+    memory_mib: int = Field(
+        ge=512, le=122880, description="Memory of a task in MiB; must be one that Fargate offers for `cpu`."
+    )
     workers: Annotated[int, Variable("MLFLOW_AWS_WORKERS")] = Field(
         default=1, ge=1, le=64, description="Server processes in a task; each needs 512 MiB."
     )
     database_connections: Annotated[int, Variable("MLFLOW_AWS_DATABASE_MAX_CONNECTIONS")] = Field(
         ge=CONNECTIONS_PER_WORKER,
+        le=5000,
         description="Database connections one task may open in all; twice the sum of all tasks must fit.",
     )
-    min_tasks: int = Field(ge=1, description="Tasks that always run; 2 or more survive losing a zone.")
-    max_tasks: int = Field(ge=1, description="Tasks that autoscaling may run.")
+    min_tasks: int = Field(
+        ge=1, le=1000, description="Tasks that always run; 2 or more survive losing a zone."
+    )
+    max_tasks: int = Field(ge=1, le=1000, description="Tasks that autoscaling may run.")
     cpu_target_percent: int = Field(
         default=60, ge=20, le=90, description="Average CPU that autoscaling aims for, in percent."
     )
     requests_per_task: int = Field(
-        default=3000, ge=60, description="Requests per task and minute that autoscaling aims for."
+        default=3000,
+        ge=60,
+        le=1_000_000,
+        description="Requests per task and minute that autoscaling aims for.",
     )
     spot: bool = Field(
         default=False,
@@ -429,24 +513,30 @@ class IngressConfig(Section):
     domain: DomainName = Field(
         description="Host name of the tracking server; clients use `https://` and this name."
     )
-    hosted_zone_id: str | None = Field(
+    hosted_zone_id: (
+        Annotated[
+            str,
+            matching(
+                r"Z[A-Z0-9]{1,31}", "is not a hosted zone's id", "write one such as Z0123456789ABCDEFGHIJ"
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^Z[A-Z0-9]+$",
         description="Route 53 zone for the host name's record, and for its certificate if none is given.",
     )
     hosted_zone_name: DomainName | None = Field(
         default=None, description="Name of that zone: the end of `domain`."
     )
-    certificate_arn: str | None = Field(
+    certificate_arn: CertificateArn | None = Field(
         default=None,
-        pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$",
         description="Certificate in ACM; without it, one is requested and validated in the hosted zone.",
     )
     internet_facing: bool = Field(
         default=False,
         description="Give the load balancer public addresses; otherwise only the VPC reaches it.",
     )
-    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1)] = Field(
+    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1), DISTINCT] = Field(
         description="Networks that may connect to port 443; nobody else can. More public addresses than a "
         "/8 has, in all, have conditions."
     )
@@ -515,7 +605,7 @@ class EnvironmentConfig(Section):
         default=True,
         description="CloudFormation refuses to delete the foundation stack (the service stack can go).",
     )
-    tags: dict[str, str] = Field(
+    tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(
         default_factory=dict, description="Tags for every resource, such as a cost centre."
     )
     network: NetworkConfig = Field(default_factory=NetworkConfig, description=NetworkConfig.__doc__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
 from stacks.roles import BY_NAME, FOR_EVERYONE, ROLES
-from stacks.section import Section, refusal
+from stacks.section import DISTINCT, Section, matching, refusal
 
 _ACCOUNT_OF_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(?P<account>[^:]*):(?P<rest>.*)", re.DOTALL)
 _ROLE_PATH = re.compile(r"role/[A-Za-z0-9_+=,.@*/-]+")
@@ -18,11 +18,11 @@ _ROLE_PATH = re.compile(r"role/[A-Za-z0-9_+=,.@*/-]+")
 def _role_pattern(value: str) -> str:
     match = _ACCOUNT_OF_ROLE.fullmatch(value)
     if match is None:
-        raise ValueError("is not an IAM role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
+        raise ValueError("is not an IAM role's ARN; write arn:aws:iam::ACCOUNT:role/NAME")
     if not re.fullmatch(r"\d{12}", match["account"]):
-        raise ValueError("has no account: 12 digits are needed; a wildcard there would admit strangers")
+        raise ValueError("has no account; write its 12 digits: a wildcard there would admit strangers")
     if not _ROLE_PATH.fullmatch(match["rest"]):
-        raise ValueError("has no role: `role/` and a name are needed; `*` may stand only after `role/`")
+        raise ValueError("has no role; write `role/` and a name: `*` may stand only after `role/`")
     return value
 
 
@@ -32,17 +32,45 @@ def _one_of(names: Iterable[str]) -> Any:
 
     def check(value: str) -> str:
         if value not in choice:
-            raise ValueError(f"is not {' or '.join(choice)}")
+            raise ValueError(f"is not a role here; use {' or '.join(choice)}")
         return value
 
     return Annotated[str, AfterValidator(check), WithJsonSchema({"enum": choice, "type": "string"})]
 
 
 RolePattern = Annotated[str, AfterValidator(_role_pattern)]
-Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
-NewRoleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=.@-]{1,64}$")]
-HttpsUrl = Annotated[str, Field(pattern=r"^https://[^\s?#]+$")]
-ProviderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{2,31}$")]
+RoleArn = Annotated[
+    str,
+    matching(
+        r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+",
+        "is not an IAM role's ARN",
+        "write arn:aws:iam::ACCOUNT:role/NAME",
+    ),
+]
+Group = Annotated[
+    str,
+    matching(r"[\w.-]{1,128}", "is not a group's name", "use up to 128 letters, digits, _ . and -"),
+]
+NewRoleName = Annotated[
+    str,
+    matching(r"[\w+=.@-]{1,64}", "is not a role's name", "use up to 64 letters, digits and _ + = . @ -"),
+]
+HttpsUrl = Annotated[
+    str,
+    matching(r"https://[^\s?#]{1,1000}", "is not an https:// URL", "write one without ? and #"),
+]
+ProviderName = Annotated[
+    str,
+    matching(
+        r"[A-Za-z][A-Za-z0-9-]{2,31}",
+        "is not a provider's name",
+        "use 3 to 32 letters, digits and hyphens, a letter first",
+    ),
+]
+PRINTABLE = matching(
+    r"[\x21-\x7e]{1,128}", "is not a name", "use up to 128 letters, digits and signs, no space"
+)
+_PLACE = matching(r"[^\s*?:]{1,255}", "is not one name", "write it in full: no pattern, no colon, no space")
 
 ROLE_DESCRIPTION = f"Role that the principal gets: {', '.join(f'`{name}`' for name in BY_NAME)}."
 EVERYONE_DESCRIPTION = (
@@ -55,11 +83,11 @@ NEW_ROLE_DESCRIPTION = "Name of the IAM role to make; unique in the account, par
 class MembersConfig(Section):
     """Who has one role. A principal that has several may do what any of them permits."""
 
-    iam_roles: Annotated[tuple[RolePattern, ...], Field(strict=False)] = Field(
+    iam_roles: Annotated[tuple[RolePattern, ...], Field(strict=False), DISTINCT] = Field(
         default=(),
         description="ARNs of IAM roles, in full; `*` stands for any text, only after `role/`.",
     )
-    groups: Annotated[tuple[Group, ...], Field(strict=False)] = Field(
+    groups: Annotated[tuple[Group, ...], Field(strict=False), DISTINCT] = Field(
         default=(), description="More groups of the user pool, beside `mlflow-` and the role's name."
     )
 
@@ -86,7 +114,7 @@ class SamlConfig(Section):
 
     name: ProviderName = Field(description="Name of the provider on the sign-in page; 3 to 32 characters.")
     metadata_url: HttpsUrl = Field(description="Where the provider publishes its SAML metadata.")
-    email_attribute: str = Field(
+    email_attribute: Annotated[str, PRINTABLE] = Field(
         default="http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
         description="Attribute of the assertion that holds the e-mail address.",
     )
@@ -98,9 +126,15 @@ class OidcConfig(Section):
 
     name: ProviderName = Field(description="Name of the provider on the sign-in page; 3 to 32 characters.")
     issuer: HttpsUrl = Field(description="Issuer URL of the provider, as in its discovery document.")
-    client_id: str = Field(min_length=1, description="Client id that the provider gave the user pool.")
-    client_secret_name: str = Field(
-        pattern=r"^[A-Za-z0-9/_+=.@-]{1,512}$",
+    client_id: Annotated[str, PRINTABLE] = Field(
+        description="Client id that the provider gave the user pool."
+    )
+    client_secret_name: Annotated[
+        str,
+        matching(
+            r"[\w/+=.@-]{1,512}", "is not a secret's name", "use letters, digits and / _ + = . @ - only"
+        ),
+    ] = Field(
         description="Name of the secret in Secrets Manager whose text is the client secret.",
     )
     everyone: EveryonesRole | None = Field(default=None, description=EVERYONE_DESCRIPTION)
@@ -111,18 +145,22 @@ class GithubConfig(Section):
 
     name: NewRoleName = Field(description=NEW_ROLE_DESCRIPTION)
     role: RoleName = Field(description=ROLE_DESCRIPTION)
-    repository: str = Field(
-        pattern=r"^[A-Za-z0-9-]+(@\d+)?/[A-Za-z0-9_.-]+(@\d+)?$",
+    repository: Annotated[
+        str,
+        matching(
+            r"[A-Za-z0-9-]{1,39}(@\d+)?/[\w.-]{1,100}(@\d+)?",
+            "is not a repository",
+            "write OWNER/NAME, without patterns",
+        ),
+    ] = Field(
         description="Repository as in its tokens: `OWNER/NAME`, or with immutable ids `OWNER@ID/NAME@ID`.",
     )
-    branch: str | None = Field(
+    branch: Annotated[str, _PLACE] | None = Field(
         default=None,
-        pattern=r"^[^\s*?:]+$",
         description="Branch whose workflows may assume the role, exactly.",
     )
-    environment: str | None = Field(
+    environment: Annotated[str, _PLACE] | None = Field(
         default=None,
-        pattern=r"^[^\s*?:]+$",
         description="Environment whose jobs may assume the role, exactly; in place of a branch.",
     )
 
@@ -151,20 +189,48 @@ class EksConfig(Section):
 
     name: NewRoleName = Field(description=NEW_ROLE_DESCRIPTION)
     role: RoleName = Field(description=ROLE_DESCRIPTION)
-    namespace: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Namespace of the service account."
-    )
-    service_account: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", description="Name of the service account."
-    )
-    oidc_provider_arn: str | None = Field(
+    namespace: Annotated[
+        str,
+        matching(
+            r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+            "is not a namespace",
+            "use up to 63 lower-case letters, digits and hyphens",
+        ),
+    ] = Field(description="Namespace of the service account.")
+    service_account: Annotated[
+        str,
+        matching(
+            r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?",
+            "is not a service account's name",
+            "use lower-case letters, digits, hyphens and dots",
+        ),
+    ] = Field(description="Name of the service account.")
+    oidc_provider_arn: (
+        Annotated[
+            str,
+            matching(
+                r"arn:aws[a-z-]*:iam::\d{12}:oidc-provider/[\w./-]+",
+                "is not the ARN of an IAM OIDC provider",
+                "write arn:aws:iam::ACCOUNT:oidc-provider/ISSUER",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:oidc-provider/[A-Za-z0-9./_-]+$",
         description="IAM OIDC provider of the cluster: for IRSA.",
     )
-    cluster_arn: str | None = Field(
+    cluster_arn: (
+        Annotated[
+            str,
+            matching(
+                r"arn:aws[a-z-]*:eks:[a-z0-9-]+:\d{12}:cluster/[\w-]+",
+                "is not the ARN of an EKS cluster",
+                "write arn:aws:eks:REGION:ACCOUNT:cluster/NAME",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^arn:aws[a-z-]*:eks:[a-z0-9-]+:\d{12}:cluster/[A-Za-z0-9_-]+$",
         description="ARN of the cluster: for Pod Identity.",
     )
 
@@ -201,15 +267,33 @@ class IdentityConfig(Section):
         default="plus",
         description="Cognito plan; `plus` adds protection from leaked passwords and odd sign-ins.",
     )
-    domain_prefix: str | None = Field(
+    domain_prefix: (
+        Annotated[
+            str,
+            matching(
+                r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+                "is not the first label of a host name",
+                "use up to 63 lower-case letters, digits and hyphens",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         description="First label of the sign-in page's host name, unique in the region; without it, one "
         "made of the account's number and the stack's name.",
     )
-    github_provider_arn: str | None = Field(
+    github_provider_arn: (
+        Annotated[
+            str,
+            matching(
+                r"arn:aws[a-z-]*:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com",
+                "is not the ARN of GitHub's OIDC provider",
+                "write arn:aws:iam::ACCOUNT:oidc-provider/token.actions.githubusercontent.com",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com$",
         description="IAM OIDC provider of GitHub Actions in the account; without it, one is made if needed.",
     )
     roles: RolesConfig = Field(default_factory=RolesConfig, description="Members of each role.")

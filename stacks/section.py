@@ -1,8 +1,11 @@
-"""What every table of config/*.toml has in common."""
+"""What every table of config/*.toml has in common, and how a wrong value is refused."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import re
+from collections.abc import Hashable
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
 
@@ -18,3 +21,25 @@ def refusal(key: str, value: object, reason: str, remedy: str) -> PydanticCustom
     return PydanticCustomError(
         "refused", template, {"key": key, "value": value, "reason": reason, "remedy": remedy}
     )
+
+
+def matching(pattern: str, reason: str, remedy: str) -> AfterValidator:
+    """Return the check that a whole text matches the pattern; the words are for who wrote the text."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{reason}; {remedy}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    twice = next((each for number, each in enumerate(values) if each in values[:number]), None)
+    if twice is not None:
+        raise ValueError(f"lists {twice} twice; remove one of the two")
+    return values
+
+
+DISTINCT = AfterValidator(_distinct)

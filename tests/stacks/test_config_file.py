@@ -16,7 +16,7 @@ DEV = (ROOT / "config" / "dev.toml").read_text()
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Callable[[str], str]:
-    """Return the message about a file with this text, and check that it names the file and a remedy."""
+    """Return the message about a file with this text, and check that it names the file."""
 
     def refuse(text: str) -> str:
         file = tmp_path / "mine.toml"
@@ -25,7 +25,6 @@ def refuse(tmp_path: Path) -> Callable[[str], str]:
             load_environment(name="dev", path=str(file), directory=ROOT / "config")
         message = str(refusal.value)
         assert str(file) in message
-        assert "remedy: " in message
         return message
 
     return refuse
@@ -63,12 +62,12 @@ MISTAKES = {
     "a bad CIDR": (
         after("[network]", 'cidr = "10.0.0.0/33"'),
         'network.cidr = "10.0.0.0/33"',
-        "expected: Address range",
+        "such as 10.0.0.0/16",
     ),
     "a CIDR with host bits": (
         after("[network]", 'cidr = "10.0.0.1/16"'),
         'network.cidr = "10.0.0.1/16"',
-        "expected: Address range",
+        "such as 10.0.0.0/16",
     ),
     "a network too small": (
         after("[network]", 'cidr = "10.0.0.0/24"'),
@@ -81,34 +80,34 @@ MISTAKES = {
         "one NAT per zone",
     ),
     "names for other zones": (
-        after("[network]", 'zone_names = ["a"]'),
+        after("[network]", 'zone_names = ["eu-north-1a"]'),
         "names 1 zones, but zones = 2",
         "make the two agree",
     ),
     "a retention below a week": (
         after("[database]", "backup_days = 6"),
         "database.backup_days = 6",
-        "expected: Days of automated backups",
+        "use 7 or more",
     ),
     "a log retention nobody offers": (
         after("[database]", "log_days = 100"),
         "the next one is 120",
-        "expected: Days to keep",
+        "the next one is 120",
     ),
     "text for a number": (
         after("[database]", 'backup_days = "7"'),
         'database.backup_days = "7"',
-        "expected: Days",
+        "write digits only",
     ),
     "a number for a switch": (
         DEV.replace("multi_az = false", "multi_az = 0"),
         "database.multi_az = 0",
-        "expected: A synchronous",
+        "write true or false",
     ),
     "a missing setting": (
         DEV.replace("multi_az = false", ""),
         "database.multi_az: is missing",
-        "add it; expected: A synchronous",
+        "add it: A synchronous",
     ),
     "the default port": (after("[database]", "port = 5432"), "database.port = 5432", "such as 5433"),
     "too many connections": (
@@ -167,32 +166,32 @@ MISTAKES = {
     "a role of any account": (
         DEV + identity("roles.viewer", 'iam_roles = ["arn:aws:iam::*:role/team"]'),
         'identity.roles.viewer.iam_roles.0 = "arn:aws:iam::*:role/team": has no account',
-        "expected: ARNs of IAM roles, in full",
+        "write its 12 digits",
     ),
     "a role of no account": (
         DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam:::role/team"]'),
-        "has no account: 12 digits",
-        "expected: ARNs of IAM roles",
+        "has no account",
+        "write its 12 digits",
     ),
     "a user for a role": (
         DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:user/eve"]'),
         "has no role",
-        "expected: ARNs of IAM roles",
+        "write `role/` and a name",
     ),
     "every identity of an account": (
         DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:*"]'),
+        "has no role",
         "`*` may stand only after `role/`",
-        "expected: ARNs of IAM roles",
     ),
     "a session for a role": (
         DEV + identity("roles.admin", 'iam_roles = ["arn:aws:sts::111122223333:assumed-role/a/b"]'),
         "is not an IAM role's ARN",
-        "expected: ARNs of IAM roles",
+        "write arn:aws:iam::ACCOUNT:role/NAME",
     ),
     "a name for a role": (
         DEV + identity("roles.admin", 'iam_roles = ["data-science"]'),
         "is not an IAM role's ARN",
-        "expected: ARNs of IAM roles",
+        "write arn:aws:iam::ACCOUNT:role/NAME",
     ),
     "a role that does not exist": (
         DEV + identity("roles.owner", "iam_roles = []"),
@@ -207,12 +206,12 @@ MISTAKES = {
     "an endless session": (
         after_all("[identity]\nsession_hours = 169"),
         "identity.session_hours = 169",
-        "expected: Hours that a person",
+        "use 168 at most",
     ),
     "metadata in clear": (
         DEV + identity("saml", 'name = "Company"\nmetadata_url = "http://idp.example.com/metadata"'),
         'identity.saml.metadata_url = "http://idp.example.com/metadata"',
-        "expected: Where the provider publishes",
+        "without ? and #",
     ),
     "a client secret": (
         DEV
@@ -244,12 +243,12 @@ MISTAKES = {
     "a pattern for a branch": (
         DEV + github('name = "a"\nbranch = "*"'),
         'identity.github.0.branch = "*"',
-        "expected: Branch whose workflows",
+        "write it in full",
     ),
     "a pattern for a repository": (
         DEV + github('name = "a"\nbranch = "main"', repository="example/*"),
         'identity.github.0.repository = "example/*"',
-        "expected: Repository as in its tokens",
+        "write OWNER/NAME",
     ),
     "one name for two roles": (
         DEV + github('name = "a"\nbranch = "main"') + github('name = "a"\nbranch = "next"'),
@@ -271,7 +270,7 @@ MISTAKES = {
         'ingress.allowed_cidrs = ["10.0.0.0/8", "128.0.0.0/1"]',
         "list the networks",
     ),
-    "nobody": (DEV.replace('["10.0.0.0/8"]', "[]"), "ingress.allowed_cidrs = []", "expected: Networks"),
+    "nobody": (DEV.replace('["10.0.0.0/8"]', "[]"), "ingress.allowed_cidrs = []", "list 1 or more"),
     "no certificate and no zone": (
         "\n".join(line for line in DEV.splitlines() if "hosted_zone" not in line),
         "ingress.certificate_arn: is missing, and so is hosted_zone_id",
@@ -290,9 +289,13 @@ MISTAKES = {
     "a URL for a domain": (
         DEV.replace('"mlflow.dev', '"https://mlflow.dev'),
         "ingress.domain",
-        "expected: Host name",
+        "write it alone",
     ),
-    "an account that is a number": ("account = 111122223333\n" + DEV, "account = 111122223333", "in quotes"),
+    "an account that is a number": (
+        "account = 111122223333\n" + DEV,
+        "account = 111122223333",
+        'write it in "quotes"',
+    ),
     "malformed TOML": (DEV + "\nx = ", "is not valid TOML", "correct that line"),
 }
 
@@ -302,27 +305,27 @@ def test_a_mistake_is_named_with_its_remedy(mistake: str, refuse: Callable[[str]
     text, finding, remedy = MISTAKES[mistake]
     message = refuse(text)
     assert finding in message
-    assert remedy in message.split("remedy: ", 1)[1]
+    assert remedy in message.split("; ", 1)[1]
 
 
 def test_every_mistake_is_reported_at_once(refuse: Callable[[str], str]) -> None:
     message = refuse(after("[database]", "backup_days = 1\nport = 80"))
-    assert message.count("remedy: ") == 2
+    assert len(message.splitlines()) == 1 + 2
 
 
 def test_an_unknown_environment_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"env = 'stage'.*\n.*-c env=dev or -c env=prod"):
+    with pytest.raises(ConfigurationError, match=r"ENV=stage has no file .*; use ENV=dev or ENV=prod"):
         load_environment(name="stage", path=None, directory=ROOT / "config")
 
 
 def test_no_environment_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="add -c env=dev or -c env=prod"):
+    with pytest.raises(ConfigurationError, match=r"add ENV=dev or ENV=prod .with cdk, -c env=…"):
         load_environment(name=None, path=None, directory=ROOT / "config")
 
 
 @pytest.mark.parametrize("name", ["../etc/passwd", "Prod", "a b", "x" * 21])
 def test_a_name_that_no_stack_could_carry_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not a valid environment name"):
+    with pytest.raises(ConfigurationError, match="cannot name an environment"):
         load_environment(name=name, path=None, directory=ROOT / "config")
 
 
