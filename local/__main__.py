@@ -278,7 +278,7 @@ def _summarize(platform: Platform, outcome: str, seconds: float) -> None:
 
 def _report_not_emulated(platform: Platform) -> None:
     _print("Not emulated:")
-    for line in not_emulated(platform.left_out):
+    for line in not_emulated(platform.only_recorded):
         _print(f"  - {line}")
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.leave_out import LeftOut, leave_out
 from local.parts.aws import Aws
+from local.recorded import only_recorded
 
 _BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 _BOOTSTRAP_VERSION = "30"
@@ -31,7 +31,7 @@ class Stack:
     name: str
     outputs: Mapping[str, str]
     resources: Mapping[str, tuple[str, str]]
-    left_out: Sequence[LeftOut]
+    only_recorded: Sequence[str]
 
     def of_type(self, kind: str) -> list[str]:
         """Physical ids of the resources of one type."""
@@ -72,12 +72,11 @@ def deploy(aws: Aws, assembly: Path, name: str, *, supported: Collection[str], b
     Raises:
         DeploymentError: it failed; the message says which resource, and why.
     """
-    template = json.loads((assembly / f"{name}.template.json").read_text())
-    kept, left = leave_out(template, supported)
+    template = (assembly / f"{name}.template.json").read_text()
     s3 = aws.client("s3")
     _publish(assembly, name, lambda key, body: s3.put_object(Bucket=bucket, Key=key, Body=body))
     # CloudFormation takes a template of more than 51,200 bytes only from S3.
-    s3.put_object(Bucket=bucket, Key=f"local/{name}.json", Body=json.dumps(kept).encode())
+    s3.put_object(Bucket=bucket, Key=f"local/{name}.json", Body=template.encode())
     cloudformation = aws.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
@@ -97,7 +96,7 @@ def deploy(aws: Aws, assembly: Path, name: str, *, supported: Collection[str], b
             for page in pages
             for each in page["StackResourceSummaries"]
         },
-        left_out=left,
+        only_recorded=only_recorded(json.loads(template), supported),
     )
 
 

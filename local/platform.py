@@ -12,7 +12,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ from local.deployment import Stack, bootstrap, deploy, stack_names
 from local.edge import snapshot
 from local.emulator.settings import EmulatorSettings
 from local.environment import ClientEnvironment, clean
-from local.leave_out import LeftOut
 from local.parts import ports
 from local.parts.aws import Aws
 from local.parts.certificates import CertificateAuthority, ServerCertificate
@@ -32,6 +30,7 @@ from local.parts.postgres import Postgres, state_directory
 from local.parts.processes import Ledger
 from local.parts.progress import Progress
 from local.parts.rds import SOCKET_RULES, make_rds_like
+from local.recorded import told
 from local.state import PROJECT, SUPERVISOR_LOG, VENVS, State
 from local.synthesis import DOMAIN, IMAGE, Synthesis
 from verify_account.verify import verify
@@ -62,7 +61,7 @@ class Platform:
 
     state: State
     progress: Progress
-    left_out: list[LeftOut] = field(default_factory=list)
+    only_recorded: list[str] = field(default_factory=list)
     _ports: dict[str, int] = field(default_factory=dict)
     _guard: subprocess.Popen[bytes] | None = None
     _postgres: Postgres | None = None
@@ -338,7 +337,7 @@ class Platform:
         with self.progress.step(f"Deploy {second}, with the database's migration") as remark:
             service = deploy(aws, assembly, second, supported=supported, bucket=bucket)
             remark(_counted(service))
-        self.left_out = [*foundation.left_out, *service.left_out]
+        self.only_recorded = [*foundation.only_recorded, *service.only_recorded]
         return service
 
     def _prepare_database(self, foundation: Stack) -> None:
@@ -529,18 +528,10 @@ def client_environment(state: State, role: str = demo_roles.DEFAULT) -> ClientEn
     )
 
 
-def not_emulated(left_out: Sequence[LeftOut]) -> list[str]:
+def not_emulated(only_recorded: Sequence[str]) -> list[str]:
     """What differs from AWS, one line each, for people to read."""
-    kinds = Counter((each.type, each.because) for each in left_out)
-    lines = [
-        f"{kind}{f' x {count}' if count > 1 else ''}: {because}"
-        for (kind, because), count in sorted(kinds.items())
-        if not because.startswith("it needs ")
-    ]
-    dependents = Counter(each.type for each in left_out if each.because.startswith("it needs "))
-    lines += [f"{kind} x {count}: it needs one of the above" for kind, count in sorted(dependents.items())]
     return [
-        *lines,
+        *told(only_recorded),
         "network: security groups, routes and subnets are recorded, everything listens on loopback only",
         f"people sign in at {HOST}, with no second factor and no protection from leaked passwords",
         "the AWS API has no TLS (loopback); bucket policies count it as TLS",
@@ -587,7 +578,7 @@ def _all_of(synthesized: Future[Path], emulator: Future[list[str]], database: Fu
 
 
 def _counted(stack: Stack) -> str:
-    return f"{len(stack.resources)} resources, {len(stack.left_out)} left out"
+    return f"{len(stack.resources)} resources, {len(stack.only_recorded)} only recorded"
 
 
 def _private(file: Path) -> IO[bytes]:

@@ -113,7 +113,7 @@ def sign_in_url(settings: EmulatorSettings) -> str:
 
 def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
     """Install our parts in MiniStack."""
-    from local.emulator import adapters, identity_adapters, storage_adapters
+    from local.emulator import adapters, identity_adapters, stack_adapters, storage_adapters
     from local.emulator.task_credentials import TaskCredentials, issue_session
 
     adapters.refuse_anonymous_s3()
@@ -132,6 +132,11 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     storage_adapters.know_every_encryption_header()
     storage_adapters.authorize_the_key_through_s3()
     storage_adapters.authorize_the_first_of_a_batch_too()
+    storage_adapters.encrypt_with_the_account_key_by_default()
+    stack_adapters.create_single_security_group_rules()
+    stack_adapters.publish_every_amazon_linux()
+    stack_adapters.refuse_to_delete_what_is_protected()
+    stack_adapters.record_other_types()
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 

@@ -100,3 +100,23 @@ def authorize_the_first_of_a_batch_too() -> None:
         return checks
 
     iam_actions.s3_additional_checks = every
+
+
+def encrypt_with_the_account_key_by_default() -> None:
+    """MiniStack refuses an upload that asks for KMS and names no key, as the CDK CLI's are.
+
+    In AWS, S3 takes the bucket's key, or else the account's own `aws/s3`.
+    """
+    from ministack.core.responses import get_account_id, get_region
+    from ministack.services import s3
+
+    resolve = s3._resolve_sse_write_headers
+
+    def resolved(headers: Mapping[str, str], bucket: str) -> Any:
+        if headers.get("x-amz-server-side-encryption") != "aws:kms" or headers.get(_WRITE_HEADERS[0]):
+            return resolve(headers, bucket)
+        found = _KEY.search(str(s3._bucket_encryption.get(bucket) or ""))
+        account_key = f"arn:aws:kms:{get_region()}:{get_account_id()}:alias/aws/s3"
+        return resolve({**headers, _WRITE_HEADERS[0]: found[1] if found else account_key}, bucket)
+
+    s3._resolve_sse_write_headers = resolved

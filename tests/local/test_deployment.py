@@ -64,11 +64,11 @@ def test_a_stack_is_deployed_with_its_files(account: Account, bucket: str, tmp_p
     assert account.aws.client("s3").get_object(Bucket=bucket, Key="1.zip")["Body"].read(2) == b"PK"
 
 
-def test_what_was_left_out_is_reported(account: Account, bucket: str, tmp_path: Path) -> None:
+def test_what_is_only_recorded_is_reported(account: Account, bucket: str, tmp_path: Path) -> None:
     resources = {"Log": {"Type": "AWS::Logs::LogGroup"}, "Flow": {"Type": "AWS::EC2::FlowLog"}}
     whole = assembly(tmp_path, Two={"Resources": resources})
     stack = deploy(account.aws, whole, "Two", supported=supported(account), bucket=bucket)
-    assert [each.type for each in stack.left_out] == ["AWS::EC2::FlowLog"]
+    assert stack.only_recorded == ["AWS::EC2::FlowLog"]
 
 
 def test_a_failure_names_the_resource_and_the_reason(account: Account, bucket: str, tmp_path: Path) -> None:

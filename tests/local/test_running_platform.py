@@ -202,7 +202,7 @@ def test_a_second_up_says_where_the_first_runs(state: State) -> None:
 def test_what_is_not_emulated_is_printed(state: State) -> None:
     printed = (state.logs / "platform.log").read_text()
     assert "Not emulated:" in printed
-    assert "AWS::EC2::SecurityGroupIngress" in printed
+    assert "AWS::EC2::FlowLog" in printed
 
 
 def test_readiness_is_not_answered_through_the_load_balancer(state: State, client: dict[str, str]) -> None:
