@@ -375,6 +375,10 @@ class ServerConfig(Section):
     architecture: Literal["arm64", "x86_64"] = Field(
         default="arm64", description="Processor of the tasks and of the image: `arm64` costs a fifth less."
     )
+    build: Literal["codebuild", "local"] = Field(
+        default="codebuild",
+        description="Where a deployment builds `server/`: in the account, or `local`, by Docker here.",
+    )
     image_uri: (
         Annotated[
             str,
@@ -388,6 +392,20 @@ class ServerConfig(Section):
     ) = Field(
         default=None,
         description="Image to run, by digest or tag, instead of building `server/` at deployment.",
+    )
+    registry_secret_arn: (
+        Annotated[
+            str,
+            matching(
+                r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:.+-[A-Za-z0-9]{6}",
+                "is not the whole ARN of a secret",
+                "write the ARN that Secrets Manager shows, with the six characters at its end",
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Secret with `username` and `password` of the private registry that `image_uri` is in.",
     )
     base_image: (
         Annotated[
@@ -460,6 +478,13 @@ class ServerConfig(Section):
                 self.memory_mib,
                 f"is too little for workers = {self.workers}",
                 f"use {needed} or more ({MIB_PER_WORKER} per worker, and once more), or fewer workers",
+            )
+        if self.registry_secret_arn is not None and self.image_uri is None:
+            raise refusal(
+                "registry_secret_arn",
+                self.registry_secret_arn,
+                "is for an image in a private registry, and image_uri names none",
+                "set image_uri, or remove registry_secret_arn",
             )
         if self.database_connections < CONNECTIONS_PER_WORKER * self.workers:
             raise refusal(

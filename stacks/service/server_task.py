@@ -94,6 +94,7 @@ class ServerTask(Construct):
                 mode=ecs.AwsLogDriverMode.NON_BLOCKING,
             ),
         )
+        resources.image.grant_pull(self.execution_role)
         self.container.add_mount_points(
             ecs.MountPoint(container_path="/tmp", source_volume="tmp", read_only=False)  # noqa: S108
         )

@@ -37,7 +37,7 @@ class MlflowService(cdk.Stack):
         database, artifacts = foundation.database, foundation.artifacts
         url, config = environment.ingress.url, environment.server
 
-        image = ServerImage(self, "Image", config=config)
+        image = ServerImage(self, "Image", log_key=foundation.log_key, config=config)
         cluster = Cluster(
             self, "Cluster", vpc=foundation.network.vpc, log_key=foundation.log_key, config=config
         )

@@ -251,22 +251,3 @@ def test_spot_is_for_whom_the_file_allows_it(dev: Assembly, prod: Assembly) -> N
         return only["CapacityProvider"]
 
     assert (provider(dev), provider(prod)) == ("FARGATE_SPOT", "FARGATE")
-
-
-def test_a_given_image_is_run_and_only_its_repository_may_be_pulled(given: Assembly) -> None:
-    image = container(given)["Image"]
-    text = image if isinstance(image, str) else "".join(map(str, image["Fn::Join"][1]))
-    assert text.endswith("mlflow@sha256:" + "0" * 64)
-    pulls = {
-        str(resource)
-        for logical_id, action, resource in given.service.allowed()
-        if action == "ecr:BatchGetImage"
-    }
-    assert pulls == {f"arn:aws:ecr:eu-central-1:111122223333:repository/{IMAGE.split('/')[1].split('@')[0]}"}
-
-
-def test_an_image_is_built_for_the_processor_that_runs_it(either: Assembly) -> None:
-    assets = either.service.path.with_name(
-        either.service.path.name.replace(".template.json", ".assets.json")
-    ).read_text()
-    assert '"linux/arm64"' in assets
