@@ -60,7 +60,7 @@ async def measure(*, rounds: int = 2000) -> list[Cost]:
     nowhere = ServerCertificate(Path(os.devnull), Path(os.devnull))
     issuer = TokenIssuer(nowhere, host="sts.example.com", port=443)
     settings = IdentitySettings(
-        token_issuer=issuer.url,
+        token_issuers={issuer.url: "arn:aws:iam::123456789012"},
         token_audience=_AUDIENCE,
         public_url=_AUDIENCE,
         roles=RoleMap.parse(

@@ -35,7 +35,7 @@ def contributor(authority: CertificateAuthority, *, audience: str) -> Iterator[I
         token = issuer.token(subject=_ROLE, audience=audience, seconds=_SECONDS)
         yield Identity(
             environment={
-                "MLFLOW_AWS_TOKEN_ISSUER": issuer.url,
+                "MLFLOW_AWS_TOKEN_ISSUERS": f"arn:aws:iam::000000000000={issuer.url}",
                 "MLFLOW_AWS_TOKEN_AUDIENCE": audience,
                 "MLFLOW_AWS_ROLES": json.dumps(
                     {"contributor": {"permissions": ["read", "write"], "iam_roles": [_ROLE]}}

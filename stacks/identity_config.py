@@ -15,6 +15,11 @@ _ACCOUNT_OF_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(?P<account>[^:
 _ROLE_PATH = re.compile(r"role/[A-Za-z0-9_+=,.@*/-]+")
 
 
+def account_of(arn: str) -> str:
+    """Return the account of an IAM role's ARN, or of a pattern of one."""
+    return arn.split(":")[4]
+
+
 def _role_pattern(value: str) -> str:
     match = _ACCOUNT_OF_ROLE.fullmatch(value)
     if match is None:
@@ -38,6 +43,7 @@ def _one_of(names: Iterable[str]) -> Any:
     return Annotated[str, AfterValidator(check), WithJsonSchema({"enum": choice, "type": "string"})]
 
 
+AccountId = Annotated[str, matching(r"\d{12}", "is not an account's number", "write its 12 digits in quotes")]
 RolePattern = Annotated[str, AfterValidator(_role_pattern)]
 RoleArn = Annotated[
     str,
@@ -45,6 +51,15 @@ RoleArn = Annotated[
         r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+",
         "is not an IAM role's ARN",
         "write arn:aws:iam::ACCOUNT:role/NAME",
+    ),
+]
+# In any partition; or a laptop's.
+TokenIssuerUrl = Annotated[
+    str,
+    matching(
+        r"https://([A-Za-z0-9-]{1,63}\.tokens\.sts\.([a-z0-9-]{1,63}\.)+[a-z]{2,63}|localhost:\d{2,5})",
+        "is not the issuer of an account's tokens",
+        "write what IAM says, https://….tokens.sts.global.api.aws and nothing more",
     ),
 ]
 Group = Annotated[
@@ -77,17 +92,9 @@ EVERYONE_DESCRIPTION = (
     f"Role of everybody who comes from this provider, {' or '.join(f'`{name}`' for name in FOR_EVERYONE)}; "
     "without it, nobody has one before an administrator adds them to a group."
 )
+# At the load balancer each takes two of the priorities before the rule for the account's own tokens.
+MOST_ISSUERS_AT_THE_EDGE = 4
 NEW_ROLE_DESCRIPTION = "Name of the IAM role to make; unique in the account, part of its ARN, and kept."
-
-
-EmailAddress = Annotated[
-    str,
-    matching(
-        r"[\w.+-]{1,64}@([a-zA-Z0-9-]+\.)+[a-zA-Z]{2,63}",
-        "is not an e-mail address",
-        "write name@example.com",
-    ),
-]
 
 
 class MembersConfig(Section):
@@ -96,10 +103,6 @@ class MembersConfig(Section):
     iam_roles: Annotated[tuple[RolePattern, ...], Field(strict=False), DISTINCT] = Field(
         default=(),
         description="ARNs of IAM roles, in full; `*` stands for any text, only after `role/`.",
-    )
-    people: Annotated[tuple[EmailAddress, ...], Field(strict=False), DISTINCT] = Field(
-        default=(),
-        description="E-mail addresses of people to invite into the user pool; removed, they lose the role.",
     )
     groups: Annotated[tuple[Group, ...], Field(strict=False), DISTINCT] = Field(
         default=(), description="More groups of the user pool, beside `mlflow-` and the role's name."
@@ -120,6 +123,16 @@ else:
             role.name: (MembersConfig, Field(default_factory=MembersConfig, description=role.summary))
             for role in ROLES
         },
+    )
+
+
+class TrustedIssuerConfig(Section):
+    """Another AWS account whose IAM roles may be members of roles: the issuer of its tokens."""
+
+    account: AccountId = Field(description="The account, 12 digits in quotes; never the deployment's own.")
+    issuer: TokenIssuerUrl = Field(
+        description="Issuer of that account's tokens, as `aws iam get-outbound-web-identity-federation-info` "
+        "there says it; believed about roles of that account only."
     )
 
 
@@ -272,6 +285,11 @@ class IdentityConfig(Section):
         default=True,
         description="The load balancer checks programs' tokens too; the server always does.",
     )
+    token_issuer: TokenIssuerUrl | None = Field(
+        default=None,
+        description="Issuer of the deployment's own account, where an administrator has enabled outbound web "
+        "identity federation; without it, the first deployment enables it. Choose before that.",
+    )
     mfa: Literal["optional", "required"] = Field(
         default="optional",
         description="A second factor (an authenticator app) for the user pool's own users; a federated "
@@ -311,6 +329,9 @@ class IdentityConfig(Section):
         description="IAM OIDC provider of GitHub Actions in the account; without it, one is made if needed.",
     )
     roles: RolesConfig = Field(default_factory=RolesConfig, description="Members of each role.")
+    trusted_issuers: Annotated[tuple[TrustedIssuerConfig, ...], Field(strict=False, max_length=19)] = Field(
+        default=(), description=TrustedIssuerConfig.__doc__
+    )
     saml: SamlConfig | None = Field(default=None, description=SamlConfig.__doc__)
     oidc: OidcConfig | None = Field(default=None, description=OidcConfig.__doc__)
     github: Annotated[tuple[GithubConfig, ...], Field(strict=False)] = Field(
@@ -325,16 +346,19 @@ class IdentityConfig(Section):
         members: MembersConfig = getattr(self.roles, role)
         return members
 
+    def members_elsewhere(self, role: str) -> tuple[str, ...]:
+        """Return the patterns of this role that are about an account with a trusted issuer."""
+        trusted = {each.account for each in self.trusted_issuers}
+        return tuple(arn for arn in self.members(role).iam_roles if account_of(arn) in trusted)
+
     @property
-    def admits_anybody(self) -> bool:
-        """Whether at least one program or person has a role."""
-        members = [self.members(role) for role in BY_NAME]
-        provided = [each.everyone for each in (self.saml, self.oidc) if each is not None]
-        return bool(
-            self.ready_made
-            or any(provided)
-            or any(each.iam_roles or each.people or each.groups for each in members)
-        )
+    def untrusted_members(self) -> dict[str, tuple[str, str]]:
+        """The accounts in `iam_roles` without a trusted issuer, and where each is named: role and pattern."""
+        trusted = {each.account for each in self.trusted_issuers}
+        found = {
+            account_of(arn): (role.name, arn) for role in ROLES for arn in self.members(role.name).iam_roles
+        }
+        return {account: where for account, where in found.items() if account not in trusted}
 
     @property
     def ready_made(self) -> list[GithubConfig | EksConfig]:
@@ -354,6 +378,7 @@ class IdentityConfig(Section):
             raise refusal(
                 "oidc.name", self.oidc.name, "is also the name of the SAML provider", "give each its own name"
             )
+        self._refuse_ambiguous_issuers()
         names = [each.name for each in self.ready_made]
         for name in names:
             if names.count(name) > 1:
@@ -371,3 +396,24 @@ class IdentityConfig(Section):
                 "add a role for a repository, or remove it",
             )
         return self
+
+    def _refuse_ambiguous_issuers(self) -> None:
+        accounts = [each.account for each in self.trusted_issuers]
+        issuers = [*(each.issuer for each in self.trusted_issuers), *filter(None, [self.token_issuer])]
+        for key, values in (("account", accounts), ("issuer", issuers)):
+            for value in values:
+                if values.count(value) > 1:
+                    raise refusal(
+                        f"trusted_issuers.{key}",
+                        value,
+                        "is given twice",
+                        "give each account its own issuer, once: a token's account follows from its issuer",
+                    )
+        if self.edge_jwt_check and len(accounts) > MOST_ISSUERS_AT_THE_EDGE:
+            raise refusal(
+                "trusted_issuers",
+                accounts,
+                f"are {len(accounts)} accounts, and the load balancer checks the tokens of "
+                f"{MOST_ISSUERS_AT_THE_EDGE} beside the deployment's own",
+                "set edge_jwt_check = false, which leaves the check to the server, or list fewer accounts",
+            )

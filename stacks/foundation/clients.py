@@ -4,6 +4,9 @@ Here rather than beside the server: a policy that is attached to somebody's role
 ARN of a role is the name under which its work is recorded. Redeploying the service must touch neither.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -12,6 +15,7 @@ from stacks.acknowledge import acknowledge_resource
 from stacks.config import EnvironmentConfig
 from stacks.foundation.artifact_store import ArtifactStore
 from stacks.foundation.workload_trust import eks_trust, github_provider, github_trust
+from stacks.identity_config import account_of
 from stacks.roles import ROLES, RoleEntry
 
 SIGNING_ALGORITHM = "RS256"
@@ -22,6 +26,9 @@ class Clients(Construct):
 
     Each policy gives the artifacts below the prefix, their key through S3 only, and tokens for this
     deployment only; an auditor's gives the logs of the stack `service` too. Nobody deletes a version.
+
+    Members of other accounts may do the same with artifacts and key, by the policies of bucket and key, once
+    their own account gives it to them too.
     """
 
     def __init__(
@@ -39,6 +46,9 @@ class Clients(Construct):
             role.name: _policy(self, role, artifacts=artifacts, audience=audience, service=service)
             for role in ROLES
         }
+        for role in ROLES:
+            if elsewhere := environment.identity.members_elsewhere(role.name):
+                _admit(elsewhere, role, artifacts=artifacts)
         self._ready_made(environment)
 
     def _ready_made(self, environment: EnvironmentConfig) -> None:
@@ -81,7 +91,7 @@ def _policy(
                 sid="KeyThroughS3Only",
                 actions=list(role.key),
                 resources=[artifacts.key.key_arn],
-                conditions={"StringEquals": {"kms:ViaService": _s3_of(cdk.Stack.of(scope))}},
+                conditions=_through_s3(cdk.Stack.of(scope)),
             ),
             iam.PolicyStatement(
                 sid="TokensForMlflowOnly",
@@ -109,6 +119,30 @@ def _policy(
     return policy
 
 
+def _admit(elsewhere: Sequence[str], role: RoleEntry, *, artifacts: ArtifactStore) -> None:
+    """Let these roles of other accounts do with artifacts and key what this role may.
+
+    A policy of a resource cannot name a pattern as its principal: it names the accounts, and the patterns in
+    a condition.
+    """
+    accounts = [iam.AccountPrincipal(account) for account in sorted({*map(account_of, elsewhere)})]
+    members = {"ArnLike": {"aws:PrincipalArn": list(elsewhere)}}
+
+    def allow(actions: Sequence[str], resource: str, conditions: Mapping[str, Any]) -> iam.PolicyStatement:
+        return iam.PolicyStatement(
+            principals=accounts,
+            actions=list(actions),
+            resources=[resource],
+            conditions={**members, **conditions},
+        )
+
+    bucket = artifacts.bucket
+    bucket.add_to_resource_policy(allow(role.bucket, bucket.bucket_arn, artifacts.below_prefix))
+    bucket.add_to_resource_policy(allow(role.objects, artifacts.objects_arn, {}))
+    # In a key's policy, `*` is the key itself.
+    artifacts.key.add_to_resource_policy(allow(role.key, "*", _through_s3(cdk.Stack.of(artifacts))))
+
+
 def _audit_log(policy: iam.ManagedPolicy, role: RoleEntry, *, service: str) -> None:
     # By the name that CloudFormation gives it: its ARN would make the foundation depend on the service.
     logs = cdk.Stack.of(policy).format_arn(
@@ -123,5 +157,5 @@ def _audit_log(policy: iam.ManagedPolicy, role: RoleEntry, *, service: str) -> N
     )
 
 
-def _s3_of(stack: cdk.Stack) -> str:
-    return f"s3.{stack.region}.{stack.url_suffix}"
+def _through_s3(stack: cdk.Stack) -> dict[str, dict[str, str]]:
+    return {"StringEquals": {"kms:ViaService": f"s3.{stack.region}.{stack.url_suffix}"}}

@@ -12,7 +12,6 @@ from stacks.foundation.log_key import LogKey
 from stacks.foundation.network import Network, zones_of
 from stacks.foundation.token_federation import TokenFederation
 from stacks.foundation.user_directory import UserDirectory
-from stacks.reminders import remind
 
 
 class MlflowFoundation(cdk.Stack):
@@ -32,7 +31,6 @@ class MlflowFoundation(cdk.Stack):
             termination_protection=environment.termination_protection,
             tags=environment.tags,
         )
-        remind(self, environment)
         self._zones = zones_of(environment.network)
         self.log_key = LogKey(self, "LogKey")
         self.network = Network(self, "Network", log_key=self.log_key, config=environment.network)
@@ -44,7 +42,9 @@ class MlflowFoundation(cdk.Stack):
             self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts
         )
         self.people = UserDirectory(self, "People", config=environment.identity)
-        self.federation = TokenFederation(self, "Federation", log_key=self.log_key)
+        self.federation = TokenFederation(
+            self, "Federation", log_key=self.log_key, config=environment.identity
+        )
         self.clients = Clients(
             self, "Clients", artifacts=self.artifacts, service=service, environment=environment
         )

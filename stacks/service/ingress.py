@@ -16,6 +16,9 @@ from stacks.service.listener_rules import ListenerRules, refuse
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
 
+# Reserved for documentation; the files in config/ come with it.
+PLACEHOLDER = "example.com"
+
 
 class Ingress(Construct):
     """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
@@ -36,6 +39,11 @@ class Ingress(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         config, vpc = environment.ingress, foundation.network.vpc
+        if config.domain.endswith(PLACEHOLDER):
+            cdk.Annotations.of(self).add_warning_v2(
+                "mlflow-on-aws:placeholder",
+                f"ingress.domain = {config.domain} is a placeholder; name your own before you deploy",
+            )
         self.load_balancer = elb.ApplicationLoadBalancer(
             self,
             "LoadBalancer",
@@ -72,6 +80,7 @@ class Ingress(Construct):
             sign_in=sign_in,
             token_issuer=foundation.federation.issuer,
             token_audience=config.url,
+            trusted_issuers=[each.issuer for each in environment.identity.trusted_issuers],
             edge_jwt_check=environment.identity.edge_jwt_check,
         )
         # ECS refuses a service whose target group no listener leads to yet.

@@ -2,6 +2,7 @@
 
 import aws_cdk as cdk
 
+from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.roles import ROLES
 from stacks.service.ingress import Ingress
@@ -16,9 +17,10 @@ def publish(
     server: TrackingServer,
     ingress: Ingress,
     sign_in: SignIn,
-    url: str,
+    environment: EnvironmentConfig,
 ) -> None:
     """Write the stack's outputs."""
+    url, trusted = environment.ingress.url, environment.identity.trusted_issuers
     artifacts, people = foundation.artifacts, foundation.people
     outputs = {
         "TrackingUrl": url,
@@ -32,6 +34,7 @@ def publish(
         "UserPoolId": people.pool.user_pool_id,
         "UserPoolClientId": sign_in.client.user_pool_client_id,
         "TokenIssuer": foundation.federation.issuer,
+        **({"TrustedIssuers": " ".join(each.issuer for each in trusted)} if trusted else {}),
         "TokenAudience": url,
         **{
             f"{role.construct_id}PolicyArn": foundation.clients.policies[role.name].managed_policy_arn

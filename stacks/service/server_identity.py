@@ -15,6 +15,12 @@ def server_identity(
 ) -> dict[str, str]:
     """Return the server's environment: issuers, audience, client id, and the roles. No secret."""
     people = foundation.people
+    if (account := environment.presumed_account) is not None:
+        cdk.Annotations.of(stack).add_warning_v2(
+            "mlflow-on-aws:presumed-account",
+            f"[identity.roles] names IAM roles of account {account}; if you deploy to another one, their "
+            "tokens will be refused: set account, and add [[identity.trusted_issuers]]",
+        )
     roles = {
         role.name: {
             "permissions": list(role.permissions),
@@ -24,12 +30,19 @@ def server_identity(
         for role in ROLES
     }
     return {
-        "MLFLOW_AWS_TOKEN_ISSUER": foundation.federation.issuer,
+        "MLFLOW_AWS_TOKEN_ISSUERS": _token_issuers(stack, foundation, environment.identity),
         "MLFLOW_AWS_TOKEN_AUDIENCE": environment.ingress.url,
         "MLFLOW_AWS_USER_POOL_ISSUER": people.issuer,
         "MLFLOW_AWS_USER_POOL_CLIENT_ID": sign_in.client.user_pool_client_id,
         "MLFLOW_AWS_ROLES": stack.to_json_string(roles),
     }
+
+
+def _token_issuers(stack: cdk.Stack, foundation: MlflowFoundation, config: IdentityConfig) -> str:
+    """This account's issuer and the others': each believed about the roles of its own account only."""
+    trusted = {each.account: each.issuer for each in config.trusted_issuers}
+    issuers = {stack.account: foundation.federation.issuer, **trusted}
+    return " ".join(f"arn:{stack.partition}:iam::{account}={issuer}" for account, issuer in issuers.items())
 
 
 def _iam_roles(stack: cdk.Stack, role: RoleEntry, config: IdentityConfig) -> list[str]:

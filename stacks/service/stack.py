@@ -55,4 +55,11 @@ class MlflowService(cdk.Stack):
             self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
         server.scale_with(ingress.target_group)
-        publish(self, foundation=foundation, server=server, ingress=ingress, sign_in=sign_in, url=url)
+        publish(
+            self,
+            foundation=foundation,
+            server=server,
+            ingress=ingress,
+            sign_in=sign_in,
+            environment=environment,
+        )

@@ -1,4 +1,4 @@
-"""The server's own process, the load balancer's own process, and three issuers, once for the package."""
+"""The server's own process, the load balancer's own process, and the issuers, once for the package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from local.parts.token_issuer import TokenIssuer
 from tests.attacks.deployed_rules import snapshot
 from tests.attacks.doors import Door, Request
 from tests.attacks.user_pool import CLIENT_ID, POOL_ID, UserPool
-from tests.attacks.world import ROLES, World
+from tests.attacks.world import ACCOUNT, PARTNER, ROLES, World
 from tests.server.conftest import SERVER_PYTHON, Identity, deployment
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def world(rds: RdsLike, migration: Migration, tmp_path_factory: pytest.TempPathF
     certificate = authority.issue("localhost", name="attacked")
     with ExitStack() as stack:
         sts = stack.enter_context(TokenIssuer.create(certificate).serving())
+        partner = stack.enter_context(TokenIssuer.create(certificate).serving())
         mallory = stack.enter_context(TokenIssuer.create(certificate).serving())
         pool = stack.enter_context(UserPool(certificate).serving())
         deployed = stack.enter_context(
@@ -52,6 +53,7 @@ def world(rds: RdsLike, migration: Migration, tmp_path_factory: pytest.TempPathF
             "MLFLOW_AWS_PORT": str(port),
             "MLFLOW_AWS_WORKERS": "2",
             "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": "60",
+            "MLFLOW_AWS_TOKEN_ISSUERS": f"{ACCOUNT}={sts.url} {PARTNER}={partner.url}",
             "MLFLOW_AWS_ROLES": ROLES,
             "MLFLOW_AWS_USER_POOL_ISSUER": pool.url,
             "MLFLOW_AWS_USER_POOL_CLIENT_ID": CLIENT_ID,
@@ -65,6 +67,7 @@ def world(rds: RdsLike, migration: Migration, tmp_path_factory: pytest.TempPathF
         # While the server starts, the CDK synthesizes the listener's rules.
         rules = snapshot(
             token_issuer=sts.url,
+            partner=partner.url,
             pool_arn=f"arn:aws:cognito-idp:eu-central-1:123456789012:userpool/{POOL_ID}",
             client_id=CLIENT_ID,
             client_secret="secret",
@@ -102,6 +105,7 @@ def world(rds: RdsLike, migration: Migration, tmp_path_factory: pytest.TempPathF
             direct=Door("directly", port),
             balancer=Door("through the balancer", front, ssl.create_default_context(cafile=authority.bundle)),
             sts=sts,
+            partner=partner,
             pool=pool,
             mallory=mallory,
             environ=environ,

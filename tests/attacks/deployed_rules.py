@@ -10,10 +10,13 @@ LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbala
 
 
 def snapshot(
-    *, token_issuer: str, pool_arn: str, client_id: str, client_secret: str, target: str
+    *, token_issuer: str, partner: str, pool_arn: str, client_id: str, client_secret: str, target: str
 ) -> dict[str, Any]:
-    """What `local.edge.snapshot` would write for the deployed listener in front of `target`."""
-    default, rules = _synthesized()
+    """What `local.edge.snapshot` would write for the deployed listener in front of `target`.
+
+    `partner` is the issuer of a second account.
+    """
+    default, rules = _synthesized(partner)
     for rule in rules:
         rule["Priority"] = str(rule["Priority"])
         for action in rule["Actions"]:
@@ -21,8 +24,9 @@ def snapshot(
                 validation = action["JwtValidationConfig"]
                 # Known only when deployed; tests/stacks checks where they come from.
                 assert set(validation) == {"Issuer", "JwksEndpoint", "AdditionalClaims"}
-                validation["Issuer"] = token_issuer
-                validation["JwksEndpoint"] = f"{token_issuer}/.well-known/jwks.json"
+                if validation["Issuer"] != partner:
+                    validation["Issuer"] = token_issuer
+                    validation["JwksEndpoint"] = f"{token_issuer}/.well-known/jwks.json"
             if "AuthenticateCognitoConfig" in action:
                 action["AuthenticateCognitoConfig"] |= {
                     "UserPoolArn": pool_arn,
@@ -49,7 +53,7 @@ def snapshot(
     }
 
 
-def _synthesized() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _synthesized(partner: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     import aws_cdk as cdk
     from aws_cdk import aws_ec2 as ec2
     from aws_cdk import aws_elasticloadbalancingv2 as elb
@@ -92,6 +96,7 @@ def _synthesized() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         sign_in=SignIn(stack, "SignIn", people=people, url=AUDIENCE, config=config),
         token_issuer="https://issuer.example.com",
         token_audience=AUDIENCE,
+        trusted_issuers=[partner],
         edge_jwt_check=True,
     )
     template = cdk.assertions.Template.from_stack(stack)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tests.attacks import forged_tokens as forged
 from tests.attacks.deployed_rules import AUDIENCE
 from tests.attacks.doors import CUT_OFF, Headers, Request
-from tests.attacks.world import ACCOUNT, ADMIN, READ, VIEWER, WRITE, World
+from tests.attacks.world import ACCOUNT, ADMIN, PARTNER_ADMIN, READ, VIEWER, WRITE, World
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,33 @@ ATTACKS: Mapping[str, Mapping[str, Attack]] = {
         ),
         "none": _token(lambda w: w.token(claims={"iss": None})),
         "another pool": _person(lambda w: w.pool.access_token(iss=f"{w.pool.base_url}/eu-central-1_Another")),
+    },
+    "one account's issuer for another account": {
+        "the second account's, our admin": _token(lambda w: w.partner_token(ADMIN)),
+        "ours, the second account's admin": _token(lambda w: w.token(PARTNER_ADMIN)),
+        "the second account's, a third's admin": _token(
+            lambda w: w.partner_token("arn:aws:iam::333344445555:role/admin")
+        ),
+        "its key under our issuer": _token(lambda w: w.partner_token(ADMIN, claims={"iss": w.sts.url})),
+        "its key under our issuer and key id": _token(
+            lambda w: forged.with_header(w.token(), w.partner.key, kid=w.sts.key.key_id)
+        ),
+        "our key under its issuer": _token(lambda w: w.token(PARTNER_ADMIN, claims={"iss": w.partner.url})),
+        "our key under its issuer and key id": _token(
+            lambda w: forged.with_header(w.partner_token(), w.sts.key, kid=w.partner.key.key_id)
+        ),
+        "its issuer and a slash": _token(lambda w: w.partner_token(claims={"iss": w.partner.url + "/"})),
+        "its issuer in capitals": _token(lambda w: w.partner_token(claims={"iss": w.partner.url.upper()})),
+        "its issuer beside ours": _token(
+            lambda w: w.token(claims={"issuer": w.partner.url, "iss": w.partner.url, "note": w.sts.url})
+        ),
+        "its admin asked for by another role": _token(
+            lambda w: w.partner_token(claims={"https://sts.amazonaws.com/": {"principal_id": VIEWER}})
+        ),
+        "its admin in another account's claims": _token(
+            lambda w: w.partner_token(claims={"https://sts.amazonaws.com/": {"aws_account": "123456789012"}})
+        ),
+        "as a person's": _person(lambda w: w.partner_token()),
     },
     "missing / wrong / array audience": {
         "missing": _token(lambda w: w.token(claims={"aud": None})),
@@ -456,7 +483,7 @@ ATTACKS: Mapping[str, Mapping[str, Attack]] = {
         "a user": _subject(f"{ACCOUNT}:user/team/admin", 401, 403),
         "the account": _subject(f"{ACCOUNT}:root", 401, 403),
         "nobody": _subject("", 401),
-        "another partition": _subject(ADMIN.replace("arn:aws:", "arn:aws-cn:"), 403),
+        "another partition": _subject(ADMIN.replace("arn:aws:", "arn:aws-cn:"), 401),
     },
     "the assumed-role form in place of the role ARN": {
         "of the admin": _subject("arn:aws:sts::123456789012:assumed-role/admin/session", 401, 403),
@@ -465,11 +492,11 @@ ATTACKS: Mapping[str, Mapping[str, Attack]] = {
         "of the pattern": _subject("arn:aws:sts::123456789012:assumed-role/batch/x", 401, 403),
     },
     "wildcard patterns that would match another account": {
-        "its name in another account": _subject("arn:aws:iam::210987654321:role/batch/train", 403),
-        "our ARN in its name": _subject(f"arn:aws:iam::210987654321:role/{ACCOUNT}:role/batch/train", 403),
-        "our account in its name": _subject("arn:aws:iam::210987654321:role/123456789012:role/batch/x", 403),
-        "two accounts": _subject(f"{ACCOUNT},arn:aws:iam::210987654321:role/batch/x", 401, 403),
-        "an admin there": _subject("arn:aws:iam::210987654321:role/team/admin", 403),
-        "no account": _subject("arn:aws:iam:::role/batch/train", 401, 403),
+        "its name in another account": _subject("arn:aws:iam::210987654321:role/batch/train", 401),
+        "our ARN in its name": _subject(f"arn:aws:iam::210987654321:role/{ACCOUNT}:role/batch/train", 401),
+        "our account in its name": _subject("arn:aws:iam::210987654321:role/123456789012:role/batch/x", 401),
+        "two accounts": _subject(f"{ACCOUNT},arn:aws:iam::210987654321:role/batch/x", 401),
+        "an admin there": _subject("arn:aws:iam::210987654321:role/team/admin", 401),
+        "no account": _subject("arn:aws:iam:::role/batch/train", 401),
     },
 }

@@ -57,7 +57,7 @@ def test_attack_is_refused(world: World, line: str, variant: str, door: str) -> 
 
 
 def test_table_has_every_attack_of_the_requirements() -> None:
-    assert len(ATTACKS) == 26
+    assert len(ATTACKS) == 27
     assert len(LINES) > 150
 
 
@@ -69,6 +69,11 @@ def test_table_has_every_attack_of_the_requirements() -> None:
 def test_good_bearer_token_reads_and_writes(world: World, door: str, subject: str | None) -> None:
     token = world.token(subject) if subject else world.token()
     _reads_and_writes(world, _door(world, door), bearer(token))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_good_token_of_a_second_account_reads_and_writes(world: World, door: str) -> None:
+    _reads_and_writes(world, _door(world, door), bearer(world.partner_token()))
 
 
 def test_good_access_token_reads_and_writes_behind_the_balancer(world: World) -> None:

@@ -14,14 +14,16 @@ from tests.attacks.user_pool import UserPool
 from tests.roles import server_roles
 
 ACCOUNT = "arn:aws:iam::123456789012"
+PARTNER = "arn:aws:iam::222233334444"
 VIEWER = f"{ACCOUNT}:role/team/viewer"
 ADMIN = f"{ACCOUNT}:role/team/admin"
 BATCH = f"{ACCOUNT}:role/batch/nightly/train"
+PARTNER_ADMIN = f"{PARTNER}:role/admin"
 ROLES = server_roles(
     {
         "viewer": {"iam_roles": [VIEWER], "groups": ["mlflow-viewer"]},
         "contributor": {"iam_roles": [f"{ACCOUNT}:role/batch/*"], "groups": ["mlflow-contributor"]},
-        "admin": {"iam_roles": [ADMIN], "groups": ["mlflow-admin"]},
+        "admin": {"iam_roles": [ADMIN, PARTNER_ADMIN], "groups": ["mlflow-admin"]},
     }
 )
 
@@ -37,6 +39,7 @@ class World:
     direct: Door
     balancer: Door
     sts: TokenIssuer
+    partner: TokenIssuer
     pool: UserPool
     mallory: TokenIssuer
     environ: dict[str, str]
@@ -46,6 +49,10 @@ class World:
     def token(self, subject: str = ADMIN, **changes: Any) -> str:
         """A valid token, unless `changes` make it invalid."""
         return self.sts.token(**{"subject": subject, "audience": AUDIENCE, **changes})
+
+    def partner_token(self, subject: str = PARTNER_ADMIN, **changes: Any) -> str:
+        """A valid token of a second account's role."""
+        return self.partner.token(**{"subject": subject, "audience": AUDIENCE, **changes})
 
     @property
     def doors(self) -> tuple[Door, Door]:

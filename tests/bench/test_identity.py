@@ -14,7 +14,7 @@ from local.parts.certificates import CertificateAuthority
 def test_the_token_verifies_against_the_published_keys_and_is_a_contributors(tmp_path: Path) -> None:
     authority = CertificateAuthority.create(tmp_path / "ca", name="bench")
     with contributor(authority, audience="https://mlflow.bench.example") as identity:
-        issuer = identity.environment["MLFLOW_AWS_TOKEN_ISSUER"]
+        _, _, issuer = identity.environment["MLFLOW_AWS_TOKEN_ISSUERS"].partition("=")
         tls = ssl.create_default_context(cafile=identity.environment["SSL_CERT_FILE"])
         with urllib.request.urlopen(f"{issuer}/.well-known/jwks.json", context=tls) as answer:
             (key,) = jwt.PyJWKSet.from_dict(json.load(answer)).keys

@@ -30,7 +30,7 @@ def create_app() -> Any:
 
     keys = read_keys(Path(os.environ[KEYS_FILE]).read_bytes())
     settings = IdentitySettings(
-        token_issuer=ISSUER,
+        token_issuers={ISSUER: "arn:aws:iam::123456789012"},
         token_audience=AUDIENCE,
         public_url=AUDIENCE,
         roles=RoleMap.parse(server_roles({role: {"iam_roles": [role_arn(role)]} for role in ROLES})),

@@ -45,7 +45,7 @@ class Identity:
     def environ(self) -> dict[str, str]:
         """What the server has to be told of it."""
         return {
-            "MLFLOW_AWS_TOKEN_ISSUER": self.sts.url,
+            "MLFLOW_AWS_TOKEN_ISSUERS": f"arn:aws:iam::123456789012={self.sts.url}",
             "MLFLOW_AWS_TOKEN_AUDIENCE": AUDIENCE,
             "MLFLOW_AWS_USER_POOL_ISSUER": self.user_pool.url,
             "MLFLOW_AWS_USER_POOL_CLIENT_ID": CLIENT_ID,
@@ -84,7 +84,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts-123/prefix",
         "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com/",
         "MLFLOW_AWS_WORKERS": "2",
-        "MLFLOW_AWS_TOKEN_ISSUER": "https://example.tokens.sts.global.api.aws",
+        "MLFLOW_AWS_TOKEN_ISSUERS": "arn:aws:iam::123456789012=https://example.tokens.sts.global.api.aws",
         "MLFLOW_AWS_USER_POOL_ISSUER": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Example",
         "MLFLOW_AWS_USER_POOL_CLIENT_ID": "1example23456789",
         "MLFLOW_AWS_ROLES": server_roles(

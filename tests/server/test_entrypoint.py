@@ -59,7 +59,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts-123/prefix",
         "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com",
         "MLFLOW_AWS_WORKERS": "2",
-        "MLFLOW_AWS_TOKEN_ISSUER": "https://example.tokens.sts.global.api.aws",
+        "MLFLOW_AWS_TOKEN_ISSUERS": "arn:aws:iam::123456789012=https://example.tokens.sts.global.api.aws",
         "MLFLOW_AWS_ROLES": "{}",
     }
 

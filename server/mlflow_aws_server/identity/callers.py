@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mlflow_aws_server.identity.errors import PermissionDeniedError, UnauthenticatedError
@@ -19,6 +19,8 @@ _REMEMBERED_SECONDS = 300.0
 _MOST_REMEMBERED = 4096
 
 _IAM_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\x21-\x7e]{1,576}")
+# AWS's own claims ("Understanding token claims", IAM's guide).
+_AWS_CLAIMS = "https://sts.amazonaws.com/"
 _USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
 
 
@@ -26,6 +28,7 @@ _USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
 class _Remembered:
     principal: Principal
     until: float
+    keys: KeyStore
     generation: int
 
 
@@ -40,13 +43,15 @@ class Callers:
         self,
         lane: Lane,
         settings: IdentitySettings,
-        keys: KeyStore,
+        issuers: Mapping[str, KeyStore],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`issuers` are the ones of this lane by their URLs, each with its own keys."""
         self._lane = lane
         self._settings = settings
-        self._keys = keys
+        self._issuers = issuers
+        self._find_keys = {url: keys.key for url, keys in issuers.items()}
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
@@ -61,7 +66,7 @@ class Callers:
         digest = hashlib.sha256(token).digest()
         known = self._remembered.get(digest)
         if known is not None:
-            if known.until > self._clock() and known.generation == self._keys.generation:
+            if known.until > self._clock() and known.generation == known.keys.generation:
                 return known.principal
             del self._remembered[digest]
         if self._lane is Lane.IAM:
@@ -70,23 +75,22 @@ class Callers:
             claims, principal = await self._cognito(token)
         while len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.popitem(last=False)
-        now = self._clock()
+        now, keys = self._clock(), self._issuers[claims["iss"]]
         self._remembered[digest] = _Remembered(
-            principal, min(float(claims["exp"]), now + _REMEMBERED_SECONDS), self._keys.generation
+            principal, min(float(claims["exp"]), now + _REMEMBERED_SECONDS), keys, keys.generation
         )
         return principal
 
     async def _iam(self, token: bytes) -> tuple[Claims, Principal]:
         settings = self._settings
-        claims = await verify(
-            token, find_key=self._keys.key, issuer=settings.token_issuer, audience=settings.token_audience
-        )
+        claims = await verify(token, issuers=self._find_keys, audience=settings.token_audience)
         arn = claims["sub"]
         if not _IAM_ROLE.fullmatch(arn):
             raise UnauthenticatedError(
                 "subject",
                 "The token's subject is not the ARN of an IAM role (arn:aws:iam::ACCOUNT:role/NAME).",
             )
+        _refuse_other_accounts(claims, settings.token_issuers[claims["iss"]])
         roles = settings.roles.of_iam_role(arn)
         if not roles:
             raise PermissionDeniedError(
@@ -101,7 +105,7 @@ class Callers:
         pool = self._settings.user_pool
         if pool is None:
             raise UnauthenticatedError("no-user-pool", "This server has no sign-in for people.")
-        claims = await verify(token, find_key=self._keys.key, issuer=pool.issuer, audience=None)
+        claims = await verify(token, issuers=self._find_keys, audience=None)
         username, groups = _user(claims, pool)
         roles = self._settings.roles.of_groups(groups)
         if not roles:
@@ -113,6 +117,21 @@ class Callers:
                 principal=f"cognito:{username}",
             )
         return claims, Principal(name=f"cognito:{username}", roles=roles, lane=Lane.COGNITO)
+
+
+def _refuse_other_accounts(claims: Claims, account: str) -> None:
+    """An issuer speaks for the roles of its own account (`arn:aws:iam::ACCOUNT`) and for no other."""
+    if not claims["sub"].startswith(f"{account}:role/"):
+        raise UnauthenticatedError(
+            "account", "The token names a role of another AWS account than the one that issued it."
+        )
+    own = claims.get(_AWS_CLAIMS, {})
+    seen = {"aws_account": account.rpartition(":")[2], "principal_id": claims["sub"]}
+    # STS can sign for somebody on whose behalf a role acts; the role itself is in `principal_id`.
+    if not isinstance(own, dict) or any(own.get(name, value) != value for name, value in seen.items()):
+        raise UnauthenticatedError(
+            "account", "The token's subject is not the AWS role that asked for the token."
+        )
 
 
 def _user(claims: Claims, pool: UserPool) -> tuple[str, list[str]]:

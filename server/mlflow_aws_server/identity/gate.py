@@ -81,12 +81,12 @@ class Gate:
         """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`."""
         self._app = app
         self._settings = settings
-        self._stores = [_store(settings.token_issuer, fetch)]
-        self._programs = Callers(Lane.IAM, settings, self._stores[0], clock=clock)
-        self._people: Callers | None = None
-        if settings.user_pool is not None:
-            self._stores.append(_store(settings.user_pool.issuer, fetch))
-            self._people = Callers(Lane.COGNITO, settings, self._stores[1], clock=clock)
+        programs = {issuer: _store(issuer, fetch) for issuer in settings.token_issuers}
+        pool = settings.user_pool
+        people = {pool.issuer: _store(pool.issuer, fetch)} if pool is not None else {}
+        self._stores = [*programs.values(), *people.values()]
+        self._programs = Callers(Lane.IAM, settings, programs, clock=clock)
+        self._people = Callers(Lane.COGNITO, settings, people, clock=clock) if people else None
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

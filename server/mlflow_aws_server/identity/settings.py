@@ -13,6 +13,9 @@ _ISSUER = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,
 _ISSUER_EXPECTED = (
     "https://HOST or https://HOST/PATH without a slash at the end, as the tokens' `iss` says it"
 )
+# The keys of each are fetched and kept.
+_MOST_TOKEN_ISSUERS = 20
+_ACCOUNT = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class UserPool:
 class IdentitySettings:
     """Whose tokens are believed, for which audience, and who has which role. Nothing here is secret."""
 
-    token_issuer: str
+    # Each issuer's URL, and the account whose roles it may name: `arn:aws:iam::123456789012`.
+    token_issuers: Mapping[str, str]
     token_audience: str
     public_url: str
     roles: RoleMap
@@ -54,7 +58,7 @@ class IdentitySettings:
                 '"iam_roles": ["arn:aws:iam::123456789012:role/team/*"]}}.',
             ) from None
         return cls(
-            token_issuer=read.matching("MLFLOW_AWS_TOKEN_ISSUER", _ISSUER, expected=_ISSUER_EXPECTED),
+            token_issuers=_token_issuers(read),
             token_audience=read.matching(
                 "MLFLOW_AWS_TOKEN_AUDIENCE",
                 re.compile(r"[\x21-\x7e]{1,1000}"),
@@ -65,6 +69,27 @@ class IdentitySettings:
             roles=role_map,
             user_pool=_user_pool(read),
         )
+
+
+def _token_issuers(read: EnvironmentReader) -> Mapping[str, str]:
+    variable = "MLFLOW_AWS_TOKEN_ISSUERS"
+    value = read.text(variable)
+    entries = [entry.partition("=") for entry in value.split(" ")]
+    issuers = {issuer: account for account, _, issuer in entries}
+    if (
+        not all(_ACCOUNT.fullmatch(account) and _ISSUER.fullmatch(issuer) for account, _, issuer in entries)
+        or len({*issuers.values()}) < len(entries)
+        or len(issuers) < len(entries)
+        or len(entries) > _MOST_TOKEN_ISSUERS
+    ):
+        raise VariableError(
+            variable=variable,
+            value=value,
+            problem="it does not give each AWS account its own issuer of tokens",
+            remedy="Expected arn:aws:iam::123456789012=https://HOST, the issuer without a slash at the end; "
+            f"a space before each further account, {_MOST_TOKEN_ISSUERS} at most.",
+        )
+    return issuers
 
 
 def _user_pool(read: EnvironmentReader) -> UserPool | None:

@@ -27,21 +27,38 @@ Claims = Mapping[str, Any]
 FindKey = Callable[[str], Awaitable[rsa.RSAPublicKey | None]]
 
 
-async def verify(token: bytes, *, find_key: FindKey, issuer: str, audience: str | None) -> Claims:
-    """The claims of a token that `issuer` signed with RS256, valid now and, if asked, for `audience`.
+async def verify(token: bytes, *, issuers: Mapping[str, FindKey], audience: str | None) -> Claims:
+    """The claims of a token that one of `issuers` signed with RS256, valid now and, if asked, for `audience`.
 
-    The audience must be a single string, not a list. Times have 30 s of leeway. Without `audience` the claim
-    is not checked: Cognito's access tokens have `client_id` instead.
+    A token is checked with the keys of the issuer that it names, letter by letter, and no other's. The
+    audience must be a single string, not a list. Times have 30 s of leeway. Without `audience` the claim is
+    not checked: Cognito's access tokens have `client_id` instead.
 
     Raises:
         UnauthenticatedError: it is not such a token; the message says why and repeats none of it.
         IssuerUnavailableError: its key cannot be fetched at the moment.
     """
     key_id = _key_id(token)
-    key = await find_key(key_id)
+    issuer = _claimed_issuer(token)
+    if issuer not in issuers:
+        raise _refused("issuer", f"was not issued by {' or '.join(issuers)}")
+    key = await issuers[issuer](key_id)
     if key is None:
         raise _refused("unknown-key", "is signed with a key that its issuer does not publish")
     return _claims(token, key, issuer=issuer, audience=audience)
+
+
+def _claimed_issuer(token: bytes) -> str:
+    """The issuer that the token names. Nothing is verified yet: it only says whose keys to try."""
+    try:
+        claims = json.loads(base64url_decode(token.split(b".")[1]))
+    except (ValueError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        raise _refused("malformed", "cannot be read")
+    if "iss" not in claims:
+        raise _refused("claims", "lacks a required claim")
+    return str(claims["iss"])
 
 
 def _key_id(token: bytes) -> str:

@@ -22,11 +22,12 @@ from tests.roles import server_roles
 AUDIENCE = "https://mlflow.example.com"
 CLIENT_ID = "1example23456789"
 ACCOUNT = "123456789012"
+PARTNER = "222233334444"
 _NOWHERE = ServerCertificate(Path("/nowhere"), Path("/nowhere"))
 
 
-def arn(role: str) -> str:
-    return f"arn:aws:iam::{ACCOUNT}:role/mlflow-{role}"
+def arn(role: str, account: str = ACCOUNT) -> str:
+    return f"arn:aws:iam::{account}:role/mlflow-{role}"
 
 
 @dataclass
@@ -62,10 +63,14 @@ class Behind:
 
 @dataclass
 class World:
-    """A gate, what is behind it, its two issuers, and how often their keys were fetched."""
+    """A gate, what is behind it, its issuers, and how often their keys were fetched.
+
+    `partner` issues the tokens of a second account, whose role `mlflow-viewer` is a viewer here.
+    """
 
     sts: TokenIssuer
     user_pool: TokenIssuer
+    partner: TokenIssuer
     now: float | None = None
     behind: Behind = field(default_factory=Behind)
     fetched: int = 0
@@ -74,12 +79,21 @@ class World:
         import time
 
         self.settings = IdentitySettings(
-            token_issuer=self.sts.url,
+            token_issuers={
+                self.sts.url: f"arn:aws:iam::{ACCOUNT}",
+                self.partner.url: f"arn:aws:iam::{PARTNER}",
+            },
             token_audience=AUDIENCE,
             public_url=AUDIENCE,
             roles=RoleMap.parse(
                 server_roles(
-                    {role: {"iam_roles": [arn(role)], "groups": [f"mlflow-{role}"]} for role in BY_NAME}
+                    {
+                        role: {
+                            "iam_roles": [arn(role), *([arn(role, PARTNER)] if role == "viewer" else [])],
+                            "groups": [f"mlflow-{role}"],
+                        }
+                        for role in BY_NAME
+                    }
                 )
             ),
             user_pool=UserPool(issuer=self.user_pool.url, client_id=CLIENT_ID),
@@ -88,13 +102,18 @@ class World:
 
     def _fetch(self, url: str) -> Keys:
         self.fetched += 1
-        issuer = self.sts if url == self.sts.url else self.user_pool
+        [issuer] = [each for each in (self.sts, self.user_pool, self.partner) if each.url == url]
         if not issuer.available:
             raise ConnectionRefusedError("nobody listens")
         return {key.key_id: key.private.public_key() for key in issuer.keys}
 
     def token(self, role: str = "contributor", **changes: Any) -> str:
         return self.sts.token(**{"subject": arn(role), "audience": AUDIENCE, **changes})
+
+    def partner_token(self, **changes: Any) -> str:
+        """A token of the second account's viewer."""
+        given = {"subject": arn("viewer", PARTNER), "audience": AUDIENCE}
+        return self.partner.token(**{**given, **changes})
 
     def user_token(self, role: str = "contributor", **changes: Any) -> str:
         given = {"username": "someone", "client_id": CLIENT_ID, "groups": [f"mlflow-{role}"]}
@@ -141,21 +160,21 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def two_issuers() -> tuple[TokenIssuer, TokenIssuer]:
+def issuers() -> tuple[TokenIssuer, ...]:
     return (
         TokenIssuer(_NOWHERE, host="sts.example.com", port=443),
         TokenIssuer(_NOWHERE, host="cognito.example.com", port=443),
+        TokenIssuer(_NOWHERE, host="sts-of-partner.example.com", port=443),
     )
 
 
 @pytest.fixture
-def world(two_issuers: tuple[TokenIssuer, TokenIssuer]) -> World:
+def world(issuers: tuple[TokenIssuer, ...]) -> World:
     """A fresh gate; its issuers start with the keys they had and are available."""
-    sts, pool = two_issuers
-    return World(
-        TokenIssuer(_NOWHERE, host=sts.host, port=sts.port, keys=list(sts.keys)),
-        TokenIssuer(_NOWHERE, host=pool.host, port=pool.port, keys=list(pool.keys)),
+    sts, pool, partner = (
+        TokenIssuer(_NOWHERE, host=each.host, port=each.port, keys=list(each.keys)) for each in issuers
     )
+    return World(sts, pool, partner)
 
 
 @pytest.fixture

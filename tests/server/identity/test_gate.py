@@ -16,9 +16,10 @@ from mlflow_aws_server.asgi import PRINCIPAL
 from mlflow_aws_server.identity import Lane, Principal
 
 from local.parts.token_issuer import SigningKey
-from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, World, arn
+from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, PARTNER, World, arn
 
 _READ = "/api/2.0/mlflow/runs/get"
+_AWS_CLAIMS = "https://sts.amazonaws.com/"
 _PROMOTE = "/api/2.0/mlflow/model-versions/transition-stage"
 
 
@@ -98,7 +99,59 @@ _TOKENS: dict[str, tuple[Callable[[World], str], str]] = {
         "subject",
     ),
     "user": (lambda w: w.token(subject=f"arn:aws:iam::{ACCOUNT}:user/mlflow-admin"), "subject"),
-    "person's token": (lambda w: w.user_token("admin"), "unknown-key"),
+    "person's token": (lambda w: w.user_token("admin"), "issuer"),
+    "role of the other account": (lambda w: w.partner_token(subject=arn("admin")), "account"),
+    "role of an account that begins alike": (
+        lambda w: w.partner_token(subject=arn("viewer", PARTNER).replace("iam::", "iam::0", 1)),
+        "subject",
+    ),
+    "role in another partition": (
+        lambda w: w.partner_token(subject=arn("viewer", PARTNER).replace("arn:aws:", "arn:aws-cn:")),
+        "account",
+    ),
+    "role of our account, by the other's key under its id": (
+        lambda w: w.partner.key.sign(_claims(w)),
+        "unknown-key",
+    ),
+    "role of our account, by the other's key under our id": (
+        lambda w: SigningKey(w.partner.key.private, w.sts.key.key_id).sign(_claims(w)),
+        "signature",
+    ),
+    "the other's issuer, by our key under our id": (
+        lambda w: w.token(claims={"iss": w.partner.url}),
+        "unknown-key",
+    ),
+    "the other's issuer, by our key under its id": (
+        lambda w: SigningKey(w.sts.key.private, w.partner.key.key_id).sign(
+            _claims(w, iss=w.partner.url, sub=arn("viewer", PARTNER))
+        ),
+        "signature",
+    ),
+    "both issuers": (
+        lambda w: f"{w.token().split('.')[0]}.{_part(_claims(w, iss=[w.sts.url, w.partner.url]))}.c2ln",
+        "issuer",
+    ),
+    "the other's issuer in capitals": (
+        lambda w: w.partner_token(claims={"iss": w.partner.url.replace("sts", "STS")}),
+        "issuer",
+    ),
+    "the other's issuer with a slash more": (
+        lambda w: w.partner_token(claims={"iss": w.partner.url + "/"}),
+        "issuer",
+    ),
+    "the other's issuer with its port left out": (
+        lambda w: w.partner_token(claims={"iss": w.partner.url.removesuffix(":443")}),
+        "issuer",
+    ),
+    "account of AWS's claims is another": (
+        lambda w: w.token(claims={_AWS_CLAIMS: {"aws_account": PARTNER}}),
+        "account",
+    ),
+    "asked for by another role on somebody's behalf": (
+        lambda w: w.token("admin", claims={_AWS_CLAIMS: {"principal_id": arn("viewer")}}),
+        "account",
+    ),
+    "AWS's claims cannot be read": (lambda w: w.token(claims={_AWS_CLAIMS: "123456789012"}), "account"),
     "truncated": (lambda w: w.token()[:-41], "malformed"),
     "truncated by whole bytes": (lambda w: w.token()[:-42], "signature"),
     "two parts": (lambda w: ".".join(w.token().split(".")[:2]), "malformed"),
@@ -151,7 +204,7 @@ _PEOPLE: dict[str, tuple[Callable[[World], str], str]] = {
         lambda w: w.user_token(claims={"cognito:groups": "mlflow-admin"}),
         "claims",
     ),
-    "program's token": (lambda w: w.token("admin"), "unknown-key"),
+    "program's token": (lambda w: w.token("admin"), "issuer"),
     "not signed": (lambda w: _unsigned(w), "malformed"),
 }
 
@@ -326,8 +379,6 @@ async def test_a_path_that_werkzeug_would_read_as_another_reaches_nobody(world: 
         f"arn:aws:iam::{ACCOUNT}:role/mlflow-adminx",
         f"arn:aws:iam::{ACCOUNT}:role/mlflow-admi",
         f"arn:aws:iam::{ACCOUNT}:role/team/mlflow-admin",
-        "arn:aws:iam::999999999999:role/mlflow-admin",
-        "arn:aws-cn:iam::123456789012:role/mlflow-admin",
     ],
 )
 async def test_caller_without_a_role_is_told_who_can_help(
@@ -437,6 +488,36 @@ async def test_issuer_out_of_reach_at_the_start_makes_clients_try_again(world: W
     answer = await world.call(path=_READ, token=world.token())
     assert (answer.status, answer.json["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_role_of_a_second_account_has_its_role_here(world: World) -> None:
+    assert (await world.call(path=_READ, token=world.partner_token())).status == 200
+    assert (await world.call("POST", _PROMOTE, token=world.partner_token())).status == 403
+
+
+async def test_accounts_do_not_share_their_issuers_outages(world: World) -> None:
+    world.partner.available = False
+    assert (await world.call(path=_READ, token=world.partner_token())).status == 503
+    assert (await world.call(path=_READ, token=world.token())).status == 200
+
+
+async def test_accounts_do_not_share_their_issuers_new_keys(world: World) -> None:
+    ours, theirs = world.token(), world.partner_token()
+    for token in (ours, theirs):
+        assert (await world.call(path=_READ, token=token)).status == 200
+    asked = world.fetched
+    for _ in range(20):
+        invented = world.partner_token(headers={"kid": "invented"})
+        assert (await world.call(path=_READ, token=invented)).status == 401
+    assert world.fetched == asked, "a key id that was just looked for is not looked for again"
+    store = world.gate._stores[1]
+    world.partner.rotate()
+    world.partner.forget_old()
+    store._tried_at = float("-inf")
+    assert (await world.call(path=_READ, token=world.partner_token())).status == 200
+    assert (await world.call(path=_READ, token=theirs)).status == 401
+    assert (await world.call(path=_READ, token=ours)).status == 200
+    assert world.fetched == asked + 1
 
 
 async def test_people_can_work_while_the_programs_issuer_is_out_of_reach(world: World) -> None:

@@ -44,5 +44,6 @@ def test_server_and_edge_believe_its_issuer(either: Assembly) -> None:
     assert "FederationEnabled" in issuer["Fn::ImportValue"]
     task = either.service.one("AWS::ECS::TaskDefinition", id_starts="ServerTaskDefinition")
     environment = {each["Name"]: each["Value"] for each in task["ContainerDefinitions"][0]["Environment"]}
-    assert environment["MLFLOW_AWS_TOKEN_ISSUER"] == issuer
+    account = [{"Ref": "AWS::Partition"}, ":iam::", {"Ref": "AWS::AccountId"}]
+    assert environment["MLFLOW_AWS_TOKEN_ISSUERS"] == {"Fn::Join": ["", ["arn:", *account, "=", issuer]]}
     assert either.service.outputs["TokenIssuer"]["Value"] == issuer

@@ -72,11 +72,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "MLFLOW_AWS_TOKEN_AUDIENCE": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_ROLES": json.dumps(
             {
-                role.name: {
-                    "permissions": role.permissions,
-                    "iam_roles": ["arn:aws:iam::111122223333:role/Deployer"] if role.name == "admin" else [],
-                    "groups": [role.group],
-                }
+                role.name: {"permissions": role.permissions, "iam_roles": [], "groups": [role.group]}
                 for role in ROLES
             },
             separators=(",", ":"),
@@ -87,7 +83,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "AWS_REGION",
         "MLFLOW_AWS_DATABASE_HOST",
         "MLFLOW_AWS_ARTIFACT_ROOT",
-        "MLFLOW_AWS_TOKEN_ISSUER",
+        "MLFLOW_AWS_TOKEN_ISSUERS",
         "MLFLOW_AWS_USER_POOL_ISSUER",
         "MLFLOW_AWS_USER_POOL_CLIENT_ID",
     }
