@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from verify_account.check import CheckResult, Clients, Outputs
@@ -42,8 +43,13 @@ def rules(clients: Clients, outputs: Outputs) -> list[CheckResult]:
     first_listener = elb.describe_listeners(LoadBalancerArn=_arn(clients, outputs))["Listeners"][0]
     described = elb.describe_rules(ListenerArn=first_listener["ListenerArn"])["Rules"]
     first = {each["Priority"]: each["Actions"][0] for each in described}
-    token = first.get("10", {}).get("JwtValidationConfig", {})
-    claims = [(each["Name"], each["Format"], each["Values"]) for each in token.get("AdditionalClaims") or []]
+    tokens = {
+        priority: action["JwtValidationConfig"]
+        for priority, action in first.items()
+        if "JwtValidationConfig" in action
+    }
+    issuers = {priority: each["Issuer"] for priority, each in tokens.items()}
+    trusted = outputs.get("TrustedIssuers", "").split()
     default = first["default"]
     unauthenticated = {
         priority: first.get(priority, {}).get("AuthenticateCognitoConfig", {}).get("OnUnauthenticatedRequest")
@@ -57,9 +63,10 @@ def rules(clients: Clients, outputs: Outputs) -> list[CheckResult]:
     return [
         CheckResult(
             "the load balancer checks a token's issuer, and that it is for this deployment",
-            token.get("Issuer") == outputs["TokenIssuer"]
-            and claims == [("aud", "single-string", [outputs["TokenAudience"]])],
-            token,
+            issuers.pop("10", None) == outputs["TokenIssuer"]
+            and {*issuers.values()} == {*trusted}
+            and all(_only_for(each, outputs["TokenAudience"]) for each in tokens.values()),
+            tokens,
         ),
         CheckResult(
             "without a session, a page's calls are refused and a page's visitors sent to sign in",
@@ -74,6 +81,11 @@ def rules(clients: Clients, outputs: Outputs) -> list[CheckResult]:
             described,
         ),
     ]
+
+
+def _only_for(token: Mapping[str, Any], audience: str) -> bool:
+    claims = [(each["Name"], each["Format"], each["Values"]) for each in token.get("AdditionalClaims") or []]
+    return claims == [("aud", "single-string", [audience])]
 
 
 def _arn(clients: Clients, outputs: Outputs) -> Any:

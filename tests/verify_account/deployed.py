@@ -54,6 +54,13 @@ class _Pages:
         yield self._page
 
 
+def program_rule(issuer: str) -> list[dict[str, Any]]:
+    """The actions of a rule that checks the tokens of this issuer."""
+    audience = {"Name": "aud", "Format": "single-string", "Values": [AUDIENCE]}
+    config = {"Issuer": issuer, "AdditionalClaims": [audience]}
+    return [{"Type": "jwt-validation", "JwtValidationConfig": config}, FORWARD]
+
+
 def people_rule(otherwise: str) -> list[dict[str, Any]]:
     """The actions of a rule that signs people in; `otherwise` is for those without a session."""
     config = {"OnUnauthenticatedRequest": otherwise}
@@ -141,12 +148,8 @@ def _tasks() -> dict[str, Any]:
 
 
 def _load_balancer() -> dict[str, Any]:
-    token = {
-        "Issuer": ISSUER,
-        "AdditionalClaims": [{"Name": "aud", "Format": "single-string", "Values": [AUDIENCE]}],
-    }
     rules = {
-        "10": [{"Type": "jwt-validation", "JwtValidationConfig": token}, FORWARD],
+        "10": program_rule(ISSUER),
         "20": people_rule("deny"),
         "30": people_rule("authenticate"),
         "default": [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "401"}}],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.verify_account.deployed import FORWARD, OUTPUTS, Account, people_rule
+from tests.verify_account.deployed import FORWARD, OUTPUTS, Account, people_rule, program_rule
 from verify_account.verify import verify
 
 Answers = dict[str, Any]
@@ -117,6 +117,7 @@ BROKEN: tuple[tuple[Change, str], ...] = (
     (lambda a: a["describe_target_groups"]["TargetGroups"][0].update(HealthCheckPath="/"), "/ready says so"),
     (lambda a: token_check(a).pop("AdditionalClaims"), "for this deployment"),
     (lambda a: token_check(a).update(Issuer="https://another.example.com"), "checks a token's issuer"),
+    (rule("1", program_rule("https://another.example.com")), "checks a token's issuer"),
     (rule("10", [FORWARD]), "identifies the caller"),
     (rule("20", people_rule("authenticate")), "a page's calls are refused"),
     (rule("30", people_rule("allow")), "a page's calls are refused"),
@@ -150,6 +151,14 @@ def failed(change: Change) -> list[str]:
 
 def test_the_deployment_as_designed_passes_every_check() -> None:
     assert failed(lambda _answers: None) == []
+
+
+def test_issuers_of_other_accounts_pass_if_the_deployment_trusts_them() -> None:
+    account, partner = Account(), "https://partner.example.com"
+    rule("1", program_rule(partner))(account.answers)
+    rule("2", program_rule(partner))(account.answers)
+    results = verify(account, {**OUTPUTS, "TrustedIssuers": partner})
+    assert [each.check for each in results if not each.passed] == []
 
 
 @pytest.mark.parametrize(("change", "told"), BROKEN, ids=range(len(BROKEN)))
