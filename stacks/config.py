@@ -126,8 +126,9 @@ class ExistingVpcConfig(Section):
     availability_zones: Annotated[tuple[ZoneName, ...], Field(strict=False, min_length=2), DISTINCT] = Field(
         description="Zones of the subnets below, in the same order in every list."
     )
-    public_subnet_ids: SubnetIds = Field(
-        description="Subnets with an internet gateway, one per zone: for an internet-facing load balancer."
+    public_subnet_ids: Annotated[tuple[SubnetId, ...], Field(strict=False), DISTINCT] = Field(
+        default=(),
+        description="Subnets with an internet gateway, one per zone, for an internet-facing load balancer.",
     )
     private_subnet_ids: SubnetIds = Field(
         description="Subnets with a NAT, one per zone: for tasks, and for an internal load balancer."
@@ -140,7 +141,7 @@ class ExistingVpcConfig(Section):
     def _one_subnet_per_zone(self) -> Self:
         zones = len(self.availability_zones)
         for key in ("public_subnet_ids", "private_subnet_ids", "isolated_subnet_ids"):
-            if len(getattr(self, key)) != zones:
+            if len(getattr(self, key)) not in ({zones, 0} if key == "public_subnet_ids" else {zones}):
                 raise refusal(
                     key,
                     list(getattr(self, key)),
@@ -171,10 +172,65 @@ class NetworkConfig(Section):
     flow_log_days: LogRetentionDays = Field(
         default=30, description="Days to keep the network's flow logs; a value CloudWatch Logs offers."
     )
+    transit_gateway_id: (
+        Annotated[
+            str, matching(r"tgw-[0-9a-z]+", "is not a transit gateway's id", "write one such as tgw-0a1b2c3d")
+        ]
+        | None
+    ) = Field(default=None, description="Transit gateway to attach the new VPC to.")
+    peering_connection_id: (
+        Annotated[
+            str,
+            matching(r"pcx-[0-9a-z]+", "is not a peering connection's id", "write one such as pcx-0a1b2c3d"),
+        ]
+        | None
+    ) = Field(default=None, description="Active peering connection of the new VPC; in place of a gateway.")
+    routed_cidrs: Annotated[tuple[Cidr, ...], Field(strict=False), DISTINCT] = Field(
+        default=(), description="Networks of your clients behind that gateway or connection."
+    )
     existing: ExistingVpcConfig | None = Field(
         default=None,
         description="Use this VPC instead of a new one; the settings above then have no effect.",
     )
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether somebody outside a new VPC has a way into it; who gives a VPC has seen to that."""
+        return bool(self.existing or self.routed_cidrs)
+
+    @model_validator(mode="after")
+    def _joined_in_one_way(self) -> Self:
+        ways = {
+            "transit_gateway_id": self.transit_gateway_id,
+            "peering_connection_id": self.peering_connection_id,
+        }
+        given = {key: value for key, value in ways.items() if value is not None}
+        if given and self.existing:
+            key, value = next(iter(given.items()))
+            raise refusal(
+                key, value, "has no effect on an existing VPC", "remove it, and route there yourself"
+            )
+        if len(given) > 1:
+            raise refusal(
+                *next(iter(given.items())), "is set, and so is peering_connection_id", "set one of the two"
+            )
+        if given and not self.routed_cidrs:
+            raise refusal(
+                "routed_cidrs", [], "is empty, so nothing is routed", "list the networks of your clients"
+            )
+        if self.routed_cidrs and not given:
+            raise refusal(
+                "routed_cidrs",
+                list(self.routed_cidrs),
+                "lead nowhere",
+                "set transit_gateway_id or peering_connection_id, or remove them",
+            )
+        for cidr in self.routed_cidrs:
+            if IPv4Network(cidr).overlaps(IPv4Network(self.cidr)):
+                raise refusal(
+                    "routed_cidrs", cidr, f"overlaps with cidr = {self.cidr}", "give the VPC another cidr"
+                )
+        return self
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
@@ -638,6 +694,18 @@ class EnvironmentConfig(Section):
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
     identity: IdentityConfig = Field(default_factory=IdentityConfig, description=IdentityConfig.__doc__)
+
+    @model_validator(mode="after")
+    def _public_addresses_have_subnets(self) -> Self:
+        existing = self.network.existing
+        if self.ingress.internet_facing and existing and not existing.public_subnet_ids:
+            raise refusal(
+                "network.existing.public_subnet_ids",
+                None,
+                "is missing, and ingress.internet_facing = true",
+                "list one public subnet for each zone, or set internet_facing = false",
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_internet_is_checked_at_the_edge(self) -> Self:

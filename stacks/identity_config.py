@@ -97,12 +97,26 @@ MOST_ISSUERS_AT_THE_EDGE = 4
 NEW_ROLE_DESCRIPTION = "Name of the IAM role to make; unique in the account, part of its ARN, and kept."
 
 
+EmailAddress = Annotated[
+    str,
+    matching(
+        r"[\w.+-]{1,64}@([a-zA-Z0-9-]+\.)+[a-zA-Z]{2,63}",
+        "is not an e-mail address",
+        "write name@example.com",
+    ),
+]
+
+
 class MembersConfig(Section):
     """Who has one role. A principal that has several may do what any of them permits."""
 
     iam_roles: Annotated[tuple[RolePattern, ...], Field(strict=False), DISTINCT] = Field(
         default=(),
         description="ARNs of IAM roles, in full; `*` stands for any text, only after `role/`.",
+    )
+    people: Annotated[tuple[EmailAddress, ...], Field(strict=False), DISTINCT] = Field(
+        default=(),
+        description="E-mail addresses of people to invite into the user pool; removed, they lose the role.",
     )
     groups: Annotated[tuple[Group, ...], Field(strict=False), DISTINCT] = Field(
         default=(), description="More groups of the user pool, beside `mlflow-` and the role's name."
@@ -359,6 +373,17 @@ class IdentityConfig(Section):
             account_of(arn): (role.name, arn) for role in ROLES for arn in self.members(role.name).iam_roles
         }
         return {account: where for account, where in found.items() if account not in trusted}
+
+    @property
+    def admits_anybody(self) -> bool:
+        """Whether at least one program or person has a role."""
+        members = [self.members(role) for role in BY_NAME]
+        provided = [each.everyone for each in (self.saml, self.oidc) if each is not None]
+        return bool(
+            self.ready_made
+            or any(provided)
+            or any(each.iam_roles or each.people or each.groups for each in members)
+        )
 
     @property
     def ready_made(self) -> list[GithubConfig | EksConfig]:

@@ -36,15 +36,21 @@ class Network(Construct):
         )
 
     def _existing(self, config: ExistingVpcConfig) -> ec2.IVpc:
-        return ec2.Vpc.from_vpc_attributes(
+        vpc = ec2.Vpc.from_vpc_attributes(
             self,
             "Vpc",
             vpc_id=config.vpc_id,
             availability_zones=list(config.availability_zones),
-            public_subnet_ids=list(config.public_subnet_ids),
+            public_subnet_ids=list(config.public_subnet_ids) or None,
             private_subnet_ids=list(config.private_subnet_ids),
             isolated_subnet_ids=list(config.isolated_subnet_ids),
         )
+        acknowledge(
+            vpc,
+            "Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId",
+            because="whoever runs the existing network routes it; no route is made here",
+        )
+        return vpc
 
     def _new(self, *, log_key: kms.IKey, config: NetworkConfig) -> ec2.IVpc:
         nat = _nat_instances() if config.nat == "instance" else ec2.NatProvider.gateway()
@@ -71,9 +77,37 @@ class Network(Construct):
         )
         if isinstance(nat, ec2.NatInstanceProviderV2):
             _harden(nat, vpc)
+        self._join(vpc, config)
         log = OperationalLog(self, "FlowLog", key=log_key, days=config.flow_log_days)
         vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
         return vpc
+
+    def _join(self, vpc: ec2.Vpc, config: NetworkConfig) -> None:
+        """Route the networks of clients from the private subnets, where an internal load balancer lives."""
+        gateway, peering = config.transit_gateway_id, config.peering_connection_id
+        attachment = _attach(self, vpc, gateway) if gateway else None
+        for zone, subnet in enumerate(vpc.private_subnets, start=1):
+            for cidr in config.routed_cidrs:
+                route = ec2.CfnRoute(
+                    self,
+                    f"Route{zone}To{cidr.replace('/', '-')}",
+                    route_table_id=subnet.route_table.route_table_id,
+                    destination_cidr_block=cidr,
+                    transit_gateway_id=gateway,
+                    vpc_peering_connection_id=peering,
+                )
+                if attachment:
+                    route.add_dependency(attachment)
+
+
+def _attach(scope: Construct, vpc: ec2.Vpc, gateway: str) -> ec2.CfnTransitGatewayAttachment:
+    return ec2.CfnTransitGatewayAttachment(
+        scope,
+        "TransitGateway",
+        transit_gateway_id=gateway,
+        vpc_id=vpc.vpc_id,
+        subnet_ids=[subnet.subnet_id for subnet in vpc.private_subnets],
+    )
 
 
 def _nat_instances() -> ec2.NatInstanceProviderV2:

@@ -12,6 +12,7 @@ from stacks.foundation.log_key import LogKey
 from stacks.foundation.network import Network, zones_of
 from stacks.foundation.token_federation import TokenFederation
 from stacks.foundation.user_directory import UserDirectory
+from stacks.reminders import remind
 
 
 class MlflowFoundation(cdk.Stack):
@@ -31,6 +32,7 @@ class MlflowFoundation(cdk.Stack):
             termination_protection=environment.termination_protection,
             tags=environment.tags,
         )
+        remind(self, environment)
         self._zones = zones_of(environment.network)
         self.log_key = LogKey(self, "LogKey")
         self.network = Network(self, "Network", log_key=self.log_key, config=environment.network)

@@ -26,7 +26,7 @@ class UserDirectory(Construct):
         super().__init__(scope, construct_id)
         self.pool = _pool(self, config)
         self.issuer = self.pool.user_pool_provider_url
-        self._groups()
+        self._groups(config)
         self.domain = self.pool.add_domain(
             "Domain",
             cognito_domain=cognito.CognitoDomainOptions(domain_prefix=config.domain_prefix or _prefix(self)),
@@ -45,7 +45,8 @@ class UserDirectory(Construct):
             if each.everyone is not None
         }
 
-    def _groups(self) -> None:
+    def _groups(self, config: IdentityConfig) -> None:
+        people: dict[str, cognito.CfnUserPoolUser] = {}
         for precedence, role in enumerate(reversed(ROLES)):
             group = cognito.UserPoolGroup(
                 self,
@@ -56,6 +57,33 @@ class UserDirectory(Construct):
                 precedence=precedence,
             )
             group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+            for address in config.members(role.name).people:
+                person = people.get(address) or people.setdefault(address, self._person(address))
+                member = cognito.CfnUserPoolUserToGroupAttachment(
+                    self,
+                    f"{role.construct_id}{address}",
+                    user_pool_id=self.pool.user_pool_id,
+                    group_name=group.group_name,
+                    username=person.ref,
+                )
+                member.node.add_dependency(group)
+
+    def _person(self, address: str) -> cognito.CfnUserPoolUser:
+        """Invite a person by e-mail; they sign in by address, and are known by a name without an @."""
+        person = cognito.CfnUserPoolUser(
+            self,
+            f"Person{address}",
+            user_pool_id=self.pool.user_pool_id,
+            # Where an address is an alias, Cognito refuses it as a name.
+            username=address.lower().replace("@", "-at-"),
+            desired_delivery_mediums=["EMAIL"],
+            user_attributes=[
+                cognito.CfnUserPoolUser.AttributeTypeProperty(name="email", value=address),
+                cognito.CfnUserPoolUser.AttributeTypeProperty(name="email_verified", value="true"),
+            ],
+        )
+        person.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
+        return person
 
     def _saml(self, config: SamlConfig) -> None:
         cognito.UserPoolIdentityProviderSaml(

@@ -16,9 +16,6 @@ from stacks.service.listener_rules import ListenerRules, refuse
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
 
-# Reserved for documentation; the files in config/ come with it.
-PLACEHOLDER = "example.com"
-
 
 class Ingress(Construct):
     """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
@@ -39,11 +36,6 @@ class Ingress(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         config, vpc = environment.ingress, foundation.network.vpc
-        if config.domain.endswith(PLACEHOLDER):
-            cdk.Annotations.of(self).add_warning_v2(
-                "mlflow-on-aws:placeholder",
-                f"ingress.domain = {config.domain} is a placeholder; name your own before you deploy",
-            )
         self.load_balancer = elb.ApplicationLoadBalancer(
             self,
             "LoadBalancer",

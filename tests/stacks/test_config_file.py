@@ -158,7 +158,7 @@ MISTAKES = {
         "list the networks of your clients",
     ),
     "the whole internet past the edge": (
-        DEV.replace('["10.0.0.0/8"]', '["0.0.0.0/0"]\ninternet_facing = true')
+        DEV.replace("10.0.0.0/8", "0.0.0.0/0").replace("facing = false", "facing = true")
         + "[identity]\nedge_jwt_check = false\n",
         "identity.edge_jwt_check = false: would let anyone in 0.0.0.0/0",
         "leave it on",
@@ -169,27 +169,27 @@ MISTAKES = {
         "write its 12 digits",
     ),
     "a role of no account": (
-        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam:::role/team"]'),
+        DEV + identity("roles.approver", 'iam_roles = ["arn:aws:iam:::role/team"]'),
         "has no account",
         "write its 12 digits",
     ),
     "a user for a role": (
-        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:user/eve"]'),
+        DEV + identity("roles.approver", 'iam_roles = ["arn:aws:iam::111122223333:user/eve"]'),
         "has no role",
         "write `role/` and a name",
     ),
     "every identity of an account": (
-        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:iam::111122223333:*"]'),
+        DEV + identity("roles.approver", 'iam_roles = ["arn:aws:iam::111122223333:*"]'),
         "has no role",
         "`*` may stand only after `role/`",
     ),
     "a session for a role": (
-        DEV + identity("roles.admin", 'iam_roles = ["arn:aws:sts::111122223333:assumed-role/a/b"]'),
+        DEV + identity("roles.approver", 'iam_roles = ["arn:aws:sts::111122223333:assumed-role/a/b"]'),
         "is not an IAM role's ARN",
         "write arn:aws:iam::ACCOUNT:role/NAME",
     ),
     "a name for a role": (
-        DEV + identity("roles.admin", 'iam_roles = ["data-science"]'),
+        DEV + identity("roles.approver", 'iam_roles = ["data-science"]'),
         "is not an IAM role's ARN",
         "write arn:aws:iam::ACCOUNT:role/NAME",
     ),

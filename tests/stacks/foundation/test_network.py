@@ -1,5 +1,10 @@
 """The network lets through what is named, and records the rest."""
 
+from collections.abc import Callable
+
+import pytest
+
+from tests.stacks.conftest import EXISTING_VPC
 from tests.stacks.templates import Assembly, as_list
 
 
@@ -97,3 +102,46 @@ def test_no_security_group_lets_the_internet_in(either: Assembly) -> None:
                 assert rule["CidrIp"] != "0.0.0.0/0"
         for rule in template.all("AWS::EC2::SecurityGroupIngress"):
             assert "CidrIp" not in rule
+
+
+@pytest.mark.parametrize(
+    ("way", "property_name"),
+    [
+        ({"transit_gateway_id": "tgw-1"}, "TransitGatewayId"),
+        ({"peering_connection_id": "pcx-1"}, "VpcPeeringConnectionId"),
+    ],
+)
+def test_networks_of_clients_are_routed_from_every_private_subnet(
+    way: dict[str, str], property_name: str, build: Callable[..., Assembly]
+) -> None:
+    networks = ["10.0.0.0/16", "192.168.0.0/24"]
+    foundation = build("dev", {"network": {**way, "routed_cidrs": networks}}).foundation
+    routes = [each for each in foundation.all("AWS::EC2::Route") if property_name in each]
+    assert {each[property_name] for each in routes} == set(way.values())
+    assert sorted(each["DestinationCidrBlock"] for each in routes) == sorted(networks * 2)
+    tables = {str(each["RouteTableId"]) for each in routes}
+    assert len(tables) == 2
+    assert all("PrivateSubnet" in each for each in tables)
+
+
+def test_a_route_waits_for_the_attachment_to_the_transit_gateway(build: Callable[..., Assembly]) -> None:
+    way = {"transit_gateway_id": "tgw-1", "routed_cidrs": ["10.0.0.0/16"]}
+    foundation = build("dev", {"network": way}).foundation
+    attachment = foundation.one("AWS::EC2::TransitGatewayAttachment")
+    assert all("PrivateSubnet" in str(each) for each in attachment["SubnetIds"])
+    for resource in foundation.resources.values():
+        if "TransitGatewayId" in resource.get("Properties", {}) and resource["Type"] == "AWS::EC2::Route":
+            assert any("TransitGateway" in each for each in resource["DependsOn"])
+
+
+def test_an_existing_network_needs_no_public_subnet_for_an_internal_load_balancer(
+    build: Callable[..., Assembly],
+) -> None:
+    existing = {key: value for key, value in EXISTING_VPC.items() if key != "public_subnet_ids"}
+    assembly = build("dev", {"network": {"existing": existing}})
+    balancer = assembly.service.one("AWS::ElasticLoadBalancingV2::LoadBalancer")
+    assert balancer["Subnets"] == EXISTING_VPC["private_subnet_ids"]
+
+
+def test_an_existing_network_causes_no_warning_of_the_cdk(given: Assembly) -> None:
+    assert not [each for each in given.warnings if "mlflow-on-aws" not in each]

@@ -1,5 +1,7 @@
 """Nobody enters the user pool alone, and nothing of it goes away."""
 
+from collections.abc import Callable
+
 import pytest
 
 from stacks.roles import ROLES
@@ -123,3 +125,29 @@ def test_an_oidc_provider_s_secret_is_a_reference(replicated: Assembly) -> None:
 def test_no_template_names_a_secret_of_the_pool(either: Assembly, word: str) -> None:
     text = either.foundation.text.replace("TemporaryPasswordValidityDays", "") + either.service.text
     assert word not in text
+
+
+def test_people_of_the_file_are_invited_once_and_join_the_groups_of_their_roles(
+    build: Callable[..., Assembly],
+) -> None:
+    roles = {
+        "admin": {"people": ["ada@company.org"]},
+        "viewer": {"people": ["ada@company.org", "bo@company.org"]},
+    }
+    foundation = build("dev", {"identity": {"roles": roles}}).foundation
+    people = foundation.all("AWS::Cognito::UserPoolUser")
+    assert {each["Username"] for each in people} == {"ada-at-company.org", "bo-at-company.org"}
+    for each in people:
+        assert each["DesiredDeliveryMediums"] == ["EMAIL"]
+        assert {"Name": "email_verified", "Value": "true"} in each["UserAttributes"]
+    attachments = foundation.all("AWS::Cognito::UserPoolUserToGroupAttachment")
+    groups = [
+        foundation.resources[each["GroupName"]["Ref"]]["Properties"]["GroupName"] for each in attachments
+    ]
+    assert sorted(groups) == ["mlflow-admin", "mlflow-viewer", "mlflow-viewer"]
+
+
+def test_a_persons_account_outlives_the_list_and_their_role_does_not(dev: Assembly) -> None:
+    kinds = {each["Type"]: each for each in dev.foundation.resources.values()}
+    assert kinds["AWS::Cognito::UserPoolUser"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert "DeletionPolicy" not in kinds["AWS::Cognito::UserPoolUserToGroupAttachment"]

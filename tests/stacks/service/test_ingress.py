@@ -118,7 +118,3 @@ def test_a_given_certificate_is_used_and_none_is_made(given: Assembly) -> None:
     assert given.service.one(LISTENER)["Certificates"] == [{"CertificateArn": CERTIFICATE}]
     assert given.service.all("AWS::CertificateManager::Certificate") == []
     assert given.service.all("AWS::Route53::RecordSet") == []
-
-
-def test_a_placeholder_for_a_domain_is_warned_about(dev: Assembly) -> None:
-    assert [each for each in dev.warnings if "mlflow.dev.example.com is a placeholder" in each]

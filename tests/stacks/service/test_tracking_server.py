@@ -72,7 +72,11 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "MLFLOW_AWS_TOKEN_AUDIENCE": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_ROLES": json.dumps(
             {
-                role.name: {"permissions": role.permissions, "iam_roles": [], "groups": [role.group]}
+                role.name: {
+                    "permissions": role.permissions,
+                    "iam_roles": ["arn:aws:iam::111122223333:role/Deployer"] if role.name == "admin" else [],
+                    "groups": [role.group],
+                }
                 for role in ROLES
             },
             separators=(",", ":"),
