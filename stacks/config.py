@@ -721,14 +721,12 @@ class EnvironmentConfig(Section):
             )
         return self
 
-    @property
-    def presumed_account(self) -> str | None:
-        """The account that `iam_roles` names and that, without `account`, is taken for the deployment's."""
-        return next(iter(self.identity.untrusted_members), None) if self.account is None else None
-
     @model_validator(mode="after")
     def _every_role_can_prove_itself(self) -> Self:
-        """Tokens of an account without a trusted issuer would be refused, whatever `iam_roles` says."""
+        """Tokens of an account without a trusted issuer would be refused, whatever `iam_roles` says.
+
+        Without `account`, one such account is taken for the deployment's.
+        """
         identity = self.identity
         if self.account in {each.account for each in identity.trusted_issuers}:
             raise refusal(

