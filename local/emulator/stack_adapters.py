@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Types that MiniStack would try to create, and fail.
+# Types that MiniStack would try to create, and fail, or that nothing there needs.
 RECORDED: Mapping[str, str] = {
     "Custom::VpcRestrictDefaultSG": "its function needs the JavaScript SDK of Lambda's own Node.js",
+    "Custom::ServiceLinkedRoles": "the emulator's services act without them",
 }
 _AMI = re.compile(r"^/aws/service/ami-amazon-linux-latest/[\w.-]+$")
 

@@ -33,7 +33,7 @@ class AccessLogs(Construct):
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
                 ),
             ],
-            removal_policy=cdk.RemovalPolicy.RETAIN,
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         stack = cdk.Stack.of(self)
         balancers = stack.format_arn(

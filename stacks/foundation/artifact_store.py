@@ -26,7 +26,7 @@ class ArtifactStore(Construct):
             "Key",
             description="Artifacts of MLflow on AWS",
             enable_key_rotation=True,
-            removal_policy=cdk.RemovalPolicy.RETAIN,
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         self.bucket = s3.Bucket(
             self,
@@ -50,7 +50,7 @@ class ArtifactStore(Construct):
                 ),
             ],
             metrics=[s3.BucketMetrics(id="EntireBucket")],
-            removal_policy=cdk.RemovalPolicy.RETAIN,
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         self._prefix = f"{config.prefix}/" if config.prefix else ""
         self._deny_version_deletion(config.break_glass_role_arn)

@@ -13,9 +13,10 @@ from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
 from stacks.config import EnvironmentConfig
+from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore
-from stacks.foundation.workload_trust import eks_trust, github_provider, github_trust
-from stacks.identity_config import account_of
+from stacks.foundation.workload_trust import GITHUB, STS, eks_trust, github_trust
+from stacks.identity_config import IdentityConfig, account_of
 from stacks.roles import ROLES, RoleEntry
 
 SIGNING_ALGORITHM = "RS256"
@@ -37,6 +38,7 @@ class Clients(Construct):
         construct_id: str,
         *,
         artifacts: ArtifactStore,
+        account_switches: AccountSwitches,
         service: str,
         environment: EnvironmentConfig,
     ) -> None:
@@ -49,15 +51,18 @@ class Clients(Construct):
         for role in ROLES:
             if elsewhere := environment.identity.members_elsewhere(role.name):
                 _admit(elsewhere, role, artifacts=artifacts)
-        self._ready_made(environment)
-
-    def _ready_made(self, environment: EnvironmentConfig) -> None:
-        identity = environment.identity
-        provider = github_provider(self, identity) if identity.github else ""
-        for github in identity.github:
-            self._role(github.name, github.role, github_trust(github, provider_arn=provider))
-        for eks in identity.eks:
+        self._github_roles(environment.identity, account_switches)
+        for eks in environment.identity.eks:
             self._role(eks.name, eks.role, eks_trust(eks))
+
+    def _github_roles(self, config: IdentityConfig, account_switches: AccountSwitches) -> None:
+        if not config.github:
+            return
+        provider = config.github_provider_arn or account_switches.oidc_provider(
+            "Github", host=GITHUB, audience=STS
+        )
+        for github in config.github:
+            self._role(github.name, github.role, github_trust(github, provider_arn=provider))
 
     def _role(self, name: str, role: str, trust: iam.IPrincipal) -> None:
         iam.Role(

@@ -4,7 +4,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from constructs import Construct
+from constructs import Construct, IDependable
 
 from stacks.config import DatabaseConfig
 from stacks.foundation.postgres_instance import PostgresInstance
@@ -32,7 +32,7 @@ class Database(Construct):
             "Key",
             description="Database of MLflow on AWS",
             enable_key_rotation=True,
-            removal_policy=cdk.RemovalPolicy.RETAIN,
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         security_group = ec2.SecurityGroup(
             self,
@@ -54,6 +54,10 @@ class Database(Construct):
         )
         self.endpoint = self._instance.endpoint
         self.port = config.port
+
+    def create_after(self, *others: IDependable) -> None:
+        """Create the database only once everything of the others is there."""
+        self._instance.node.add_dependency(*others)
 
     @property
     def administrator_secret_arn(self) -> str:

@@ -15,7 +15,7 @@ class LogKey(kms.Key):
             construct_id,
             description="Logs of MLflow on AWS",
             enable_key_rotation=True,
-            removal_policy=cdk.RemovalPolicy.RETAIN,
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         stack = cdk.Stack.of(self)
         log_groups = stack.format_arn(

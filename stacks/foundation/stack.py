@@ -5,12 +5,12 @@ from constructs import Construct
 
 from stacks.config import EnvironmentConfig
 from stacks.foundation.access_logs import AccessLogs
+from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore
 from stacks.foundation.clients import Clients
 from stacks.foundation.database import Database
 from stacks.foundation.log_key import LogKey
 from stacks.foundation.network import Network, zones_of
-from stacks.foundation.token_federation import TokenFederation
 from stacks.foundation.user_directory import UserDirectory
 from stacks.reminders import remind
 
@@ -44,11 +44,20 @@ class MlflowFoundation(cdk.Stack):
             self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts
         )
         self.people = UserDirectory(self, "People", config=environment.identity)
-        self.federation = TokenFederation(
+        self.account_switches = AccountSwitches(
             self, "Federation", log_key=self.log_key, config=environment.identity
         )
         self.clients = Clients(
-            self, "Clients", artifacts=self.artifacts, service=service, environment=environment
+            self,
+            "Clients",
+            artifacts=self.artifacts,
+            account_switches=self.account_switches,
+            service=service,
+            environment=environment,
+        )
+        # The database takes longest and refuses to be deleted: whatever can fail does so before it exists.
+        self.database.create_after(
+            self.account_switches, self.network, self.people, self.artifacts, self.access_logs, self.clients
         )
 
     @property

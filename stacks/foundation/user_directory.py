@@ -56,7 +56,7 @@ class UserDirectory(Construct):
                 description=f"Has the role {role.name} in MLflow",
                 precedence=precedence,
             )
-            group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+            group.apply_removal_policy(cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
             for address in config.members(role.name).people:
                 person = people.get(address) or people.setdefault(address, self._person(address))
                 member = cognito.CfnUserPoolUserToGroupAttachment(
@@ -143,7 +143,7 @@ def _pool(scope: Construct, config: IdentityConfig) -> cognito.UserPool:
             temp_password_validity=cdk.Duration.days(3),
         ),
         deletion_protection=True,
-        removal_policy=cdk.RemovalPolicy.RETAIN,
+        removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     )
     if plus:
         _judge_risk(scope, pool)

@@ -1,20 +1,11 @@
 """Whom a ready-made role trusts: one repository's workflows, or one Kubernetes service account."""
 
 from aws_cdk import aws_iam as iam
-from constructs import Construct
 
-from stacks.identity_config import EksConfig, GithubConfig, IdentityConfig
+from stacks.identity_config import EksConfig, GithubConfig
 
 GITHUB = "token.actions.githubusercontent.com"
 STS = "sts.amazonaws.com"
-
-
-def github_provider(scope: Construct, config: IdentityConfig) -> str:
-    """Return the ARN of the account's OIDC provider for GitHub Actions; create it if the file names none."""
-    if config.github_provider_arn is not None:
-        return config.github_provider_arn
-    provider = iam.CfnOIDCProvider(scope, "Github", url=f"https://{GITHUB}", client_id_list=[STS])
-    return provider.attr_arn
 
 
 def github_trust(config: GithubConfig, *, provider_arn: str) -> iam.IPrincipal:

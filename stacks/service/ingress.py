@@ -70,7 +70,7 @@ class Ingress(Construct):
             listener=self.listener,
             target_group=self.target_group,
             sign_in=sign_in,
-            token_issuer=foundation.federation.issuer,
+            token_issuer=foundation.account_switches.issuer,
             token_audience=config.url,
             trusted_issuers=[each.issuer for each in environment.identity.trusted_issuers],
             edge_jwt_check=environment.identity.edge_jwt_check,

@@ -33,7 +33,7 @@ def publish(
         "SignInUrl": people.domain.base_url(),
         "UserPoolId": people.pool.user_pool_id,
         "UserPoolClientId": sign_in.client.user_pool_client_id,
-        "TokenIssuer": foundation.federation.issuer,
+        "TokenIssuer": foundation.account_switches.issuer,
         **({"TrustedIssuers": " ".join(each.issuer for each in trusted)} if trusted else {}),
         "TokenAudience": url,
         **{

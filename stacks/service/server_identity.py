@@ -35,7 +35,7 @@ def server_identity(
 def _token_issuers(stack: cdk.Stack, foundation: MlflowFoundation, config: IdentityConfig) -> str:
     """This account's issuer and the others': each believed about the roles of its own account only."""
     trusted = {each.account: each.issuer for each in config.trusted_issuers}
-    issuers = {stack.account: foundation.federation.issuer, **trusted}
+    issuers = {stack.account: foundation.account_switches.issuer, **trusted}
     return " ".join(f"arn:{stack.partition}:iam::{account}={issuer}" for account, issuer in issuers.items())
 
 

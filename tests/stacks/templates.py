@@ -51,6 +51,16 @@ class Template:
         """The statements of a role's policy."""
         return list(self.one("AWS::IAM::Policy", id_starts=id_starts)["PolicyDocument"]["Statement"])
 
+    def needs(self, logical_id: str) -> set[str]:
+        """What CloudFormation creates before this resource."""
+        found: set[str] = set()
+        waiting = [logical_id]
+        while waiting:
+            new = set(_named(self.resources[waiting.pop()])) & set(self.resources) - found
+            found |= new
+            waiting += new
+        return found
+
     def allowed(self) -> Iterator[tuple[str, str, Any]]:
         """Every (logical id, action, resource) that any policy of the template allows."""
         for logical_id, resource in self.resources.items():
@@ -64,6 +74,23 @@ class Template:
                     for action in as_list(statement["Action"]):
                         for target in as_list(statement["Resource"]):
                             yield logical_id, action, target
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The ids that a resource depends on or refers to."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _named(each)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            if key == "DependsOn":
+                yield from as_list(each)
+            elif key == "Ref":
+                yield each
+            elif key == "Fn::GetAtt":
+                yield as_list(each)[0]
+            else:
+                yield from _named(each)
 
 
 def as_list(value: Any) -> list[Any]:

@@ -43,7 +43,10 @@ def test_every_bucket_is_versioned_and_outlives_its_stack(either: Assembly) -> N
     for resource in either.foundation.resources.values():
         if resource["Type"] == "AWS::S3::Bucket":
             assert resource["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
-            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (
+                "RetainExceptOnCreate",
+                "Retain",
+            )
 
 
 def test_every_bucket_refuses_old_tls_and_no_tls(either: Assembly) -> None:

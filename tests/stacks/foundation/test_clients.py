@@ -122,14 +122,14 @@ def test_an_environment_s_jobs_assume_their_role_by_immutable_ids(replicated: As
     assert subject == "repo:example@17/models@42:environment:production"
 
 
-def test_github_s_provider_is_made_once_unless_the_file_names_it(
+def test_github_s_provider_is_adopted_or_made_unless_the_file_names_it(
     replicated: Assembly, given: Assembly, either: Assembly
 ) -> None:
-    provider = replicated.foundation.one("AWS::IAM::OIDCProvider")
-    assert provider["Url"] == "https://token.actions.githubusercontent.com"
-    assert provider["ClientIdList"] == ["sts.amazonaws.com"]
-    assert given.foundation.all("AWS::IAM::OIDCProvider") == []
-    assert either.foundation.all("AWS::IAM::OIDCProvider") == []
+    assert "FederationGithub" in str(trust(replicated, "mlflow-train")["Principal"])
+    for assembly in (replicated, given, either):
+        assert assembly.foundation.all("AWS::IAM::OIDCProvider") == []
+    for assembly in (given, either):
+        assert assembly.foundation.all("Custom::OidcProvider") == []
 
 
 def test_a_service_account_assumes_its_role_by_irsa(replicated: Assembly) -> None:

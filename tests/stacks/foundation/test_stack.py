@@ -14,6 +14,7 @@ STATEFUL = {
     "PeoplePoolC64A4D1E",
 }
 KEPT = {"AWS::RDS::DBInstance", "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::Cognito::UserPool"}
+DATABASES = {"AWS::RDS::DBInstance", "AWS::RDS::DBCluster"}
 
 
 def test_logical_ids_of_stateful_resources_never_change(either: Assembly) -> None:
@@ -24,8 +25,28 @@ def test_logical_ids_of_stateful_resources_never_change(either: Assembly) -> Non
 def test_what_holds_data_survives_the_stack(either: Assembly) -> None:
     resources = either.foundation.resources
     for logical_id in STATEFUL - {"NetworkVpc7FB7348F"}:
-        assert resources[logical_id]["DeletionPolicy"] in {"Retain", "Snapshot"}, logical_id
+        # A first deployment that fails leaves nothing that would be in the way of the second.
+        assert resources[logical_id]["DeletionPolicy"] in {"RetainExceptOnCreate", "Snapshot"}, logical_id
         assert resources[logical_id]["UpdateReplacePolicy"] in {"Retain", "Snapshot"}, logical_id
+
+
+def test_nothing_survives_a_first_deployment_that_fails_but_a_snapshot(
+    either: Assembly, replicated: Assembly
+) -> None:
+    for assembly in (either, replicated):
+        policies = {each.get("DeletionPolicy", "Delete") for each in assembly.foundation.resources.values()}
+        assert policies == {"Delete", "RetainExceptOnCreate", "Snapshot"}
+
+
+def test_everything_else_is_there_before_a_database_is_created_so_that_nothing_fails_after_it(
+    either: Assembly, given: Assembly, replicated: Assembly
+) -> None:
+    for assembly in (either, given, replicated):
+        resources = assembly.foundation.resources
+        databases = {each for each in resources if resources[each]["Type"] in DATABASES}
+        before = {each for database in databases for each in assembly.foundation.needs(database)}
+        assert databases
+        assert set(resources) - before - databases == set()
 
 
 def test_the_foundation_is_protected_from_termination_and_the_service_is_not(either: Assembly) -> None:

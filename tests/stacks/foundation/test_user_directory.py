@@ -58,7 +58,7 @@ def test_there_is_a_group_for_each_role_and_it_stays(either: Assembly) -> None:
         for each in either.foundation.resources.values()
         if each["Type"] == "AWS::Cognito::UserPoolGroup"
     }
-    assert groups == {role.group: "Retain" for role in ROLES}
+    assert groups == {role.group: "RetainExceptOnCreate" for role in ROLES}
 
 
 def test_no_group_carries_an_iam_role(either: Assembly) -> None:

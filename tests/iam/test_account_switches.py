@@ -1,4 +1,4 @@
-"""The federation's function asks an account that checks its signature and its permissions."""
+"""The account's function asks an account that checks its signature and its permissions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from types import ModuleType
 import pytest
 
 from tests.iam.conftest import Deployed, session_with
+from tests.local.conftest import ACCOUNT
 
 MAY = ["iam:EnableOutboundWebIdentityFederation", "iam:GetOutboundWebIdentityFederationInfo"]
 
 
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = importlib.import_module("stacks.foundation.federation_handler.index")
+    module = importlib.import_module("stacks.foundation.account_handler.index")
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0)
     return module
 
@@ -37,10 +38,30 @@ def test_it_returns_the_issuer_whether_federation_was_on_or_off(
     iam = deployed.root.client("iam")
     issuer = iam.get_outbound_web_identity_federation_info()["IssuerIdentifier"]
     act_as(deployed, MAY, monkeypatch)
-    assert index.enable(index.signed_queries()) == issuer
+    assert index.federation(index.signed_queries(), {})["IssuerUrl"] == issuer
     iam.disable_outbound_web_identity_federation()
-    assert index.enable(index.signed_queries()) == issuer
+    assert index.federation(index.signed_queries(), {})["IssuerUrl"] == issuer
     assert iam.get_outbound_web_identity_federation_info()["JwtVendingEnabled"] is True
+
+
+def test_it_makes_what_is_missing_and_adopts_what_is_there(
+    deployed: Deployed, index: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iam = deployed.root.client("iam")
+    may = ["GetRole", "CreateServiceLinkedRole", "GetOpenIDConnectProvider", "CreateOpenIDConnectProvider"]
+    act_as(deployed, [f"iam:{each}" for each in may], monkeypatch)
+    monkeypatch.setattr(index, "SETTLE_SECONDS", 0)
+    host = "token.actions.example.com"
+    arn = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"
+    provider = {"Arn": arn, "Url": f"https://{host}", "ClientId": "sts.amazonaws.com"}
+    for _ in range(2):
+        index.service_linked_roles(
+            index.signed_queries(), {"Roles": {"example.amazonaws.com": "AWSServiceRoleForExample"}}
+        )
+        assert index.oidc_provider(index.signed_queries(), provider) == {"Arn": arn}
+    assert iam.get_role(RoleName="AWSServiceRoleForExample")["Role"]["Path"].startswith("/aws-service-role/")
+    found = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
+    assert found["ClientIDList"] == ["sts.amazonaws.com"]
 
 
 def test_without_its_permission_it_is_refused(
@@ -48,7 +69,7 @@ def test_without_its_permission_it_is_refused(
 ) -> None:
     act_as(deployed, ["iam:ListRoles"], monkeypatch)
     with pytest.raises(index.IamError, match="AccessDenied"):
-        index.enable(index.signed_queries())
+        index.federation(index.signed_queries(), {})
 
 
 def test_a_wrong_signature_is_refused(
@@ -57,4 +78,4 @@ def test_a_wrong_signature_is_refused(
     act_as(deployed, MAY, monkeypatch)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", json.dumps("another"))
     with pytest.raises(index.IamError, match="SignatureDoesNotMatch"):
-        index.enable(index.signed_queries())
+        index.federation(index.signed_queries(), {})

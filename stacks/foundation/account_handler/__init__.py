@@ -1,0 +1,1 @@
+"""The function behind what an account has once; the template carries it inline."""

@@ -1,1 +1,0 @@
-"""The function behind the federation's custom resource; the template carries it inline."""
