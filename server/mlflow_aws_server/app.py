@@ -32,9 +32,15 @@ def create_app() -> App:
     if settings.fast_path:
         from mlflow_aws_server.fastpath import FastPath
 
-        app = FastPath(app, open_connection, connections=settings.connections.fast_path)
+        app = FastPath(
+            app,
+            open_connection,
+            connections=settings.connections.fast_path,
+            open_reader=connector(settings.reader, settings.database_user) if settings.reader else None,
+            reader_connections=settings.connections.reader,
+        )
     app = Provenance(app, open_connection)
-    app = Gate(app, IdentitySettings.from_environ(os.environ))
+    app = Gate(app, IdentitySettings.from_environ(os.environ), may_lag=settings.reader is not None)
     return Readiness(app, DatabaseCheck(settings))
 
 

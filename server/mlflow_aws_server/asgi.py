@@ -18,6 +18,9 @@ Header = tuple[bytes, bytes]
 PRINCIPAL = "mlflow_aws.principal"
 """Key of the ASGI scope under which everything behind the gate finds the verified `Principal`."""
 
+MAY_LAG = "mlflow_aws.may_lag"
+"""Key of the ASGI scope: whether this caller's reads may be some moments old. Never set for a program."""
+
 JSON = b"application/json"
 NOT_STORED: Header = (b"cache-control", b"no-store")
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,8 +22,8 @@ VARIABLES = frozenset(
     _PREFIX + name
     for name in (
         "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
-        "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_USER", "FAST_PATH",
-        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE", "TOKEN_ISSUERS",
+        "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST", "DATABASE_USER",
+        "FAST_PATH", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE", "TOKEN_ISSUERS",
         "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
     )
 )  # fmt: skip
@@ -74,27 +74,36 @@ class Connections:
     pool_size: int
     max_overflow: int
     fast_path: int
+    reader: int
 
     @classmethod
-    def divide(cls, *, total: int, workers: int, fast_path: bool) -> Connections:
+    def divide(cls, *, total: int, workers: int, fast_path: bool, reader: bool = False) -> Connections:
         """Divide `total` connections of a task among its workers.
 
         MLflow keeps two engines (tracking, registry) with pools of the same settings; together they
         hold at most 2 x threads connections in use and `pool_size` idle ones. One more is for
-        readiness, and one for a promotion, which locks its model with it.
+        readiness, and one for a promotion, which locks its model with it. Those to a reader count like the
+        others: without a reader left, its address leads to the writer.
 
         Raises:
             ValueError: a worker would get too few for two threads; the message says how many are needed.
         """
         share = total // workers
-        for_fast_path = max(2, min(10, share // 4)) if fast_path else 0
+        for_fast_path = max(2, min(20 if reader else 10, share // 4)) if fast_path else 0
+        for_reader = for_fast_path // 2 if reader else 0
         for_mlflow = share - for_fast_path - 2
         idle = 2 if for_mlflow < 20 else 4
         threads = min(_MOST_THREADS, (for_mlflow - idle) // 2)
         if threads < _FEWEST_THREADS:
             least = workers * (2 * _FEWEST_THREADS + 2 + 2 + (2 if fast_path else 0))
             raise ValueError(f"{workers} worker(s) need at least {least} connections")
-        return cls(threads=threads, pool_size=idle, max_overflow=2 * threads - idle, fast_path=for_fast_path)
+        return cls(
+            threads=threads,
+            pool_size=idle,
+            max_overflow=2 * threads - idle,
+            fast_path=for_fast_path - for_reader,
+            reader=for_reader,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,7 @@ class ServerSettings:
     """What `serve` and the ASGI application need."""
 
     database: DatabaseSettings
+    reader: DatabaseSettings | None
     database_user: str
     artifact_root: str
     public_url: str
@@ -130,8 +140,12 @@ class ServerSettings:
             "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS", default=DEFAULT_MAX_CONNECTIONS, least=1, most=10_000
         )
         fast_path = read.switch("MLFLOW_AWS_FAST_PATH", default=True)
+        database = _database(read)
+        reader = _reader(read, database)
         try:
-            connections = Connections.divide(total=max_connections, workers=workers, fast_path=fast_path)
+            connections = Connections.divide(
+                total=max_connections, workers=workers, fast_path=fast_path, reader=reader is not None
+            )
         except ValueError as error:
             raise VariableError(
                 variable="MLFLOW_AWS_DATABASE_MAX_CONNECTIONS",
@@ -140,7 +154,8 @@ class ServerSettings:
                 remedy="Raise it, or lower MLFLOW_AWS_WORKERS.",
             ) from None
         return cls(
-            database=_database(read),
+            database=database,
+            reader=reader,
             database_user=read.role("MLFLOW_AWS_DATABASE_USER"),
             artifact_root=_artifact_root(read),
             public_url=public_url(read),
@@ -290,11 +305,7 @@ def _database(read: EnvironmentReader) -> DatabaseSettings:
     if read.optional(variable) is None:
         variable = "AWS_REGION"
     return DatabaseSettings(
-        host=read.matching(
-            "MLFLOW_AWS_DATABASE_HOST",
-            re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+"),
-            expected="a host name without scheme or port",
-        ),
+        host=_host(read, "MLFLOW_AWS_DATABASE_HOST"),
         port=read.integer("MLFLOW_AWS_DATABASE_PORT", default=5432, least=1, most=65535),
         name=read.matching(
             "MLFLOW_AWS_DATABASE_NAME",
@@ -304,6 +315,22 @@ def _database(read: EnvironmentReader) -> DatabaseSettings:
         ),
         ca_file=ca_file,
         region=read.matching(variable, re.compile(r"[a-z0-9-]+"), expected="an AWS region such as eu-west-1"),
+    )
+
+
+def _reader(read: EnvironmentReader, database: DatabaseSettings) -> DatabaseSettings | None:
+    """The same database, at the address of its readers, if there are any."""
+    variable = "MLFLOW_AWS_DATABASE_READER_HOST"
+    if read.optional(variable) is None:
+        return None
+    return replace(database, host=_host(read, variable))
+
+
+def _host(read: EnvironmentReader, variable: str) -> str:
+    return read.matching(
+        variable,
+        re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+"),
+        expected="a host name without scheme or port",
     )
 
 

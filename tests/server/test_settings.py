@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,18 @@ def test_public_host_keeps_its_port(environ: dict[str, str]) -> None:
 def test_empty_variable_counts_as_unset(environ: dict[str, str]) -> None:
     environ["MLFLOW_AWS_DATABASE_NAME"] = ""
     assert ServerSettings.from_environ(environ).database.name == "mlflow"
+
+
+def test_a_reader_is_the_same_database_at_another_address(environ: dict[str, str]) -> None:
+    assert ServerSettings.from_environ(environ).reader is None
+    environ["MLFLOW_AWS_DATABASE_READER_HOST"] = "db.cluster-ro-x.eu-central-1.rds.amazonaws.com"
+    settings = ServerSettings.from_environ(environ)
+    assert settings.reader == replace(
+        settings.database, host="db.cluster-ro-x.eu-central-1.rds.amazonaws.com"
+    )
+    environ["MLFLOW_AWS_DATABASE_READER_HOST"] = "https://db"
+    with pytest.raises(SettingsError, match="a host name without scheme or port"):
+        ServerSettings.from_environ(environ)
 
 
 def test_region_may_come_by_the_older_name(environ: dict[str, str]) -> None:
@@ -152,20 +165,21 @@ def test_too_few_connections_say_how_many_are_needed(environ: dict[str, str]) ->
         ServerSettings.from_environ(environ)
 
 
-@given(total=st.integers(1, 2000), workers=st.integers(1, 16), fast_path=st.booleans())
+@given(total=st.integers(1, 2000), workers=st.integers(1, 16), fast_path=st.booleans(), reader=st.booleans())
 def test_pools_never_exceed_the_task_s_connections_and_never_starve_a_thread(
-    total: int, workers: int, fast_path: bool
+    total: int, workers: int, fast_path: bool, reader: bool
 ) -> None:
     try:
-        share = Connections.divide(total=total, workers=workers, fast_path=fast_path)
+        share = Connections.divide(total=total, workers=workers, fast_path=fast_path, reader=reader)
     except ValueError:
         return
     in_use = 2 * share.threads
     assert share.pool_size + share.max_overflow >= in_use, "log_batch holds two connections"
-    assert workers * (in_use + share.pool_size + share.fast_path + 2) <= total
+    assert workers * (in_use + share.pool_size + share.fast_path + share.reader + 2) <= total
     # MLflow takes 0 for unset, and SQLAlchemy's default is 10.
     assert share.max_overflow > 0
     assert (share.fast_path > 0) == fast_path
+    assert (share.reader > 0) == (fast_path and reader)
 
 
 @given(workers=st.integers(1, 16), fast_path=st.booleans())

@@ -72,8 +72,11 @@ class ConnectionPool:
     second statement after each use and lets any number of callers wait; this one does neither.
     """
 
-    def __init__(self, open_connection: OpenConnection, *, connections: int, queue: int):
+    def __init__(
+        self, open_connection: OpenConnection, *, connections: int, queue: int, attempts: int = _ATTEMPTS
+    ) -> None:
         self._open = open_connection
+        self._attempts = attempts
         self._size = connections
         self._queue = queue
         self._idle: list[AsyncConnection] = []
@@ -115,7 +118,7 @@ class ConnectionPool:
                 raise
             finally:
                 self._release(connection, broken=broken)
-            if failures == _ATTEMPTS:
+            if failures == self._attempts:
                 raise UnavailableError(f"{type(reason).__name__}: {reason}") from reason
             if races == _RACES:
                 raise ContendedError(f"other writers were faster {races} times ({reason})") from reason

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import asyncpg
 
 from mlflow_aws_server import bodies
-from mlflow_aws_server.asgi import JSON, App, Header, Message, Receive, Scope, Send, refuse, respond
+from mlflow_aws_server.asgi import JSON, MAY_LAG, App, Header, Message, Receive, Scope, Send, refuse, respond
 from mlflow_aws_server.bodies import Bodies
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import ContendedError, OverloadedError, RefusedError, UnavailableError
 from mlflow_aws_server.fastpath import history, reading, runs, search, writing
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
+from mlflow_aws_server.fastpath.reader import Handler, Reader
 from mlflow_aws_server.fastpath.schema import schema_obstacle
 from mlflow_aws_server.fastpath.stock import ResponseHeaders, environment_obstacle
 
@@ -36,13 +36,12 @@ _SCHEMA_CHANGED_ERRORS = (
     asyncpg.InvalidCachedStatementError,
 )
 
-Handler = Callable[[ConnectionPool, bytes], Awaitable[bytes]]
-
 
 @dataclass(frozen=True, slots=True)
 class _Route:
     method: str
     handler: Handler
+    may_lag: bool = False
 
 
 _HANDLERS: dict[str, tuple[str, Handler]] = {
@@ -57,8 +56,10 @@ _HANDLERS: dict[str, tuple[str, Handler]] = {
     "metrics/get-history": ("GET", history.history),
     "metrics/get-history-bulk-interval": ("GET", history.bulk_interval),
 }
+# Lists and charts. A run's own page is not among them: who opens it may just have been told of it.
+_MAY_LAG = frozenset(("runs/search", "metrics/get-history", "metrics/get-history-bulk-interval"))
 ROUTES = {
-    prefix + path: _Route(method, handler)
+    prefix + path: _Route(method, handler, may_lag=path in _MAY_LAG)
     for prefix in _PREFIXES
     for path, (method, handler) in _HANDLERS.items()
 }
@@ -77,12 +78,20 @@ class FastPath:
         open_connection: OpenConnection,
         *,
         connections: int,
+        open_reader: OpenConnection | None = None,
+        reader_connections: int = 0,
     ) -> None:
-        """`open_connection` opens one database connection; at most `connections` are open at a time."""
+        """`open_connection` opens one database connection; at most `connections` are open at a time.
+
+        `open_reader` does so to a reader, of which there are at most `reader_connections`.
+        """
         self._app = app
         self._open_connection = open_connection
         self._connections = connections
         self._pool: ConnectionPool | None = None
+        self._reader: Reader | None = None
+        if open_reader is not None:
+            self._reader = Reader(open_reader, connections=reader_connections, queue=_QUEUE)
         self._headers: ResponseHeaders | None = None
         self._serving = False
         self._obstacle: str | None = None
@@ -113,6 +122,8 @@ class FastPath:
                 await self._watcher
         if self._pool is not None:
             await self._pool.close()
+        if self._reader is not None:
+            await self._reader.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -175,9 +186,8 @@ class FastPath:
         receive: Receive,
         send: Send,
     ) -> None:
-        assert self._pool is not None  # noqa: S101 - set before serving starts
         try:
-            answer = await route.handler(self._pool, question)
+            answer = await self._ask(route, question, may_lag=scope.get(MAY_LAG, False))
         except OverloadedError as refusal:
             await refuse(send, refusal, headers)
             return
@@ -209,6 +219,14 @@ class FastPath:
         else:
             await self._bodies.leave_to(self._app, body, scope, receive, send)
 
+    async def _ask(self, route: _Route, question: bytes, *, may_lag: bool) -> bytes:
+        assert self._pool is not None  # noqa: S101 - set before serving starts
+        if self._reader is not None and may_lag and route.may_lag:
+            answer = await self._reader.answer(route.handler, question)
+            if answer is not None:
+                return answer
+        return await route.handler(self._pool, question)
+
     def _step_aside(self, reason: str) -> None:
         self._serving = False
         if reason != self._obstacle:
@@ -235,6 +253,8 @@ class FastPath:
     async def _watch(self, pool: ConnectionPool) -> None:
         """Check the schema periodically: a migration may run, or the obstacle to serving may go away."""
         while True:
+            if self._reader is not None:
+                await self._reader.check()
             await asyncio.sleep(_RECHECK_SECONDS)
             try:
                 await self._check_schema(pool)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mlflow_aws_server.asgi import (
     JSON,
+    MAY_LAG,
     NOT_STORED,
     PRINCIPAL,
     App,
@@ -50,6 +51,14 @@ _HTML = b"text/html; charset=utf-8"
 _NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
 _POLICY_VIOLATION = 1008
 
+# A person's browser carries it for some seconds after a change, to whichever process answers next. Readers
+# are usually less than a second behind. It is no credential: it only asks for rows that are not old.
+_CHANGED = b"mlflow-aws-changed"
+_SET_CHANGED: Header = (
+    b"set-cookie",
+    _CHANGED + b"=1; Max-Age=10; Path=/; Secure; HttpOnly; SameSite=Strict",
+)
+
 _log = logging.getLogger("mlflow_aws_server.identity")
 
 
@@ -60,6 +69,7 @@ class _Request:
     bearer: bytes | None
     person: bytes | None
     origin: bytes | None
+    changed: bool
     headers: list[Header]
 
 
@@ -77,8 +87,13 @@ class Gate:
         *,
         fetch: Callable[[str], Keys] = fetch_keys,
         clock: Callable[[], float] = time.time,
+        may_lag: bool = False,
     ) -> None:
-        """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`."""
+        """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`.
+
+        `may_lag`: people may be shown rows that are some moments old, but for their own changes.
+        """
+        self._may_lag = may_lag
         self._app = app
         self._settings = settings
         programs = {issuer: _store(issuer, fetch) for issuer in settings.token_issuers}
@@ -124,9 +139,17 @@ class Gate:
                 send, 200, self._whoami(principal), content_type=JSON, headers=[NOT_STORED, _NOSNIFF]
             )
             return
-        inner = {**scope, "headers": request.headers, PRINCIPAL: principal}
+        # Programs read what they have just written, or what another step of theirs has.
+        lags = self._may_lag and principal.lane is Lane.COGNITO
+        inner = {
+            **scope,
+            "headers": request.headers,
+            PRINCIPAL: principal,
+            MAY_LAG: lags and not request.changed,
+        }
         if route.changes and scope["method"] not in _HARMLESS_METHODS:
-            await self._audited(AuditRecord(scope, principal=principal, route=route), inner, receive, send)
+            record = AuditRecord(scope, principal=principal, route=route)
+            await self._audited(record, inner, receive, _marking(send) if lags else send)
         else:
             await self._app(inner, receive, send)
 
@@ -243,6 +266,7 @@ def _read(headers: Iterable[Header]) -> _Request:
     bearers: list[bytes] = []
     alb_headers: dict[bytes, bytes] = {}
     origin: bytes | None = None
+    changed = False
     kept: list[Header] = []
     for header in headers:
         name, value = header
@@ -257,8 +281,10 @@ def _read(headers: Iterable[Header]) -> _Request:
         elif name == b"upgrade":
             # Neither WebSockets nor h2c: after an upgrade, requests would no longer be checked.
             raise MalformedRequestError("upgrade", "This server speaks HTTP/1.1 and does not upgrade.")
-        elif name != b"cookie":
-            # The load balancer's session is a credential too, and MLflow has no cookies of its own.
+        elif name == b"cookie":
+            # Not passed on: the load balancer's session is a credential too, and MLflow has no cookies.
+            changed = changed or _CHANGED in value
+        else:
             kept.append(header)
             if name == b"origin":
                 origin = value
@@ -270,11 +296,22 @@ def _read(headers: Iterable[Header]) -> _Request:
             "A request has either a program's bearer token or a person's session, never both.",
         )
     if not bearers:
-        return _Request(None, alb_headers.get(_ACCESS_TOKEN), origin, kept)
+        return _Request(None, alb_headers.get(_ACCESS_TOKEN), origin, changed, kept)
     if not bearers[0].startswith(_BEARER):
         # The load balancer's rule for programs matches only this spelling.
         raise UnauthenticatedError("scheme", "The Authorization header must say `Bearer` and a token.")
-    return _Request(bearers[0][len(_BEARER) :], None, origin, kept)
+    return _Request(bearers[0][len(_BEARER) :], None, origin, changed, kept)
+
+
+def _marking(send: Send) -> Send:
+    """Send, and let the caller's browser remember that it has just changed something."""
+
+    async def send_and_mark(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] < 400:
+            message = {**message, "headers": [*message.get("headers", ()), _SET_CHANGED]}
+        await send(message)
+
+    return send_and_mark
 
 
 def _more(seen: bytearray | None, message: Message) -> bytearray | None:
