@@ -20,6 +20,10 @@ from stacks.section import DISTINCT, Section, matching, refusal
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
 CONNECTIONS_PER_GIB = 100
+# Aurora accepts no more while `min_acu` is 0.5: the smallest instance could not carry them.
+SMALLEST_SERVERLESS_CONNECTIONS = 2000
+GIB_PER_ACU = 2
+SERVERLESS = "serverless"
 # Superuser and RDS-reserved slots, the migration task, and an operator's session.
 RESERVED_CONNECTIONS = 15
 # While a version rolls out, ECS runs up to this many times the desired tasks (stopping ones included).
@@ -263,6 +267,9 @@ _INSTANCE_CLASS = re.compile(
 )
 
 
+_AURORA_CLASS = re.compile(r"^(t3|t4g)\.(medium|large)$|^r\d")
+
+
 def instance_memory_gib(instance_class: str) -> int:
     """Return the memory of a t, m or r class in GiB; raise ValueError for any other."""
     match = _INSTANCE_CLASS.match(instance_class)
@@ -283,7 +290,8 @@ def instance_memory_gib(instance_class: str) -> int:
 
 
 def _instance_class(value: str) -> str:
-    instance_memory_gib(value)
+    if value != SERVERLESS:
+        instance_memory_gib(value)
     return value
 
 
@@ -297,15 +305,44 @@ def _maintenance_window(value: str) -> str:
     return value
 
 
-class DatabaseConfig(Section):
-    """PostgreSQL on RDS."""
+def _half_step(value: float) -> float:
+    if value * 2 % 1:
+        raise ValueError(
+            f"is not a capacity that Aurora offers; use {value // 0.5 / 2} or {value // 0.5 / 2 + 0.5}"
+        )
+    return value
 
+
+Acu = Annotated[float, Field(ge=0.5, le=256, allow_inf_nan=False), AfterValidator(_half_step)]
+
+# What has an effect with one engine only, and what to do with the other one.
+_POSTGRESQL_ONLY = {
+    "multi_az": "remove it: Aurora's storage is in three zones, and readers = 1 survives losing the writer",
+    "storage_gib": "remove it: Aurora's storage grows by itself",
+    "max_storage_gib": "remove it: Aurora's storage grows by itself",
+}
+_AURORA_ONLY = {
+    "readers": 'remove it, or set engine = "aurora": RDS keeps this password, so it makes no replica',
+    "storage_type": 'remove it (an instance has gp3), or set engine = "aurora"',
+    "min_acu": 'remove it, or set engine = "aurora"',
+    "max_acu": 'remove it, or set engine = "aurora"',
+}
+
+
+class DatabaseConfig(Section):
+    """PostgreSQL on RDS: one instance, or an Aurora cluster."""
+
+    engine: Literal["postgresql", "aurora"] = Field(
+        default="postgresql",
+        description="One `postgresql` instance, or an `aurora` cluster. Changing it makes a new, empty one.",
+    )
     engine_version: Literal["17", "18"] = Field(
         default="18",
         description="Major version of PostgreSQL; RDS upgrades the minor one in the maintenance window.",
     )
     instance_class: Annotated[str, AfterValidator(_instance_class)] = Field(
-        description="Instance class without `db.`, of the families t3, t4g, m… or r…, such as `t4g.micro`."
+        description="Instance class without `db.`, such as `t4g.micro`, `m7g.large`; Aurora: `r7g.large`, "
+        "`t4g.medium`, `serverless`."
     )
     max_connections: int = Field(
         ge=30,
@@ -319,7 +356,27 @@ class DatabaseConfig(Section):
         le=65536,
         description="Where storage autoscaling stops, in GiB; 10 % above the start or more.",
     )
-    multi_az: bool = Field(description="A synchronous standby in a second zone: survives losing one.")
+    multi_az: bool = Field(
+        default=False,
+        description="A synchronous standby in a second zone: survives losing one. Aurora: set `readers`.",
+    )
+    readers: int = Field(
+        default=0,
+        ge=0,
+        le=15,
+        description="Aurora's readers: they take over from the writer, and answer people's searches.",
+    )
+    storage_type: Literal["aurora", "aurora-iopt1"] = Field(
+        default="aurora",
+        description="Aurora's storage: `aurora` bills each I/O, `aurora-iopt1` (I/O-Optimized) none.",
+    )
+    min_acu: Acu = Field(
+        default=0.5,
+        description="Least capacity of each `serverless` instance, in Aurora capacity units of 2 GiB.",
+    )
+    max_acu: Acu | None = Field(
+        default=None, description="Most capacity of each `serverless` instance, in Aurora capacity units."
+    )
     deletion_protection: bool = Field(
         default=True,
         description="Refuse deletion until this is false and deployed. A snapshot is taken either way.",
@@ -351,19 +408,77 @@ class DatabaseConfig(Section):
     monitoring_seconds: Literal[0, 1, 5, 10, 15, 30, 60] = Field(
         default=60, description="Interval of RDS enhanced monitoring in seconds; 0 turns it off."
     )
-    read_replica: bool = Field(
-        default=False, description="Add a read replica, for reports that must not slow the tracking server."
-    )
+
+    @property
+    def serverless(self) -> bool:
+        """Whether the cluster's instances scale by themselves (Aurora Serverless v2)."""
+        return self.instance_class == SERVERLESS
+
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self) -> Self:
+        others = _POSTGRESQL_ONLY if self.engine == "aurora" else _AURORA_ONLY
+        for key, remedy in others.items():
+            if key in self.model_fields_set:
+                value = getattr(self, key)
+                raise refusal(key, value, f'has no effect with engine = "{self.engine}"', remedy)
+        for key in ("min_acu", "max_acu"):
+            if key in self.model_fields_set and not self.serverless:
+                raise refusal(
+                    key,
+                    getattr(self, key),
+                    f'has no effect with instance_class = "{self.instance_class}"',
+                    f'remove it, or set instance_class = "{SERVERLESS}"',
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _class_of_the_engine(self) -> Self:
+        if self.engine == "postgresql" and self.serverless:
+            raise refusal(
+                "instance_class",
+                self.instance_class,
+                "is a class of Aurora",
+                'set engine = "aurora", or use a class such as t4g.micro',
+            )
+        if self.engine == "aurora" and not self.serverless and not _AURORA_CLASS.match(self.instance_class):
+            raise refusal(
+                "instance_class",
+                self.instance_class,
+                "is not a class that Aurora offers",
+                "use serverless, t4g.medium, t4g.large, or one of the r families such as r7g.large",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _capacity(self) -> Self:
+        if not self.serverless:
+            return self
+        if self.max_acu is None:
+            raise refusal(
+                "max_acu",
+                None,
+                f'is missing; instance_class = "{SERVERLESS}" needs it',
+                "set the most capacity that you would pay for, such as 8",
+            )
+        if self.max_acu < max(self.min_acu, 1):
+            raise refusal(
+                "max_acu",
+                self.max_acu,
+                f"is below min_acu = {self.min_acu}, or below 1, the least that Aurora allows",
+                f"use {max(self.min_acu, 1)} or more",
+            )
+        return self
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
-        memory = instance_memory_gib(self.instance_class)
-        if self.max_connections > memory * CONNECTIONS_PER_GIB:
+        most, why = self._most_connections
+        larger = "raise the capacity" if self.serverless else "a larger instance_class"
+        if self.max_connections > most:
             raise refusal(
                 "max_connections",
                 self.max_connections,
-                f"is more than {self.instance_class} supports: {memory} GiB x {CONNECTIONS_PER_GIB}",
-                f"use {memory * CONNECTIONS_PER_GIB} at most, or a larger instance_class",
+                f"is more than {self.instance_class} supports: {why}",
+                f"use {most} at most, or {larger}",
             )
         if self.max_storage_gib < 1.1 * self.storage_gib:
             raise refusal(
@@ -383,6 +498,17 @@ class DatabaseConfig(Section):
         if self.port == 5432:
             raise refusal("port", self.port, "is PostgreSQL's default", "use another one, such as 5433")
         return self
+
+    @property
+    def _most_connections(self) -> tuple[int, str]:
+        """What each instance may accept, and why."""
+        if not self.serverless:
+            memory = instance_memory_gib(self.instance_class)
+            return memory * CONNECTIONS_PER_GIB, f"{memory} GiB x {CONNECTIONS_PER_GIB}"
+        most = int((self.max_acu or 0) * GIB_PER_ACU * CONNECTIONS_PER_GIB)
+        if self.min_acu < 1 and most > SMALLEST_SERVERLESS_CONNECTIONS:
+            return SMALLEST_SERVERLESS_CONNECTIONS, f"Aurora's limit while min_acu = {self.min_acu}"
+        return most, f"max_acu = {self.max_acu} x {GIB_PER_ACU} GiB x {CONNECTIONS_PER_GIB}"
 
 
 class ArtifactsConfig(Section):

@@ -25,6 +25,8 @@ ENVIRONMENT_NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
 PLAIN = {
     "string_type": ("is not a text", 'write it in "quotes"'),
     "int_type": ("is not a whole number", "write digits only, without quotes"),
+    "float_type": ("is not a number", "write it without quotes, such as 0.5 or 8"),
+    "finite_number": ("is not a number", "write it in digits, such as 0.5 or 8"),
     "int_parsing_size": ("is too large", "use a smaller number"),
     "bool_type": ("is not a switch", "write true or false, without quotes"),
     "tuple_type": ("is not an array", 'write it in brackets, such as ["one", "two"]'),

@@ -1,5 +1,7 @@
 """The database of runs, models and their lineage."""
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
@@ -7,7 +9,14 @@ from aws_cdk import aws_kms as kms
 from constructs import Construct, IDependable
 
 from stacks.config import DatabaseConfig
+from stacks.foundation.aurora_cluster import AuroraCluster
 from stacks.foundation.postgres_instance import PostgresInstance
+
+# The id of each is its own: one engine never becomes the other in place.
+ENGINES: Mapping[str, tuple[type[PostgresInstance] | type[AuroraCluster], str]] = {
+    "postgresql": (PostgresInstance, "Instance"),
+    "aurora": (AuroraCluster, "Cluster"),
+}
 
 
 class Database(Construct):
@@ -41,9 +50,10 @@ class Database(Construct):
             description="MLflow database: entered by tasks, leaves to nowhere",
             allow_all_outbound=False,
         )
-        self._instance = PostgresInstance(
+        engine, engine_id = ENGINES[config.engine]
+        self._engine = engine(
             self,
-            "Instance",
+            engine_id,
             database_name=self.name,
             administrator="mlflow_administrator",
             vpc=vpc,
@@ -52,26 +62,28 @@ class Database(Construct):
             log_key=log_key,
             config=config,
         )
-        self.endpoint = self._instance.endpoint
+        self.endpoint = self._engine.endpoint
+        # Answers with rows that may be some moments old; None where the database has no reader.
+        self.reader_endpoint = self._engine.reader_endpoint
         self.port = config.port
 
     def create_after(self, *others: IDependable) -> None:
         """Create the database only once everything of the others is there."""
-        self._instance.node.add_dependency(*others)
+        self._engine.node.add_dependency(*others)
 
     @property
     def administrator_secret_arn(self) -> str:
         """The secret that RDS manages: JSON with `username` and `password`."""
-        assert self._instance.secret is not None  # noqa: S101
-        return self._instance.secret.secret_arn
+        assert self._engine.secret is not None  # noqa: S101
+        return self._engine.secret.secret_arn
 
     def allow_connections_from(self, client: ec2.IConnectable) -> None:
         """Let the client's security group reach the database's port, by rules in the client's stack."""
-        client.connections.allow_to(self._instance, ec2.Port.tcp(self.port), "the database")
+        client.connections.allow_to(self._engine, ec2.Port.tcp(self.port), "the database")
 
     def grant_connect(self, grantee: iam.IGrantable, *, user: str) -> None:
         """Let the grantee sign in as this one database user, with an IAM token."""
-        self._instance.grant_connect(grantee, user)
+        self._engine.grant_connect(grantee, user)
 
     def grant_administer(self, role: iam.Role) -> None:
         """Let the role read the administrator's password."""

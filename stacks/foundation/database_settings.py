@@ -1,23 +1,25 @@
-"""What the database and its replica have in common."""
+"""What the engines of the database have in common, whichever of them runs it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_rds as rds
+from constructs import Construct
 
 from stacks.acknowledge import acknowledge
 from stacks.config import DatabaseConfig
 from stacks.operational_log import OperationalLog
 
-EXPORTED_LOGS = ("postgresql", "upgrade")
 INSIGHTS = {"standard": rds.DatabaseInsightsMode.STANDARD, "advanced": rds.DatabaseInsightsMode.ADVANCED}
 # Each mode of Database Insights has one retention.
 INSIGHTS_RETENTION = {
     "standard": rds.PerformanceInsightRetention.DEFAULT,
     "advanced": rds.PerformanceInsightRetention.MONTHS_15,
 }
+CERTIFICATE_AUTHORITY = rds.CaCertificate.RDS_CA_RSA2048_G1
 
 
 def postgresql_parameters(config: DatabaseConfig) -> dict[str, str]:
@@ -32,22 +34,31 @@ def postgresql_parameters(config: DatabaseConfig) -> dict[str, str]:
     }
 
 
-def instance_properties(config: DatabaseConfig, *, key: kms.IKey) -> dict[str, Any]:
-    """Return the properties that an instance and its replica share."""
+def engine_properties(
+    *,
+    administrator: str,
+    vpc: ec2.IVpc,
+    security_group: ec2.ISecurityGroup,
+    key: kms.IKey,
+    config: DatabaseConfig,
+) -> dict[str, Any]:
+    """Return the properties that an instance and a cluster share: who gets in, and what survives."""
     insights = config.insights != "off"
     return {
-        "port": config.port,
-        "storage_type": rds.StorageType.GP3,
-        "max_allocated_storage": config.max_storage_gib,
-        "iam_authentication": True,
-        "publicly_accessible": False,
+        "vpc": vpc,
         "vpc_subnets": ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
+        "security_groups": [security_group],
+        "port": config.port,
+        "credentials": rds.Credentials.from_username(administrator, encryption_key=key),
+        "manage_master_user_password": True,
+        "iam_authentication": True,
+        "storage_encryption_key": key,
         "auto_minor_version_upgrade": True,
         "copy_tags_to_snapshot": True,
+        "delete_automated_backups": False,
         "deletion_protection": config.deletion_protection,
+        "removal_policy": cdk.RemovalPolicy.SNAPSHOT,
         "preferred_maintenance_window": config.maintenance_window,
-        "ca_certificate": rds.CaCertificate.RDS_CA_RSA2048_G1,
-        "cloudwatch_logs_exports": list(EXPORTED_LOGS),
         "monitoring_interval": cdk.Duration.seconds(config.monitoring_seconds),
         "enable_performance_insights": insights,
         "database_insights_mode": INSIGHTS.get(config.insights),
@@ -57,34 +68,30 @@ def instance_properties(config: DatabaseConfig, *, key: kms.IKey) -> dict[str, A
 
 
 def create_log_groups(
-    instance: rds.DatabaseInstanceBase, identifier: str, *, log_key: kms.IKey, config: DatabaseConfig
+    engine: Construct, name: str, kinds: Sequence[str], *, log_key: kms.IKey, config: DatabaseConfig
 ) -> None:
-    """Create the log groups before RDS does, so that they are encrypted and expire."""
-    resource = instance.node.default_child
+    """Create the log groups below `name` before RDS does, so that they are encrypted and expire."""
+    resource = engine.node.default_child
     assert resource is not None  # noqa: S101
-    for kind in EXPORTED_LOGS:
+    for kind in kinds:
         log = OperationalLog(
-            instance,
-            f"{kind.title()}Log",
-            name=f"/aws/rds/instance/{identifier}/{kind}",
-            key=log_key,
-            days=config.log_days,
+            engine, f"{kind.title()}Log", name=f"{name}/{kind}", key=log_key, days=config.log_days
         )
         resource.node.add_dependency(log)
 
 
-def acknowledge_findings(instance: rds.DatabaseInstanceBase, *, config: DatabaseConfig) -> None:
+def acknowledge_findings(engine: Construct, *, config: DatabaseConfig) -> None:
     """Accept that a file may turn deletion protection off, and the policy that enhanced monitoring needs."""
     if not config.deletion_protection:
         acknowledge(
-            instance,
+            engine,
             "AwsSolutions-RDS10",
             because="the environment's file chose to be deletable (database.deletion_protection); "
             "deleting it leaves a snapshot",
         )
     if config.monitoring_seconds:
         acknowledge(
-            instance,
+            engine,
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
             "AmazonRDSEnhancedMonitoringRole]",
             because="AWS keeps this policy in step with what enhanced monitoring writes: its logs only",

@@ -9,16 +9,18 @@ from constructs import Construct
 from stacks.acknowledge import acknowledge
 from stacks.config import DatabaseConfig
 from stacks.foundation.database_settings import (
+    CERTIFICATE_AUTHORITY,
     acknowledge_findings,
     create_log_groups,
-    instance_properties,
+    engine_properties,
     postgresql_parameters,
 )
-from stacks.foundation.read_replica import ReadReplica
+
+EXPORTED_LOGS = ("postgresql", "upgrade")
 
 
 class PostgresInstance(rds.DatabaseInstance):
-    """PostgreSQL on RDS, with its parameter group and, if configured, a read replica beside it in `scope`."""
+    """PostgreSQL on RDS, with its parameter group beside it in `scope`."""
 
     def __init__(
         self,
@@ -54,23 +56,25 @@ class PostgresInstance(rds.DatabaseInstance):
             # Which major version runs is the file's word; RDS refuses another one without this.
             allow_major_version_upgrade=True,
             instance_type=ec2.InstanceType(config.instance_class),
-            vpc=vpc,
-            security_groups=[security_group],
             parameter_group=parameters,
             database_name=database_name,
-            credentials=rds.Credentials.from_username(administrator, encryption_key=key),
-            manage_master_user_password=True,
-            storage_encryption_key=key,
+            storage_type=rds.StorageType.GP3,
             allocated_storage=config.storage_gib,
+            max_allocated_storage=config.max_storage_gib,
             backup_retention=cdk.Duration.days(config.backup_days),
             preferred_backup_window=config.backup_window,
-            delete_automated_backups=False,
             multi_az=config.multi_az,
-            removal_policy=cdk.RemovalPolicy.SNAPSHOT,
-            **instance_properties(config, key=key),
+            publicly_accessible=False,
+            ca_certificate=CERTIFICATE_AUTHORITY,
+            cloudwatch_logs_exports=list(EXPORTED_LOGS),
+            **engine_properties(
+                administrator=administrator, vpc=vpc, security_group=security_group, key=key, config=config
+            ),
         )
         self.endpoint = self.instance_endpoint
-        create_log_groups(self, identifier, log_key=log_key, config=config)
+        self.reader_endpoint: rds.Endpoint | None = None
+        name = f"/aws/rds/instance/{identifier}"
+        create_log_groups(self, name, EXPORTED_LOGS, log_key=log_key, config=config)
         acknowledge_findings(self, config=config)
         if not config.multi_az:
             acknowledge(
@@ -78,17 +82,4 @@ class PostgresInstance(rds.DatabaseInstance):
                 "AwsSolutions-RDS3",
                 because="the environment's file chose one zone (database.multi_az) for half the price; "
                 "backups and point-in-time restore remain",
-            )
-        if config.read_replica:
-            ReadReplica(
-                scope,
-                "ReadReplica",
-                source=self,
-                identifier=f"{identifier}-replica",
-                vpc=vpc,
-                security_group=security_group,
-                parameters=parameters,
-                key=key,
-                log_key=log_key,
-                config=config,
             )

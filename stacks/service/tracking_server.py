@@ -33,6 +33,7 @@ class TrackingServer(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._config = config
+        reader = resources.database.reader_endpoint
         task = ServerTask(
             self,
             "Task",
@@ -41,6 +42,7 @@ class TrackingServer(Construct):
             environment={
                 "MLFLOW_AWS_PUBLIC_URL": public_url,
                 "MLFLOW_AWS_PORT": str(PORT),
+                **({"MLFLOW_AWS_DATABASE_READER_HOST": reader.hostname} if reader else {}),
                 **config.variables,
                 **identity,
             },

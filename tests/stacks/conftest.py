@@ -69,6 +69,14 @@ IDENTITY = {
     "eks": EKS_ROLES,
 }
 BREAK_GLASS = "arn:aws:iam::111122223333:role/break-glass"
+# What prod's instance has and a cluster has not is removed.
+AURORA = {
+    "engine": "aurora",
+    "instance_class": "r7g.large",
+    "readers": 2,
+    "storage_type": "aurora-iopt1",
+    **dict.fromkeys(("storage_gib", "max_storage_gib", "multi_az")),
+}
 CERTIFICATE = "arn:aws:acm:eu-central-1:111122223333:certificate/00000000-0000-0000-0000-000000000000"
 IMAGE = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/mlflow@sha256:" + "0" * 64
 
@@ -192,12 +200,12 @@ def public(build: Callable[..., Assembly]) -> Assembly:
 
 @pytest.fixture(scope="session")
 def replicated(build: Callable[..., Assembly]) -> Assembly:
-    """Prod with everything optional that adds resources."""
+    """Prod on Aurora, with everything optional that adds resources."""
     return build(
         "prod",
         {
             "tags": {"cost-centre": "research"},
-            "database": {"read_replica": True},
+            "database": AURORA,
             "artifacts": {"prefix": "team/models", "break_glass_role_arn": BREAK_GLASS},
             "identity": IDENTITY,
         },

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from stacks.config import EnvironmentConfig, instance_memory_gib
-from tests.stacks.conftest import EXISTING_VPC, merged, read_config
+from tests.stacks.conftest import AURORA, EXISTING_VPC, merged, read_config
+
+SERVERLESS = {"instance_class": "serverless"}
 
 
 def parse(changes: Mapping[str, Any], name: str = "dev") -> EnvironmentConfig:
@@ -54,6 +56,56 @@ def test_one_connection_too_many_is_refused() -> None:
     assert parse({"server": {"database_connections": most}})
     with pytest.raises(ValidationError, match="can overload the database"):
         parse({"server": {"database_connections": most + 1}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"multi_az": True}, "has no effect with engine"),
+        ({"multi_az": False}, "has no effect with engine"),
+        ({"storage_gib": 20}, "has no effect with engine"),
+        ({"max_storage_gib": 100}, "has no effect with engine"),
+        ({"min_acu": 1.0}, "has no effect with instance_class"),
+        ({"max_acu": 8}, "has no effect with instance_class"),
+        ({"instance_class": "m7g.large"}, "is not a class that Aurora offers"),
+        ({"instance_class": "t4g.micro"}, "is not a class that Aurora offers"),
+        ({"readers": 16}, "less than or equal to 15"),
+        (SERVERLESS, "max_acu|is missing"),
+        ({**SERVERLESS, "max_acu": 0.5}, "the least that Aurora allows"),
+        ({**SERVERLESS, "min_acu": 4, "max_acu": 2}, "is below min_acu"),
+        ({**SERVERLESS, "max_acu": 2.2}, "use 2.0 or 2.5"),
+        # The server's own connections keep an idle database awake: it would never pause.
+        ({**SERVERLESS, "min_acu": 0, "max_acu": 2}, "greater than or equal to 0.5"),
+        ({**SERVERLESS, "max_acu": 2, "max_connections": 401}, "max_acu = 2.0 x 2 GiB x 100"),
+        ({**SERVERLESS, "max_acu": 64, "max_connections": 2001}, "limit while min_acu = 0.5"),
+    ],
+)
+def test_a_cluster_s_setting_that_would_fail_or_do_nothing_is_refused(
+    changes: Mapping[str, Any], message: str
+) -> None:
+    assert parse({"database": AURORA}, "prod")
+    with pytest.raises(ValidationError, match=message):
+        parse({"database": {**AURORA, **changes}}, "prod")
+
+
+def test_a_serverless_cluster_s_connections_follow_its_largest_capacity() -> None:
+    for changes in ({"max_acu": 4, "max_connections": 800}, {"min_acu": 1, "max_acu": 64}):
+        assert parse({"database": {**AURORA, **SERVERLESS, **changes}}, "prod").database.serverless
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"readers": 1}, "has no effect with engine"),
+        ({"storage_type": "aurora-iopt1"}, "has no effect with engine"),
+        ({"max_acu": 8}, "has no effect with engine"),
+        ({"instance_class": "serverless"}, "is a class of Aurora"),
+        ({"read_replica": True}, "Extra inputs"),
+    ],
+)
+def test_an_instance_has_no_settings_of_a_cluster(changes: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        parse({"database": changes})
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ MISTAKES = {
     "a key like no other": (
         after("[database]", "zzz = 7"),
         "database.zzz = 7",
-        "settings here are engine_version",
+        "settings here are engine, engine_version",
     ),
     "a bad CIDR": (
         after("[network]", 'cidr = "10.0.0.0/33"'),
@@ -105,9 +105,9 @@ MISTAKES = {
         "write true or false",
     ),
     "a missing setting": (
-        DEV.replace("multi_az = false", ""),
-        "database.multi_az: is missing",
-        "add it: A synchronous",
+        DEV.replace('instance_class = "t4g.micro"', ""),
+        "database.instance_class: is missing",
+        "add it: Instance class",
     ),
     "the default port": (after("[database]", "port = 5432"), "database.port = 5432", "such as 5433"),
     "too many connections": (

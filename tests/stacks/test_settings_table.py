@@ -32,11 +32,13 @@ def test_a_row_says_type_limits_default_and_meaning() -> None:
         in rows
     )
     assert any(row.startswith('| `engine_version` | `"17"`, `"18"` | `"18"` |') for row in rows)
-    assert any(row.startswith("| `multi_az` | boolean | required |") for row in rows)
+    assert any(row.startswith("| `max_connections` | integer, 30 to 5000 | required |") for row in rows)
 
 
 def test_a_new_section_begins_with_the_schemas_words_and_an_author_may_replace_them() -> None:
-    assert section(rendered(""), "database").startswith("\nPostgreSQL on RDS.\n\n| Setting |")
+    assert section(rendered(""), "database").startswith(
+        "\nPostgreSQL on RDS: one instance, or an Aurora cluster.\n\n| Setting |"
+    )
     own = rendered("## `[database]`\n\nOur own words.\n\n| Setting |\n| stale |\n")
     assert section(own, "database").startswith("\nOur own words.\n\n| Setting | Type |")
     assert "stale" not in own

@@ -164,25 +164,6 @@ def test_only_the_two_tasks_may_enter_the_database(either: Assembly) -> None:
     assert either.foundation.all("AWS::EC2::SecurityGroupIngress") == []
 
 
-def test_there_is_no_replica_unless_configured(either: Assembly, replicated: Assembly) -> None:
-    assert len(either.foundation.all("AWS::RDS::DBInstance")) == 1
-    assert len(replicated.foundation.all("AWS::RDS::DBInstance")) == 2
-
-
-def test_the_replica_is_as_closed_as_its_source(replicated: Assembly) -> None:
-    replica = replicated.foundation.one("AWS::RDS::DBInstance", id_starts="DatabaseReadReplica")
-    source = instance(replicated)
-    for key in (
-        "PubliclyAccessible",
-        "VPCSecurityGroups",
-        "EnableIAMDatabaseAuthentication",
-        "DeletionProtection",
-    ):
-        assert replica[key] == source[key]
-    assert replica["DBParameterGroupName"] == source["DBParameterGroupName"]
-    assert replica["SourceDBInstanceIdentifier"]["Fn::Join"][1][-1]["Ref"].startswith(INSTANCE)
-
-
 def test_insights_can_be_turned_off(given: Assembly, dev: Assembly, prod: Assembly) -> None:
     assert instance(dev)["DatabaseInsightsMode"] == "standard"
     assert instance(prod)["DatabaseInsightsMode"] == "advanced"
