@@ -121,6 +121,16 @@ SubnetId = Annotated[
 SubnetIds = Annotated[tuple[SubnetId, ...], Field(strict=False, min_length=2), DISTINCT]
 
 
+KeyArn = Annotated[
+    str,
+    matching(
+        r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+",
+        "is not the ARN of a KMS key",
+        "write one such as arn:aws:kms:REGION:ACCOUNT:key/ID, not an alias",
+    ),
+]
+
+
 class ExistingVpcConfig(Section):
     """A network that somebody else runs. It needs egress for its private subnets, and an S3 endpoint."""
 
@@ -344,6 +354,9 @@ class DatabaseConfig(Section):
         description="Instance class without `db.`, such as `t4g.micro`, `m7g.large`; Aurora: `r7g.large`, "
         "`t4g.medium`, `serverless`."
     )
+    key_arn: KeyArn | None = Field(
+        default=None, description="KMS key of the database, chosen once; without it, one is made."
+    )
     max_connections: int = Field(
         ge=30,
         le=5000,
@@ -524,6 +537,9 @@ class ArtifactsConfig(Section):
     ] = Field(
         default="",
         description="Key prefix of every artifact, without slashes at its ends; empty for none.",
+    )
+    key_arn: KeyArn | None = Field(
+        default=None, description="KMS key of the artifacts; without it, one is made."
     )
     noncurrent_days: int = Field(
         default=90,
@@ -746,11 +762,22 @@ class IngressConfig(Section):
         description="Networks that may connect to port 443; nobody else can. More public addresses than a "
         "/8 has, in all, have conditions."
     )
+    idle_timeout_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=4000,
+        description="Seconds after which the load balancer closes a connection on which nothing moves.",
+    )
     deletion_protection: bool = Field(
         default=False,
         description="Refuse to delete the load balancer until this is false and deployed. Set it once the "
         "service runs: a first deployment that fails could not be rolled back.",
     )
+
+    @property
+    def keep_alive_seconds(self) -> int:
+        """How long the server keeps an idle connection: longer than the load balancer, or it answers 502."""
+        return self.idle_timeout_seconds + 15
 
     @property
     def url(self) -> str:
@@ -813,6 +840,22 @@ class EnvironmentConfig(Section):
     )
     tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(
         default_factory=dict, description="Tags for every resource, such as a cost centre."
+    )
+    permissions_boundary: (
+        Annotated[
+            str,
+            matching(
+                r"(arn:aws[a-z-]*:iam::(\d{12}|aws):policy/)?[\w+=,.@/-]{1,512}",
+                "is not a managed policy",
+                "write its name, or its ARN",
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None, description="Managed policy, by name or ARN, that limits every role of the stacks."
+    )
+    log_key_arn: KeyArn | None = Field(
+        default=None, description="KMS key of every log group; without it, one is made."
     )
     network: NetworkConfig = Field(default_factory=NetworkConfig, description=NetworkConfig.__doc__)
     database: DatabaseConfig = Field(description=DatabaseConfig.__doc__)

@@ -328,6 +328,28 @@ class IdentityConfig(Section):
         description="First label of the sign-in page's host name, unique in the region; without it, one "
         "made of the account's number and the stack's name.",
     )
+    sign_in_domain: (
+        Annotated[
+            str,
+            matching(
+                r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){2,}[a-z]{2,63}",
+                "is not a host name below a domain",
+                "write one such as login.example.com, in lower case",
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Host name of the sign-in page, in place of one of Cognito's own.")
+    sign_in_certificate_arn: (
+        Annotated[
+            str,
+            matching(
+                r"arn:aws:acm:us-east-1:\d{12}:certificate/[\w-]+",
+                "is not the ARN of a certificate in us-east-1",
+                "write one of ACM there, which is where Cognito reads it",
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Certificate of that host name in ACM, in us-east-1.")
     github_provider_arn: (
         Annotated[
             str,
@@ -389,6 +411,25 @@ class IdentityConfig(Section):
     def ready_made(self) -> list[GithubConfig | EksConfig]:
         """Every role that is made for programs outside AWS."""
         return [*self.github, *self.eks]
+
+    @model_validator(mode="after")
+    def _one_host_for_sign_in(self) -> Self:
+        if (self.sign_in_domain is None) != (self.sign_in_certificate_arn is None):
+            missing = "sign_in_domain" if self.sign_in_domain is None else "sign_in_certificate_arn"
+            raise refusal(
+                missing,
+                None,
+                "is missing; sign_in_domain and sign_in_certificate_arn belong together",
+                "set both, or neither",
+            )
+        if self.sign_in_domain and self.domain_prefix:
+            raise refusal(
+                "domain_prefix",
+                self.domain_prefix,
+                f"has no effect beside sign_in_domain = {self.sign_in_domain}",
+                "remove one of the two",
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -14,9 +14,6 @@ from mlflow_aws_server.settings import MigrationSettings, ServerSettings, Settin
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
-# Longer than the load balancer keeps an idle connection (60 s), so that it never sends a request into one
-# that the server is closing.
-_KEEP_ALIVE_SECONDS = 75
 # uvicorn's default of 5 s kills workers that start slowly on a busy small machine.
 _WORKER_HEALTHCHECK_SECONDS = 30
 # Below ECS's stopTimeout (30 s by default), after which the task is killed.
@@ -80,7 +77,7 @@ def command(environ: Mapping[str, str]) -> list[str]:
         "--http", "httptools",
         # A worker that cannot initialise MLflow's stores must not serve.
         "--lifespan", "on",
-        "--timeout-keep-alive", str(_KEEP_ALIVE_SECONDS),
+        "--timeout-keep-alive", str(settings.keep_alive_seconds),
         "--timeout-worker-healthcheck", str(_WORKER_HEALTHCHECK_SECONDS),
         "--timeout-graceful-shutdown", str(_GRACEFUL_SHUTDOWN_SECONDS),
         # A client could write X-Forwarded-For: 127.0.0.1 and become localhost, which MLflow trusts more.

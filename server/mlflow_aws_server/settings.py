@@ -23,8 +23,8 @@ VARIABLES = frozenset(
     for name in (
         "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
         "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST", "DATABASE_USER",
-        "FAST_PATH", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE", "TOKEN_ISSUERS",
-        "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
+        "FAST_PATH", "KEEP_ALIVE_SECONDS", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE",
+        "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
     )
 )  # fmt: skip
 """All settings of all commands; any other variable that begins with `MLFLOW_AWS_` is refused."""
@@ -121,6 +121,7 @@ class ServerSettings:
     max_connections: int
     connections: Connections
     fast_path: bool
+    keep_alive_seconds: int
 
     @property
     def public_host(self) -> str:
@@ -165,6 +166,8 @@ class ServerSettings:
             max_connections=max_connections,
             connections=connections,
             fast_path=fast_path,
+            # Longer than the load balancer's 60 seconds, or it would send a request into a closed connection.
+            keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),
         )
 
 

@@ -2,12 +2,12 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
 from stacks.config import ArtifactsConfig
+from stacks.keys import encryption_key
 
 
 class ArtifactStore(Construct):
@@ -21,13 +21,7 @@ class ArtifactStore(Construct):
         self, scope: Construct, construct_id: str, *, access_logs: s3.IBucket, config: ArtifactsConfig
     ) -> None:
         super().__init__(scope, construct_id)
-        self.key = kms.Key(
-            self,
-            "Key",
-            description="Artifacts of MLflow on AWS",
-            enable_key_rotation=True,
-            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
-        )
+        self.key = encryption_key(self, "Key", arn=config.key_arn, description="Artifacts of MLflow on AWS")
         self.bucket = s3.Bucket(
             self,
             "Bucket",

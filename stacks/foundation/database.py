@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -11,6 +10,7 @@ from constructs import Construct, IDependable
 from stacks.config import DatabaseConfig
 from stacks.foundation.aurora_cluster import AuroraCluster
 from stacks.foundation.postgres_instance import PostgresInstance
+from stacks.keys import encryption_key
 
 # The id of each is its own: one engine never becomes the other in place.
 ENGINES: Mapping[str, tuple[type[PostgresInstance] | type[AuroraCluster], str]] = {
@@ -36,13 +36,7 @@ class Database(Construct):
         self, scope: Construct, construct_id: str, *, vpc: ec2.IVpc, log_key: kms.IKey, config: DatabaseConfig
     ) -> None:
         super().__init__(scope, construct_id)
-        self._key = kms.Key(
-            self,
-            "Key",
-            description="Database of MLflow on AWS",
-            enable_key_rotation=True,
-            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
-        )
+        self._key = encryption_key(self, "Key", arn=config.key_arn, description="Database of MLflow on AWS")
         security_group = ec2.SecurityGroup(
             self,
             "SecurityGroup",

@@ -6,6 +6,11 @@ from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 
+def log_key(scope: Construct, construct_id: str, *, arn: str | None) -> kms.IKey:
+    """Return the key of this ARN, whose policy must admit CloudWatch Logs; without one, a new key."""
+    return kms.Key.from_key_arn(scope, construct_id, arn) if arn else LogKey(scope, construct_id)
+
+
 class LogKey(kms.Key):
     """A rotating key that CloudWatch Logs may use, for log groups of this account and region only."""
 

@@ -3,13 +3,14 @@
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
 from stacks.foundation.access_logs import AccessLogs
 from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore
 from stacks.foundation.clients import Clients
 from stacks.foundation.database import Database
-from stacks.foundation.log_key import LogKey
+from stacks.foundation.log_key import log_key
 from stacks.foundation.network import Network, zones_of
 from stacks.foundation.user_directory import UserDirectory
 from stacks.reminders import remind
@@ -33,8 +34,9 @@ class MlflowFoundation(cdk.Stack):
             tags=environment.tags,
         )
         remind(self, environment)
+        limit_permissions(self, environment.permissions_boundary)
         self._zones = zones_of(environment.network)
-        self.log_key = LogKey(self, "LogKey")
+        self.log_key = log_key(self, "LogKey", arn=environment.log_key_arn)
         self.network = Network(self, "Network", log_key=self.log_key, config=environment.network)
         self.database = Database(
             self, "Database", vpc=self.network.vpc, log_key=self.log_key, config=environment.database

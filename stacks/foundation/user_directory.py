@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 import aws_cdk as cdk
+from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_cognito as cognito
 from constructs import Construct
 
@@ -27,11 +28,8 @@ class UserDirectory(Construct):
         self.pool = _pool(self, config)
         self.issuer = self.pool.user_pool_provider_url
         self._groups(config)
-        self.domain = self.pool.add_domain(
-            "Domain",
-            cognito_domain=cognito.CognitoDomainOptions(domain_prefix=config.domain_prefix or _prefix(self)),
-            managed_login_version=cognito.ManagedLoginVersion.NEWER_MANAGED_LOGIN,
-        )
+        self.own_domain = config.sign_in_domain
+        self.domain = self._domain(config)
         if config.saml:
             self._saml(config.saml)
         if config.oidc:
@@ -44,6 +42,25 @@ class UserDirectory(Construct):
             for each in providers
             if each.everyone is not None
         }
+
+    def _domain(self, config: IdentityConfig) -> cognito.UserPoolDomain:
+        newer = cognito.ManagedLoginVersion.NEWER_MANAGED_LOGIN
+        if config.sign_in_domain and config.sign_in_certificate_arn:
+            certificate = acm.Certificate.from_certificate_arn(
+                self, "Certificate", config.sign_in_certificate_arn
+            )
+            return self.pool.add_domain(
+                "OwnDomain",
+                custom_domain=cognito.CustomDomainOptions(
+                    domain_name=config.sign_in_domain, certificate=certificate
+                ),
+                managed_login_version=newer,
+            )
+        return self.pool.add_domain(
+            "Domain",
+            cognito_domain=cognito.CognitoDomainOptions(domain_prefix=config.domain_prefix or _prefix(self)),
+            managed_login_version=newer,
+        )
 
     def _groups(self, config: IdentityConfig) -> None:
         people: dict[str, cognito.CfnUserPoolUser] = {}

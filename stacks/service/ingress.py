@@ -12,6 +12,7 @@ from constructs import Construct
 from stacks.acknowledge import acknowledge
 from stacks.config import EnvironmentConfig, IngressConfig
 from stacks.foundation.stack import MlflowFoundation
+from stacks.foundation.user_directory import UserDirectory
 from stacks.service.listener_rules import ListenerRules, refuse
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
@@ -50,8 +51,10 @@ class Ingress(Construct):
             deletion_protection=config.deletion_protection,
             drop_invalid_header_fields=True,
             desync_mitigation_mode=elb.DesyncMitigationMode.DEFENSIVE,
-            idle_timeout=cdk.Duration.seconds(60),
+            idle_timeout=cdk.Duration.seconds(config.idle_timeout_seconds),
         )
+        zone = self._zone(config)
+        self.records_to_create = self._records(zone, config.domain, foundation.people)
         self._log_access(foundation.access_logs.bucket)
         self.target_group = self._targets(server, vpc, config)
         self.listener = self.load_balancer.add_listener(
@@ -59,7 +62,7 @@ class Ingress(Construct):
             port=443,
             protocol=elb.ApplicationProtocol.HTTPS,
             ssl_policy=elb.SslPolicy.TLS13_13,
-            certificates=[self._certificate(config)],
+            certificates=[self._certificate(zone, config)],
             default_action=refuse(),
             # The security group already admits the configured networks; `open` would admit everybody.
             open=False,
@@ -102,18 +105,28 @@ class Ingress(Construct):
             deregistration_delay=cdk.Duration.seconds(30),
         )
 
-    def _certificate(self, config: IngressConfig) -> acm.ICertificate:
-        zone = self._zone(config)
-        if zone is not None:
-            route53.ARecord(
-                self,
-                "Record",
-                zone=zone,
-                record_name=config.domain,
-                target=route53.RecordTarget.from_alias(
-                    route53_targets.LoadBalancerTarget(self.load_balancer)
-                ),
+    def _records(self, zone: route53.IHostedZone | None, domain: str, people: UserDirectory) -> list[str]:
+        """Create the records that the zone takes; return the others, for whoever runs their zone."""
+        balancer = self.load_balancer
+        names: list[tuple[str, str, route53.IAliasRecordTarget, str]] = [
+            ("Record", domain, route53_targets.LoadBalancerTarget(balancer), balancer.load_balancer_dns_name)
+        ]
+        if people.own_domain is not None:
+            target, endpoint = (
+                route53_targets.UserPoolDomainTarget(people.domain),
+                people.domain.cloud_front_endpoint,
             )
+            names.append(("SignInRecord", people.own_domain, target, endpoint))
+        left = []
+        for construct_id, name, target, address in names:
+            if zone is not None and f".{name}".endswith(f".{zone.zone_name}"):
+                alias = route53.RecordTarget.from_alias(target)
+                route53.ARecord(self, construct_id, zone=zone, record_name=name, target=alias)
+            else:
+                left.append(f"{name} CNAME {address}")
+        return left
+
+    def _certificate(self, zone: route53.IHostedZone | None, config: IngressConfig) -> acm.ICertificate:
         if config.certificate_arn is not None:
             return acm.Certificate.from_certificate_arn(self, "Certificate", config.certificate_arn)
         return acm.Certificate(

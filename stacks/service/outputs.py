@@ -22,6 +22,7 @@ def publish(
     """Write the stack's outputs."""
     url, trusted = environment.ingress.url, environment.identity.trusted_issuers
     artifacts, people = foundation.artifacts, foundation.people
+    records = ingress.records_to_create
     outputs = {
         "TrackingUrl": url,
         "ArtifactBucket": artifacts.bucket.bucket_name,
@@ -30,6 +31,7 @@ def publish(
         "ServiceName": server.service.service_name,
         "DatabaseEndpoint": foundation.database.endpoint.socket_address,
         "LoadBalancerDnsName": ingress.load_balancer.load_balancer_dns_name,
+        **({"DnsRecordsToCreate": "; ".join(records)} if records else {}),
         "SignInUrl": people.domain.base_url(),
         "UserPoolId": people.pool.user_pool_id,
         "UserPoolClientId": sign_in.client.user_pool_client_id,

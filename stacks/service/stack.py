@@ -3,6 +3,7 @@
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.cluster import Cluster
@@ -34,6 +35,7 @@ class MlflowService(cdk.Stack):
             env=cdk.Environment(account=environment.account, region=environment.region),
             tags=environment.tags,
         )
+        limit_permissions(self, environment.permissions_boundary)
         database, artifacts = foundation.database, foundation.artifacts
         url, config = environment.ingress.url, environment.server
 
@@ -48,7 +50,12 @@ class MlflowService(cdk.Stack):
         sign_in = SignIn(self, "SignIn", people=foundation.people, url=url, config=environment.identity)
         identity = server_identity(self, foundation=foundation, sign_in=sign_in, environment=environment)
         server = TrackingServer(
-            self, "Server", resources=resources, identity=identity, public_url=url, config=config
+            self,
+            "Server",
+            resources=resources,
+            identity=identity,
+            ingress=environment.ingress,
+            config=config,
         )
         server.start_after(migration.completed)
         ingress = Ingress(

@@ -8,7 +8,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
 from constructs import Construct, IDependable
 
-from stacks.config import ROLLOUT_FACTOR, ServerConfig
+from stacks.config import ROLLOUT_FACTOR, IngressConfig, ServerConfig
 from stacks.service.server_task import ServerTask, TaskResources
 
 PORT = 5000
@@ -27,7 +27,7 @@ class TrackingServer(Construct):
         construct_id: str,
         *,
         resources: TaskResources,
-        public_url: str,
+        ingress: IngressConfig,
         identity: Mapping[str, str],
         config: ServerConfig,
     ) -> None:
@@ -40,7 +40,8 @@ class TrackingServer(Construct):
             resources=resources,
             command="serve",
             environment={
-                "MLFLOW_AWS_PUBLIC_URL": public_url,
+                "MLFLOW_AWS_PUBLIC_URL": ingress.url,
+                "MLFLOW_AWS_KEEP_ALIVE_SECONDS": str(ingress.keep_alive_seconds),
                 "MLFLOW_AWS_PORT": str(PORT),
                 **({"MLFLOW_AWS_DATABASE_READER_HOST": reader.hostname} if reader else {}),
                 **config.variables,

@@ -113,6 +113,8 @@ def test_server_runs_on_uvloop_and_httptools(environ: dict[str, str]) -> None:
 
 def test_idle_connections_outlive_those_of_the_balancer(environ: dict[str, str]) -> None:
     assert int(_option(entrypoint.command(environ), "--timeout-keep-alive")) > 60
+    longer = {**environ, "MLFLOW_AWS_KEEP_ALIVE_SECONDS": "315"}
+    assert _option(entrypoint.command(longer), "--timeout-keep-alive") == "315"
 
 
 def test_requests_are_finished_before_ecs_stops_waiting(environ: dict[str, str]) -> None:
