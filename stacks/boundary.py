@@ -8,7 +8,8 @@ def limit_permissions(stack: cdk.Stack, policy: str | None) -> None:
     """Put the policy, named or by ARN, as a boundary on every role of the stack, the CDK's own included."""
     if policy is None:
         return
-    find = iam.ManagedPolicy.from_managed_policy_name
     if policy.startswith("arn:"):
-        find = iam.ManagedPolicy.from_managed_policy_arn
-    iam.PermissionsBoundary.of(stack).apply(find(stack, "PermissionsBoundary", policy))
+        boundary = iam.ManagedPolicy.from_managed_policy_arn(stack, "PermissionsBoundary", policy)
+    else:
+        boundary = iam.ManagedPolicy.from_managed_policy_name(stack, "PermissionsBoundary", policy)
+    iam.PermissionsBoundary.of(stack).apply(boundary)

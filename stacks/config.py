@@ -124,7 +124,7 @@ SubnetIds = Annotated[tuple[SubnetId, ...], Field(strict=False, min_length=2), D
 KeyArn = Annotated[
     str,
     matching(
-        r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+",
+        r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})",
         "is not the ARN of a KMS key",
         "write one such as arn:aws:kms:REGION:ACCOUNT:key/ID, not an alias",
     ),

@@ -108,22 +108,20 @@ class Ingress(Construct):
     def _records(self, zone: route53.IHostedZone | None, domain: str, people: UserDirectory) -> list[str]:
         """Create the records that the zone takes; return the others, for whoever runs their zone."""
         balancer = self.load_balancer
-        names: list[tuple[str, str, route53.IAliasRecordTarget, str]] = [
-            ("Record", domain, route53_targets.LoadBalancerTarget(balancer), balancer.load_balancer_dns_name)
-        ]
-        if people.own_domain is not None:
-            target, endpoint = (
-                route53_targets.UserPoolDomainTarget(people.domain),
-                people.domain.cloud_front_endpoint,
-            )
-            names.append(("SignInRecord", people.own_domain, target, endpoint))
         left = []
-        for construct_id, name, target, address in names:
+
+        def record(construct_id: str, name: str, address: str, target: route53.IAliasRecordTarget) -> None:
             if zone is not None and f".{name}".endswith(f".{zone.zone_name}"):
                 alias = route53.RecordTarget.from_alias(target)
                 route53.ARecord(self, construct_id, zone=zone, record_name=name, target=alias)
             else:
                 left.append(f"{name} CNAME {address}")
+
+        load_balancer = route53_targets.LoadBalancerTarget(balancer)
+        record("Record", domain, balancer.load_balancer_dns_name, load_balancer)
+        if people.own_domain is not None:
+            page = route53_targets.UserPoolDomainTarget(people.domain)
+            record("SignInRecord", people.own_domain, people.domain.cloud_front_endpoint, page)
         return left
 
     def _certificate(self, zone: route53.IHostedZone | None, config: IngressConfig) -> acm.ICertificate:

@@ -108,3 +108,11 @@ class Assembly:
     acknowledged: Mapping[str, str]
     warnings: tuple[str, ...]
     manifest: Mapping[str, Any]
+
+    def build_arguments(self) -> Mapping[str, str]:
+        """What the image is built with, where the deployment builds it here."""
+        assets = json.loads(self.service.path.with_suffix("").with_suffix(".assets.json").read_text())
+        images = assets.get("dockerImages", {}).values()
+        return {
+            key: value for each in images for key, value in each["source"].get("dockerBuildArgs", {}).items()
+        }
