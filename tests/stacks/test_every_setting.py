@@ -18,6 +18,7 @@ Observe = Callable[[Assembly], Any]
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-00000000000"
 ISSUER = "https://0123456789ab-cdef-0123-4567-89abcdef0123.tokens.sts.global.api.aws"
 SIGN_IN_CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/login"
+OWN_ISSUER = "https://aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee.tokens.sts.global.api.aws"
 SECRET = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:registry-a1B2c3"
 FEDERATION = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-north-1.amazonaws.com/id/A1"
 CLUSTER = "arn:aws:eks:eu-central-1:111122223333:cluster/ml"
@@ -145,6 +146,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         },
         "identity": {
             "edge_jwt_check": False,
+            "token_issuer": OWN_ISSUER,
             "sign_in_domain": "login.company.org",
             "sign_in_certificate_arn": SIGN_IN_CERTIFICATE,
             "github_provider_arn": GITHUB_PROVIDER,
@@ -158,6 +160,17 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
                     "cluster_arn": CLUSTER,
                 }
             ],
+        },
+    },
+    "aurora": {
+        "database": {
+            "engine": "aurora",
+            "instance_class": "serverless",
+            "multi_az": None,
+            "readers": 2,
+            "storage_type": "aurora-iopt1",
+            "min_acu": 1,
+            "max_acu": 8,
         },
     },
     "peered": {
@@ -284,6 +297,17 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         foundation("AWS::RDS::DBSubnetGroup", "SubnetIds"),
         EXISTING_VPC["isolated_subnet_ids"],
     ),
+    "database.engine": (count("AWS::RDS::DBCluster"), 1),
+    "database.readers": (count(INSTANCE), 3),
+    "database.storage_type": (foundation("AWS::RDS::DBCluster", "StorageType"), "aurora-iopt1"),
+    "database.min_acu": (
+        foundation("AWS::RDS::DBCluster", "ServerlessV2ScalingConfiguration", "MinCapacity"),
+        1,
+    ),
+    "database.max_acu": (
+        foundation("AWS::RDS::DBCluster", "ServerlessV2ScalingConfiguration", "MaxCapacity"),
+        8,
+    ),
     "database.engine_version": (foundation(INSTANCE, "EngineVersion"), "17"),
     "database.instance_class": (foundation(INSTANCE, "DBInstanceClass"), "db.m7g.large"),
     "database.key_arn": (foundation(INSTANCE, "KmsKeyId"), f"{KEY}2"),
@@ -391,6 +415,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         SIGN_IN_CERTIFICATE,
     ),
     "identity.github_provider_arn": (mentions(GITHUB_PROVIDER), True),
+    "identity.token_issuer": (mentions(OWN_ISSUER), True),
     "identity.trusted_issuers.*.account": (mentions("333344445555"), True),
     "identity.trusted_issuers.*.issuer": (mentions(ISSUER), True),
     **{

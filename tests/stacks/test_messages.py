@@ -18,7 +18,16 @@ WHOLE = merged(
     {
         "network": {"existing": EXISTING_VPC},
         "server": {"image_uri": IMAGE},
-        "identity": {**IDENTITY, "github_provider_arn": GITHUB_PROVIDER},
+        "identity": {
+            **IDENTITY,
+            "github_provider_arn": GITHUB_PROVIDER,
+            "trusted_issuers": [
+                {
+                    "account": "333344445555",
+                    "issuer": "https://01234567-89ab-cdef-0123-456789abcdef.tokens.sts.global.api.aws",
+                }
+            ],
+        },
     },
 )
 VALUES: list[Any] = [
