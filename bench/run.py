@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 import uvloop
-from mlflow_aws_server.fastpath.indexes import INDEX_STATEMENTS
+from mlflow_aws_server.fastpath.indexes import INDEXES
 
 from bench import gate, pressure, resources, training
 from bench.credentials import credentials_endpoint
@@ -137,7 +137,8 @@ def machines(
         base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
         if not shared_database and "ours" in plan.systems:
             # As `migrate` does after MLflow's own migrations.
-            base.execute("ours", [*INDEX_STATEMENTS, "ANALYZE runs"])
+            built = [f"CREATE INDEX {name} ON {columns}" for name, columns in INDEXES.items()]
+            base.execute("ours", [*built, "ANALYZE runs"])
         runs = plan.sizes.written + plan.sizes.small + plan.sizes.large
         say(f"PostgreSQL with {runs:,} runs: {perf_counter() - began:.0f} s")
         logs = local / "bench"

@@ -635,6 +635,12 @@ class ServerConfig(Section):
         ge=1, le=1000, description="Tasks that always run; 2 or more survive losing a zone."
     )
     max_tasks: int = Field(ge=1, le=1000, description="Tasks that autoscaling may run.")
+    migration_hours: int = Field(
+        default=4,
+        ge=1,
+        le=12,
+        description="How long a deployment waits for the database's migration before it rolls back.",
+    )
     cpu_target_percent: int = Field(
         default=60, ge=20, le=90, description="Average CPU that autoscaling aims for, in percent."
     )

@@ -125,6 +125,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     adapters.complete_db_instances(host=settings.database_host)
     adapters.configure_buckets_fully()
     adapters.define_tasks_fully()
+    adapters.announce_stopped_tasks()
     adapters.count_loopback_as_tls()
     identity_adapters.vend_web_identity_tokens(federation)
     identity_adapters.federate_outbound(federation)

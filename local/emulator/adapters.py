@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -16,6 +17,9 @@ from local.emulator import bucket_documents
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import HealthCheck, Settings
 from local.emulator.task_credentials import TaskCredentials
+
+_NOTICE_ATTEMPTS = 50
+_NOTICE_PAUSE_SECONDS = 0.2
 
 
 def refuse_anonymous_s3() -> None:
@@ -256,6 +260,10 @@ def task_settings(
             IPv4Network(subnet.get("CidrBlock", "10.0.0.0/24")), ports=ports, local_port=local_port
         )
 
+        def on_exit() -> None:
+            address_book.give_back(address)
+            _notice_end(arn, account_id=scope.account_id, region=scope.region)
+
         def on_health(status: str) -> None:
             task["healthStatus"] = status
             for each in task.get("containers", []):
@@ -270,10 +278,46 @@ def task_settings(
             health_check=HealthCheck.of(container.get("healthCheck")),
             address=address,
             on_health=on_health,
-            on_exit=lambda: address_book.give_back(address),
+            on_exit=on_exit,
         )
 
     return prepare
+
+
+def announce_stopped_tasks() -> None:
+    """ECS tells EventBridge when a task has stopped; MiniStack's does not."""
+    from ministack.services import ecs, eventbridge
+
+    mark = ecs._mark_task_stopped
+
+    def marked(task_arn: str, task: dict[str, Any], *rest: Any, **more: Any) -> bool:
+        stopped = bool(mark(task_arn, task, *rest, **more))
+        if stopped:
+            entry = {
+                "Source": "aws.ecs",
+                "DetailType": "ECS Task State Change",
+                "Resources": [task_arn],
+                "Detail": json.dumps(ecs._sanitize(task), default=str),
+            }
+            eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+        return stopped
+
+    ecs._mark_task_stopped = marked
+
+
+def _notice_end(task_arn: str, *, account_id: str, region: str) -> None:
+    """MiniStack looks whether a task's containers have ended only when it is asked about the task."""
+    from ministack.core.responses import request_scope
+    from ministack.services import ecs
+
+    with request_scope(account_id, region):
+        # A container may end while its task is still on the way to RUNNING.
+        for _ in range(_NOTICE_ATTEMPTS):
+            task = ecs._tasks.get(task_arn)
+            if task is None or task["lastStatus"] == "STOPPED":
+                return
+            ecs._maybe_mark_stopped(task)
+            time.sleep(_NOTICE_PAUSE_SECONDS)
 
 
 def _stop_unhealthy(task_arn: str, *, account_id: str, region: str) -> None:

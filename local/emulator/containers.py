@@ -199,8 +199,8 @@ class Container:
         self._kill_group()
         self._ledger.remove(self.process.pid)
         self._exit_code = code if code >= 0 else 128 - code
-        self._settings.on_exit()
         self._ended.set()
+        self._settings.on_exit()
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from local.parts.postgres import Postgres
 
-# How users sign in over the Unix socket: the administrator by password; members of `rds_iam` without, since
-# the front door has checked their token; everybody else by password. The order matters: the administrator
-# may grant `rds_iam`, and so counts as a member.
+# How users sign in over the Unix socket: members of `rds_iam` without a password, since the front door has
+# checked their token; everybody else by password. The administrator, who may grant `rds_iam`, counts as a
+# member here from the beginning; on RDS, from the first migration.
 SOCKET_RULES = (
-    "local all +rds_superuser scram-sha-256",
     "local all +rds_iam trust",
     "local all all scram-sha-256",
 )

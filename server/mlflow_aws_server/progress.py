@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_REPORT_EVERY_SECONDS = 10.0
+
 
 def report(event: str, **details: object) -> None:
     """Print one line: {"event": …, details}."""
@@ -28,3 +30,29 @@ def phase(name: str) -> Iterator[dict[str, object]]:
         report(
             "migrate", phase=name, outcome=outcome, ms=round((time.monotonic() - started) * 1000), **details
         )
+
+
+class Patience:
+    """Waiting for something outside, with an end; a line now and then says for what."""
+
+    def __init__(self, event: str, *, seconds: float, poll: float, **details: object) -> None:
+        self.seconds = seconds
+        self._event, self._poll, self._details = event, poll, details
+        self._started = time.monotonic()
+        self._reported = float("-inf")
+
+    @property
+    def waited(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._started
+
+    def wait(self, problem: str) -> bool:
+        """Wait a little for this problem to pass; False, at once, when there was time enough."""
+        now = time.monotonic()
+        if now - self._started > self.seconds:
+            return False
+        if now - self._reported >= _REPORT_EVERY_SECONDS:
+            report(self._event, **self._details, waiting=problem, seconds=round(now - self._started))
+            self._reported = now
+        time.sleep(self._poll)
+        return True

@@ -6,7 +6,6 @@ MLflow itself would create or upgrade the schema when it starts, without a lock.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import psycopg2
@@ -16,12 +15,11 @@ from psycopg2 import errors
 from mlflow_aws_server import schema
 from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.database.token import NoCredentialsError
-from mlflow_aws_server.progress import report
+from mlflow_aws_server.progress import Patience, report
 from mlflow_aws_server.settings import ServerSettings
 
 PATIENCE_SECONDS = 300.0
 _POLL_SECONDS = 1.0
-_REPORT_EVERY_SECONDS = 10.0
 
 
 class SchemaNotReadyError(RuntimeError):
@@ -41,8 +39,7 @@ def wait_for_schema(
     """
     look = look or revision
     wanted = schema.installed()
-    started = time.monotonic()
-    reported = float("-inf")
+    waiting = Patience("serve", seconds=patience, poll=_POLL_SECONDS)
     while True:
         try:
             seen = look(settings)
@@ -51,9 +48,8 @@ def wait_for_schema(
             )
         except (psycopg2.Error, NoCredentialsError, BotoCoreError) as error:
             seen, problem = "", _first_line(error)
-        now = time.monotonic()
         if seen == wanted.head:
-            report("serve", schema=seen, waited_ms=round((now - started) * 1000))
+            report("serve", schema=seen, waited_ms=round(waiting.waited * 1000))
             return
         if seen and seen not in wanted.known:
             raise SchemaNotReadyError(
@@ -61,15 +57,11 @@ def wait_for_schema(
                 "a newer version has migrated it. Deploy that version, or restore the snapshot taken before "
                 "its migration."
             )
-        if now - started > patience:
+        if not waiting.wait(problem):
             raise SchemaNotReadyError(
                 f"the database is not ready after {patience:.0f} s: {problem}. Run `migrate` with this image "
                 "and look at its output."
             )
-        if now - reported >= _REPORT_EVERY_SECONDS:
-            report("serve", waiting=problem, seconds=round(now - started))
-            reported = now
-        time.sleep(_POLL_SECONDS)
 
 
 def revision(settings: ServerSettings) -> str:

@@ -31,6 +31,8 @@ class Database(Construct):
     # The server may change rows; only the migrator, who owns the schema, may change tables.
     server_user = "mlflow_server"
     migrator_user = "mlflow_migrator"
+    # By the password that RDS keeps until the first migration, and by tokens from then on.
+    administrator_user = "mlflow_administrator"
 
     def __init__(
         self, scope: Construct, construct_id: str, *, vpc: ec2.IVpc, log_key: kms.IKey, config: DatabaseConfig
@@ -49,7 +51,7 @@ class Database(Construct):
             self,
             engine_id,
             database_name=self.name,
-            administrator="mlflow_administrator",
+            administrator=self.administrator_user,
             vpc=vpc,
             security_group=security_group,
             key=self._key,
@@ -80,7 +82,8 @@ class Database(Construct):
         self._engine.grant_connect(grantee, user)
 
     def grant_administer(self, role: iam.Role) -> None:
-        """Let the role read the administrator's password."""
+        """Let the role sign in as the administrator, and read the password for the first time of all."""
+        self.grant_connect(role, user=self.administrator_user)
         role.add_to_policy(
             iam.PolicyStatement(
                 actions=["secretsmanager:GetSecretValue"], resources=[self.administrator_secret_arn]

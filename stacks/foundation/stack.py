@@ -8,6 +8,7 @@ from stacks.config import EnvironmentConfig
 from stacks.foundation.access_logs import AccessLogs
 from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore
+from stacks.foundation.break_glass import BreakGlass
 from stacks.foundation.clients import Clients
 from stacks.foundation.database import Database
 from stacks.foundation.log_key import log_key
@@ -41,6 +42,7 @@ class MlflowFoundation(cdk.Stack):
         self.database = Database(
             self, "Database", vpc=self.network.vpc, log_key=self.log_key, config=environment.database
         )
+        self.break_glass = BreakGlass(self, "BreakGlass", database=self.database)
         self.access_logs = AccessLogs(self, "AccessLogs", config=environment.artifacts)
         self.artifacts = ArtifactStore(
             self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts

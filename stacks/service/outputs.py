@@ -30,6 +30,7 @@ def publish(
         "ClusterName": server.service.cluster.cluster_name,
         "ServiceName": server.service.service_name,
         "DatabaseEndpoint": foundation.database.endpoint.socket_address,
+        "BreakGlassPolicy": foundation.break_glass.policy.managed_policy_arn,
         "LoadBalancerDnsName": ingress.load_balancer.load_balancer_dns_name,
         **({"DnsRecordsToCreate": "; ".join(records)} if records else {}),
         "SignInUrl": people.domain.base_url(),

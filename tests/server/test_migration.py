@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import pytest
 from mlflow_aws_server import migration, schema
-from mlflow_aws_server.database.connect import store_uri
+from mlflow_aws_server.database.connect import connect, store_uri
 from mlflow_aws_server.settings import MigrationSettings
 
 from tests.server.conftest import SERVER_PYTHON, Deployment
@@ -94,6 +96,77 @@ def test_roles_may_be_created_again(empty: Deployment) -> None:
     _create_roles(empty)
     _create_roles(empty)
     assert _as(empty, empty.server_user, "SELECT 1") == [(1,)]
+
+
+def test_databases_of_earlier_versions_are_repaired_by_their_next_migration(empty: Deployment) -> None:
+    """Before, the master user was a member of `rds_iam` only through the roles that it had created."""
+    _create_roles(empty)
+    empty.rds.administer(f"REVOKE rds_iam FROM {empty.rds.master} GRANTED BY rds_superuser")
+    assert "roles" in _phases(empty.migrate().stdout)
+    assert "roles" not in _phases(empty.migrate().stdout)
+    assert empty.rds.administer(
+        "SELECT count(*) FROM pg_auth_members"
+        f" WHERE roleid = 'rds_iam'::regrole AND member = '{empty.rds.master}'::regrole"
+    ) == [(1,)]
+
+
+_REFUSED_TOKEN = psycopg2.OperationalError('FATAL:  PAM authentication failed for user "migrator"')
+_NO_ROUTE = psycopg2.OperationalError("connection refused")
+
+
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
+    """What the next connections end with, before the real ones."""
+    remaining: list[Exception] = []
+
+    def refuse(*arguments: Any, **more: Any) -> Any:
+        if remaining:
+            raise remaining.pop(0)
+        return connect(*arguments, **more)
+
+    monkeypatch.setattr(migration, "connect", refuse)
+    monkeypatch.setattr(migration, "_CONNECT_POLL_SECONDS", 0.0)
+    yield remaining
+    assert not remaining
+
+
+def _migrate_here(made: Deployment) -> None:
+    settings = MigrationSettings.from_environ(made.environ)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in made.environ.items():
+            patched.setenv(name, value)
+        migration.migrate(settings)
+
+
+def test_refused_token_of_a_role_that_exists_is_waited_for_without_the_master_user(
+    migrated: Deployment, refusals: list[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = migrated.secret.reads
+    refusals += [_NO_ROUTE, _REFUSED_TOKEN, _REFUSED_TOKEN]
+    _migrate_here(migrated)
+    assert migrated.secret.reads == reads
+    assert '"waiting": "connection refused"' in capsys.readouterr().out
+
+
+def test_refused_token_is_named_as_such_when_patience_ends(
+    migrated: Deployment, refusals: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = migrated.secret.reads
+    monkeypatch.setattr(migration, "_CONNECT_PATIENCE_SECONDS", -1.0)
+    refusals.append(_REFUSED_TOKEN)
+    with pytest.raises(migration.MigrationError) as failed:
+        _migrate_here(migrated)
+    message = str(failed.value)
+    assert message.startswith("phase connect failed: the token is refused: ")
+    assert f"rds-db:connect for {migrated.migrator}" in message
+    assert migrated.secret.reads == reads
+
+
+def test_refused_token_of_the_master_user_is_waited_for(empty: Deployment, refusals: list[Exception]) -> None:
+    missing = psycopg2.OperationalError('password authentication failed for user "migrator"')
+    refusals += [missing, _REFUSED_TOKEN]
+    _migrate_here(empty)
+    assert _as(empty, empty.migrator, "SELECT 1") == [(1,)]
 
 
 def test_wrong_master_password_ends_with_one_line_without_it(empty: Deployment) -> None:

@@ -3,6 +3,10 @@
 The master user of RDS is not a superuser. It may create roles (CREATEROLE), owns the database, and can
 grant `rds_iam`. It can administer the roles it creates, but not SET ROLE to them (PostgreSQL 16 and later
 grant a creator only the admin option); so the migrator itself grants what belongs to it.
+
+That admin option makes the master user a member of the new roles, hence of `rds_iam`, which ends password
+logins, and only Amazon's own superuser could revoke it. So the master user becomes a member in its own name,
+as RDS documents it: from then on it logs in with IAM tokens, and with nothing else.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ _REVISION_TABLE = "alembic_version"
 
 
 def complete(connection: Connection, *, migrator: str, server: str) -> bool:
-    """Whether both roles exist, log in by IAM, and the migrator may create tables."""
+    """Whether both roles exist and the migrator may create tables; and they and the owner log in by IAM."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT count(*) = 2 AND has_schema_privilege(%(migrator)s, 'public', 'CREATE')
+               AND EXISTS (SELECT FROM pg_auth_members JOIN pg_database ON datdba = member
+                            WHERE datname = current_database() AND roleid = %(iam)s::regrole)
               FROM pg_roles
              WHERE rolname IN (%(migrator)s, %(server)s) AND rolcanlogin
                AND pg_has_role(rolname, %(iam)s, 'MEMBER')
@@ -47,8 +53,7 @@ def create(connection: Connection, *, database: str, migrator: str, server: str)
                 "GRANT CONNECT ON DATABASE {database} TO {migrator}, {server}",
                 "GRANT USAGE, CREATE ON SCHEMA public TO {migrator}",
                 "GRANT USAGE ON SCHEMA public TO {server}",
-                # Last, since it may end the creator's password logins.
-                f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}",
+                f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}, CURRENT_USER",
             ):
                 cursor.execute(SQL(statement).format(**names))
             cursor.execute("COMMIT")

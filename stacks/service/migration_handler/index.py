@@ -1,4 +1,4 @@
-"""Runs the migration task to its end on behalf of CloudFormation, and reports why if it failed.
+"""Starts and stops the migration task on behalf of CloudFormation, and tells its wait condition the outcome.
 
 Needs nothing but AWS Lambda's Python runtime; the template carries this file as it is.
 """
@@ -6,6 +6,7 @@ Needs nothing but AWS Lambda's Python runtime; the template carries this file as
 import json
 import logging
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,8 +17,6 @@ from botocore.exceptions import ClientError
 POLL_SECONDS = 5
 # A permission granted by the same deployment takes seconds to be known everywhere.
 PERMISSION_ATTEMPTS = 12
-# Kept back to stop the task, read its log and answer before Lambda ends this invocation.
-RESERVE_SECONDS = 120
 LOG_LINES = 20
 # CloudFormation refuses answers above 4096 bytes.
 LONGEST_REASON = 2000
@@ -26,34 +25,44 @@ logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
 
-class MigrationFailedError(Exception):
-    """The task did not succeed; the text is for the events of the stack."""
+class NotStartedError(Exception):
+    """There is no task; the text is for the events of the stack."""
 
 
-def handler(event: Mapping[str, Any], context: Any) -> None:
-    """Answer one request of CloudFormation; never leave it waiting."""
-    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+def handler(event: Mapping[str, Any], _context: Any) -> None:
+    """Serve a request of CloudFormation, or the event that the task has stopped."""
+    if "Task" in event:
+        tell(event, client=boto3.client)
+        return
+    # Of a request that never started a task; one identity, since at a new one the former is deleted.
+    task_arn = event.get("PhysicalResourceId", "no task")
     try:
-        status, reason = "SUCCESS", act(event, client=boto3.client, deadline=deadline)
+        task_arn = act(event, client=boto3.client)
+        status, reason = "SUCCESS", ""
     except Exception as error:
-        logger.exception("the migration failed")
+        logger.exception("the migration was not started")
         status, reason = "FAILED", str(error) or repr(error)
-    answer(event, status, reason)
+    outcome = {
+        "Status": status,
+        "Reason": reason[-LONGEST_REASON:],
+        "PhysicalResourceId": task_arn,
+        **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
+    }
+    put(event["ResponseURL"], outcome)
 
 
-def act(event: Mapping[str, Any], *, client: Callable[[str], Any], deadline: float) -> str:
-    """Do what the request asks and return a sentence about it; raise if the migration did not succeed."""
+def act(event: Mapping[str, Any], *, client: Callable[[str], Any]) -> str:
+    """Do what the request asks and return the task's ARN, which is the resource's identity."""
     if event["RequestType"] == "Delete":
-        return "the schema stays as it is"
+        # Of the whole stack, of a failed creation, or of the task of the deployment before.
+        stop(event, client=client)
+        return str(event["PhysicalResourceId"])
     status = client("cloudformation").describe_stacks(StackName=event["StackId"])["Stacks"][0]["StackStatus"]
     if "ROLLBACK" in status:
         # The former version cannot undo a migration; refusing the newer schema, it would fail the rollback.
-        return f"not run, the stack is in {status}"
-    properties, ecs = event["ResourceProperties"], client("ecs")
-    task_arn = start(properties, token=event["RequestId"], ecs=ecs)
-    logger.info("started %s", task_arn)
-    task = wait(properties["Cluster"], task_arn, ecs=ecs, deadline=deadline)
-    return conclude(task, properties, logs=client("logs"))
+        stop(event, client=client)
+        return str(event["PhysicalResourceId"])
+    return start(event["ResourceProperties"], token=event["RequestId"], ecs=client("ecs"))
 
 
 def start(properties: Mapping[str, Any], *, token: str, ecs: Any) -> str:
@@ -87,61 +96,79 @@ def run(properties: Mapping[str, Any], *, token: str, ecs: Any) -> str:
     if started["tasks"]:
         return str(started["tasks"][0]["taskArn"])
     why = "; ".join(f"{each.get('reason')} {each.get('detail', '')}".strip() for each in started["failures"])
-    raise MigrationFailedError(f"ECS could not start the migration task: {why}")
+    raise NotStartedError(f"ECS could not start the migration task: {why}")
 
 
-def wait(cluster: str, task_arn: str, *, ecs: Any, deadline: float) -> Mapping[str, Any]:
-    """Return the task once it has stopped; past the deadline, stop it."""
-    stopping = False
-    while True:
-        tasks = ecs.describe_tasks(cluster=cluster, tasks=[task_arn])["tasks"]
-        if tasks and tasks[0]["lastStatus"] == "STOPPED":
-            return dict(tasks[0])
-        if not stopping and time.monotonic() >= deadline:
-            # Left running, it would change the schema while CloudFormation rolls back.
-            ecs.stop_task(cluster=cluster, task=task_arn, reason="the migration took too long")
-            stopping = True
-        time.sleep(POLL_SECONDS)
+def stop(event: Mapping[str, Any], *, client: Callable[[str], Any]) -> None:
+    """Stop the task if it runs: left alone, it would change the schema while CloudFormation rolls back."""
+    task_arn = event["PhysicalResourceId"]
+    if not task_arn.startswith("arn:"):
+        return
+    try:
+        client("ecs").stop_task(
+            cluster=event["ResourceProperties"]["Cluster"], task=task_arn, reason="its deployment has ended"
+        )
+    except Exception:
+        # ECS forgets a task an hour after its end; and nothing may keep a stack from being deleted.
+        logger.exception("%s was not stopped", task_arn)
 
 
-def conclude(task: Mapping[str, Any], properties: Mapping[str, Any], *, logs: Any) -> str:
-    """Return a sentence about a task that succeeded; raise with its last words if it did not."""
-    name, task_id = properties["Container"], task["taskArn"].rsplit("/", 1)[-1]
+def tell(event: Mapping[str, Any], *, client: Callable[[str], Any]) -> None:
+    """Tell the wait condition how the task ended."""
+    task = event["Task"]
+    task_id = task["taskArn"].rsplit("/", 1)[-1]
+    failure = why_failed(task, event, task_id=task_id, client=client)
+    logger.info("%s ended: %s", task_id, failure or "migrated")
+    signal = {
+        "Status": "FAILURE" if failure else "SUCCESS",
+        "Reason": failure or "migrated",
+        "UniqueId": task_id,
+        "Data": task_id,
+    }
+    try:
+        put(event["Signal"], signal)
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise
+        # The deployment that waited is over: it gave up, or was cancelled.
+        logger.warning("nobody waits for %s any more: %s", task_id, error)
+
+
+def why_failed(
+    task: Mapping[str, Any], event: Mapping[str, Any], *, task_id: str, client: Callable[[str], Any]
+) -> str:
+    """Return why the task did not succeed, with its last words; nothing if it did."""
+    name = event["Container"]
     container: dict[str, Any] = next((each for each in task["containers"] if each["name"] == name), {})
-    if container.get("exitCode") == 0:
-        return f"migrated by task {task_id}"
-    stream = f"{properties['LogStreamPrefix']}/{name}/{task_id}"
+    if container.get("exitCode") == 0 and task.get("stopCode") == "EssentialContainerExited":
+        return ""
+    stream = f"{event['LogStreamPrefix']}/{name}/{task_id}"
     exited = f"exit code {container['exitCode']}" if "exitCode" in container else "it never ran"
     why = "; ".join(filter(None, [task.get("stoppedReason"), container.get("reason"), exited]))
-    raise MigrationFailedError(
-        f"migration task {task_id} failed: {why}\n{last_lines(properties['LogGroup'], stream, logs=logs)}\n"
-        f"Whole log: {properties['LogGroup']} {stream}. The service is unchanged: correct the cause and "
+    return (
+        f"migration task {task_id} failed: {why}\n{last_lines(event['LogGroup'], stream, client=client)}\n"
+        f"Whole log: {event['LogGroup']} {stream}. The service is unchanged: correct the cause and "
         "deploy again."
     )
 
 
-def last_lines(group: str, stream: str, *, logs: Any) -> str:
+def last_lines(group: str, stream: str, *, client: Callable[[str], Any]) -> str:
     """Return the end of a log, or why there is none."""
     try:
-        events = logs.get_log_events(
+        events = client("logs").get_log_events(
             logGroupName=group, logStreamName=stream, limit=LOG_LINES, startFromHead=False
         )["events"]
-    except logs.exceptions.ResourceNotFoundException:
-        return "It wrote no log."
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return "It wrote no log."
+        return f"Its log could not be read: {error}"
     return "\n".join(each["message"] for each in events)[-LONGEST_REASON:]
 
 
-def answer(event: Mapping[str, Any], status: str, reason: str) -> None:
-    """Tell CloudFormation the outcome, at the URL it gave us."""
-    outcome = {
-        "Status": status,
-        "Reason": reason,
-        # One identity for all times: at a new one, CloudFormation would delete the former.
-        "PhysicalResourceId": "migration",
-        **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
-    }
+def put(url: str, document: Mapping[str, str]) -> None:
+    """Send CloudFormation a document, at a URL that it gave us."""
     request = urllib.request.Request(  # noqa: S310 - the URL is CloudFormation's
-        event["ResponseURL"], data=json.dumps(outcome).encode(), method="PUT", headers={"Content-Type": ""}
+        url, data=json.dumps(document).encode(), method="PUT", headers={"Content-Type": ""}
     )
     with urllib.request.urlopen(request, timeout=30):  # noqa: S310
         pass

@@ -158,20 +158,26 @@ def test_a_connection_without_tls_is_refused(account: Account, role: Aws) -> Non
     )
 
 
-def test_the_administrator_signs_in_with_the_password_that_rds_keeps(account: Account) -> None:
-    connection = connect(account, account.password, user="administrator")
+def test_the_administrator_signs_in_with_a_token(account: Account) -> None:
+    role = account.connecting_role("administrator")
+    connection = connect(account, token_of(role, account, DBUsername="administrator"), user="administrator")
     with connection.cursor() as cursor:
         cursor.execute("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
         assert cursor.fetchone() == (False, True)
         cursor.execute("CREATE ROLE granted LOGIN")
-        cursor.execute("GRANT rds_iam TO granted")
+        cursor.execute("GRANT rds_iam TO granted, CURRENT_USER")
     connection.rollback()
     connection.close()
 
 
-def test_the_administrator_is_refused_with_another_password(account: Account) -> None:
-    message = refusal(account, "another", user="administrator")
-    assert 'password authentication failed for user "administrator"' in message
+def test_a_member_of_rds_iam_is_refused_with_the_password_that_rds_keeps(account: Account) -> None:
+    message = refusal(account, account.password, user="administrator")
+    assert 'PAM authentication failed for user "administrator"' in message
+
+
+def test_nobody_else_s_token_signs_in_as_the_administrator(account: Account, role: Aws) -> None:
+    token = token_of(role, account, DBUsername="administrator")
+    assert "PAM authentication failed" in refusal(account, token, user="administrator")
 
 
 def test_a_user_who_is_not_a_member_of_rds_iam_cannot_use_a_token(account: Account) -> None:

@@ -2,24 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from mlflow_aws_server.fastpath import search
-from mlflow_aws_server.fastpath.indexes import INDEX_STATEMENTS
-from sqlalchemy import text
+import psycopg2
+import pytest
+from mlflow_aws_server.fastpath import indexes, search
+from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from tests.conftest import RdsLike
 
 OURS = ("mlflow_aws_newest_runs", "mlflow_aws_newest_started_runs")
-NAMES = "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'mlflow_aws_%' ORDER BY 1"
+VALID = """
+    SELECT relname, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid
+     WHERE relname LIKE 'mlflow_aws_%' ORDER BY 1
+"""
+ALL_VALID = [(name, True) for name in OURS]
+ADD_RUN = (
+    "INSERT INTO runs (run_uuid, user_id, status, start_time, lifecycle_stage, experiment_id) "
+    "VALUES (replace(gen_random_uuid()::text, '-', ''), 'u', 'RUNNING', 1, 'active', 0)"
+)
 
 
-def test_indexes_can_be_created_again(rds: RdsLike, new_mlflow_database: Callable[[], str]) -> None:
+@contextmanager
+def connected(rds: RdsLike, database: str) -> Iterator[Connection]:
+    connection = psycopg2.connect(
+        dbname=database, user="postgres", host=str(rds.postgres.socket_directory), port=rds.port
+    )
+    connection.autocommit = True
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def run(connection: Connection, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+@pytest.fixture
+def database(rds: RdsLike, new_mlflow_database: Callable[[], str]) -> str:
+    """MLflow's tables without our indexes."""
     name = new_mlflow_database()
-    for _ in range(2):
-        for statement in INDEX_STATEMENTS:
-            rds.administer(statement, database=name)
-    assert rds.administer(NAMES, database=name) == [(index,) for index in OURS]
+    rds.administer(f"DROP INDEX {', '.join(OURS)}", database=name)
+    return name
+
+
+@pytest.fixture
+def live(rds: RdsLike, database: str) -> Iterator[tuple[str, Connection]]:
+    """A database with a transaction that has written a run and is still open."""
+    with connected(rds, database) as open_writer:
+        run(open_writer, "BEGIN")
+        run(open_writer, ADD_RUN)
+        yield database, open_writer
+
+
+def test_indexes_can_be_built_again(rds: RdsLike, database: str) -> None:
+    with connected(rds, database) as owner:
+        for _ in range(2):
+            assert indexes.build(owner) == []
+    assert rds.administer(VALID, database=database) == ALL_VALID
+
+
+def test_building_blocks_no_writer(rds: RdsLike, live: tuple[str, Connection]) -> None:
+    name, open_writer = live
+    with connected(rds, name) as owner, connected(rds, name) as writer:
+        building = threading.Thread(target=indexes.build, args=(owner,))
+        building.start()
+        # A building that took its turn among the writers would let none pass before the open one ends.
+        run(writer, "SET lock_timeout = '5s'")
+        written, deadline = 0, time.monotonic() + 1
+        while time.monotonic() < deadline:
+            run(writer, ADD_RUN)
+            written += 1
+        assert building.is_alive()
+        assert written > 20
+        run(open_writer, "COMMIT")
+        building.join()
+    assert rds.administer(VALID, database=name) == ALL_VALID
+
+
+def test_an_index_that_cannot_be_finished_is_left_to_the_next_run(
+    rds: RdsLike, live: tuple[str, Connection]
+) -> None:
+    name, open_writer = live
+    with connected(rds, name) as owner:
+        assert indexes.build(owner, patience="200ms") == list(OURS)
+        assert (OURS[0], False) in rds.administer(VALID, database=name)
+        run(open_writer, "COMMIT")
+        assert indexes.build(owner) == []
+    assert rds.administer(VALID, database=name) == ALL_VALID
 
 
 def test_mlflows_migrations_run_over_our_indexes(rds: RdsLike) -> None:
@@ -31,13 +106,12 @@ def test_mlflows_migrations_run_over_our_indexes(rds: RdsLike) -> None:
     engine = create_sqlalchemy_engine(f"postgresql+psycopg2://postgres@/{name}?host={socket}&port={rds.port}")
     # The oldest schema there is, so that every migration runs with the indexes in place.
     InitialBase.metadata.create_all(engine)
-    with engine.begin() as connection:
-        for statement in INDEX_STATEMENTS:
-            connection.execute(text(statement))
+    with connected(rds, name) as owner:
+        indexes.build(owner)
     _upgrade_db(engine)
     _verify_schema(engine)
     engine.dispose()
-    assert rds.administer(NAMES, database=name) == [(index,) for index in OURS]
+    assert rds.administer(VALID, database=name) == ALL_VALID
 
 
 def test_the_newest_runs_of_an_experiment_are_read_in_order(
@@ -49,8 +123,8 @@ def test_the_newest_runs_of_an_experiment_are_read_in_order(
         "SELECT md5(i::text), 'u', 'RUNNING', i % 97, 'active', 0 FROM generate_series(1, 5000) i",
         database=name,
     )
-    for statement in INDEX_STATEMENTS:
-        rds.administer(statement, database=name)
+    with connected(rds, name) as owner:
+        indexes.build(owner)
     rds.administer("ANALYZE runs", database=name)
     question = "SELECT run_uuid FROM runs WHERE experiment_id = 0 AND lifecycle_stage = 'active'"
     for order, index in zip(("start_time DESC", "start_time DESC NULLS LAST"), OURS, strict=True):

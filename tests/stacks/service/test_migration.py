@@ -1,12 +1,33 @@
 """The migration runs before the service, with permissions that nobody else has."""
 
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from stacks.service.migration import HANDLER
 from tests.stacks.templates import Assembly, Properties, as_list
 
 
-def completed(assembly: Assembly) -> dict[str, Any]:
+def logical_id(assembly: Assembly, type_name: str) -> str:
+    (found,) = (
+        each
+        for each, resource in assembly.service.resources.items()
+        if resource["Type"] == type_name and each.startswith("Migration")
+    )
+    return found
+
+
+def rule(assembly: Assembly) -> Properties:
+    return assembly.service.one("AWS::Events::Rule", id_starts="MigrationStopped")
+
+
+def target(assembly: Assembly) -> str:
+    """The message of the rule, as text."""
+    return str(rule(assembly)["Targets"][0]["InputTransformer"]["InputTemplate"])
+
+
+def started(assembly: Assembly) -> dict[str, Any]:
     (resource,) = (
         each for each in assembly.service.resources.values() if each["Type"] == "Custom::MlflowMigration"
     )
@@ -19,11 +40,65 @@ def task(assembly: Assembly) -> Properties:
 
 def test_the_service_waits_for_the_migration(either: Assembly) -> None:
     (service,) = (each for each in either.service.resources.values() if each["Type"] == "AWS::ECS::Service")
-    assert [each for each in service["DependsOn"] if each.startswith("MigrationCompleted")]
+    waiting = logical_id(either, "AWS::CloudFormation::WaitCondition")
+    assert waiting in service["DependsOn"]
+    assert logical_id(either, "Custom::MlflowMigration") in as_list(
+        either.service.resources[waiting]["DependsOn"]
+    )
+
+
+def test_a_migration_may_take_hours(either: Assembly) -> None:
+    waiting = either.service.one("AWS::CloudFormation::WaitCondition")
+    assert waiting["Timeout"] == str(4 * 3600)
+    assert waiting["Handle"] == {"Ref": logical_id(either, "AWS::CloudFormation::WaitConditionHandle")}
+
+
+def test_the_end_of_this_task_and_of_no_earlier_one_is_told(either: Assembly) -> None:
+    assert rule(either)["EventPattern"] == {
+        "source": ["aws.ecs"],
+        "detail-type": ["ECS Task State Change"],
+        "detail": {
+            "taskDefinitionArn": [started(either)["Properties"]["TaskDefinition"]],
+            "lastStatus": ["STOPPED"],
+        },
+    }
+    assert logical_id(either, "AWS::CloudFormation::WaitConditionHandle") in target(either)
+
+
+def test_no_task_ends_unseen(either: Assembly) -> None:
+    waits_for = set(started(either)["DependsOn"])
+    assert logical_id(either, "AWS::Events::Rule") in waits_for
+    assert logical_id(either, "AWS::Lambda::Permission") in waits_for
+
+
+def waits(assembly: Assembly) -> list[str]:
+    return [
+        logical_id(assembly, f"AWS::CloudFormation::{each}")
+        for each in ("WaitCondition", "WaitConditionHandle")
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"migration_hours": 5},
+        {"image_uri": "registry.example.com/mlflow:2"},
+        # The image that is built in the account is known by a digest that no template holds.
+        {"base_image": "registry.example.com/python:3.13"},
+    ],
+)
+def test_whatever_changes_the_task_is_waited_for_anew(
+    change: dict[str, Any], dev: Assembly, build: Callable[..., Assembly]
+) -> None:
+    assert not set(waits(dev)) & set(waits(build("dev", {"server": change})))
+
+
+def test_what_leaves_the_task_alone_is_not_waited_for(dev: Assembly, build: Callable[..., Assembly]) -> None:
+    assert waits(dev) == waits(build("dev", {"server": {"requests_per_task": 600}}))
 
 
 def test_the_migration_waits_for_its_permissions_and_its_way_to_the_database(either: Assembly) -> None:
-    waits_for = set(completed(either)["DependsOn"])
+    waits_for = set(started(either)["DependsOn"])
     needed = {
         logical_id
         for logical_id, resource in either.service.resources.items()
@@ -36,7 +111,7 @@ def test_the_migration_waits_for_its_permissions_and_its_way_to_the_database(eit
 
 
 def test_the_migration_runs_again_when_its_task_changes(either: Assembly) -> None:
-    definition = completed(either)["Properties"]["TaskDefinition"]
+    definition = started(either)["Properties"]["TaskDefinition"]
     assert definition["Ref"].startswith("MigrationTaskDefinition")
 
 
@@ -54,11 +129,9 @@ def test_the_migration_runs_the_migrate_command(either: Assembly) -> None:
     assert container["Command"] == ["migrate"]
     assert environment["MLFLOW_AWS_DATABASE_MIGRATOR"] == "mlflow_migrator"
     assert "MasterUserSecret" in str(environment["MLFLOW_AWS_MASTER_SECRET_ARN"])
-    assert container["Name"] == completed(either)["Properties"]["Container"]
-    assert (
-        container["LogConfiguration"]["Options"]["awslogs-stream-prefix"]
-        == (completed(either)["Properties"]["LogStreamPrefix"])
-    )
+    assert f'"Container":"{container["Name"]}"' in target(either)
+    prefix = container["LogConfiguration"]["Options"]["awslogs-stream-prefix"]
+    assert f'"LogStreamPrefix":"{prefix}"' in target(either)
 
 
 def test_nobody_but_the_migration_reads_the_administrators_secret(either: Assembly) -> None:
@@ -67,11 +140,12 @@ def test_nobody_but_the_migration_reads_the_administrators_secret(either: Assemb
     assert not [each for each in either.foundation.allowed() if each[1].startswith("secretsmanager:")]
 
 
-def test_nobody_but_the_migration_signs_in_as_the_owner_of_the_schema(either: Assembly) -> None:
+@pytest.mark.parametrize("user", ["mlflow_migrator", "mlflow_administrator"])
+def test_nobody_but_the_migration_signs_in_as_more_than_the_server(either: Assembly, user: str) -> None:
     owners = {
         who
         for who, action, resource in either.service.allowed()
-        if action == "rds-db:connect" and "mlflow_migrator" in str(resource)
+        if action == "rds-db:connect" and user in str(resource)
     }
     assert {each[: len("MigrationTaskRole")] for each in owners} == {"MigrationTaskRole"}
 
@@ -94,7 +168,6 @@ def test_the_runner_has_no_other_permission(either: Assembly) -> None:
     }
     assert actions == {
         "ecs:RunTask",
-        "ecs:DescribeTasks",
         "ecs:StopTask",
         "iam:PassRole",
         "logs:GetLogEvents",
@@ -110,6 +183,6 @@ def test_the_template_carries_the_tested_handler(either: Assembly) -> None:
     assert runner["Handler"] == "index.handler"
 
 
-def test_cloudformation_waits_as_long_as_the_runner(either: Assembly) -> None:
+def test_cloudformation_waits_for_the_start_as_long_as_the_runner(either: Assembly) -> None:
     runner = either.service.one("AWS::Lambda::Function", id_starts="MigrationRunner")
-    assert completed(either)["Properties"]["ServiceTimeout"] == str(runner["Timeout"]) == "900"
+    assert started(either)["Properties"]["ServiceTimeout"] == str(runner["Timeout"])

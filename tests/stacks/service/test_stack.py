@@ -14,6 +14,7 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "ServiceName",
         "DatabaseEndpoint",
         "ArtifactKeyArn",
+        "BreakGlassPolicy",
         "LoadBalancerDnsName",
         "SignInUrl",
         "UserPoolId",
