@@ -37,10 +37,14 @@ from verify_account.verify import verify
 
 REGION = "eu-central-1"
 ACCOUNT = "000000000000"
+# Another account of the emulator, whose tokens the deployment trusts.
+PARTNER = "222233334444"
 HOST = "localhost"
 STEPS = 10
 _CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/10ca1000-0000-4000-8000-000000000001"
-_PREFERRED_PORTS = {"tracking": 8443, "aws": 4566, "database": 5433, "sign-in": 8444, "issuer": 8445}
+_PREFERRED_PORTS = {
+    "tracking": 8443, "aws": 4566, "database": 5433, "sign-in": 8444, "issuer": 8445, "partner-issuer": 8446,
+}  # fmt: skip
 _EMULATOR_SECONDS = 60.0
 _HEALTHY_SECONDS = 180.0
 # Task changes are seen at once, changes of the listener's rules within this time.
@@ -245,7 +249,11 @@ class Platform:
             synthesis.configure(
                 database_port=self._ports["database"],
                 certificate_arn=_CERTIFICATE,
-                members={role: demo_roles.arn(role, account_id=ACCOUNT) for role in demo_roles.ROLES},
+                members={
+                    role: [demo_roles.arn(role, account_id=each) for each in (ACCOUNT, PARTNER)]
+                    for role in demo_roles.ROLES
+                },
+                trusted={PARTNER: f"https://{HOST}:{self._ports['partner-issuer']}"},
             )
             if not synthesis.run(self._ledger):
                 remark("unchanged since the last time")
@@ -292,7 +300,7 @@ class Platform:
                 database_certificate=str(certificate.certificate),
                 database_key=str(certificate.key),
                 database_socket=str(self._database_directory / _SOCKET),
-                issuer_port=self._ports["issuer"],
+                issuer_ports={ACCOUNT: self._ports["issuer"], PARTNER: self._ports["partner-issuer"]},
                 sign_in_port=self._ports["sign-in"],
                 identity_certificate=str(identity.certificate),
                 identity_key=str(identity.key),

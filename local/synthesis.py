@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,18 @@ class Synthesis:
     output: Path
     configuration: Path
 
-    def configure(self, *, database_port: int, certificate_arn: str, members: Mapping[str, str]) -> None:
+    def configure(
+        self,
+        *,
+        database_port: int,
+        certificate_arn: str,
+        members: Mapping[str, Sequence[str]],
+        trusted: Mapping[str, str],
+    ) -> None:
         """Write the laptop's configuration: config/dev.toml, but no image to build and no DNS zone.
 
-        `members` maps each MLflow role to the ARN of the IAM role that has it.
+        `members` maps each MLflow role to the ARNs of the IAM roles that have it, `trusted` each further
+        account to its issuer of tokens.
         """
         document = tomlkit.parse((self.project / "config" / f"{ENVIRONMENT}.toml").read_text())
         document["database"]["port"] = database_port
@@ -44,7 +52,10 @@ class Synthesis:
             ingress.pop(key, None)
         ingress["domain"] = DOMAIN
         ingress["certificate_arn"] = certificate_arn
-        document["identity"] = {"roles": {role: {"iam_roles": [arn]} for role, arn in members.items()}}
+        document["identity"] = {
+            "trusted_issuers": [{"account": each, "issuer": issuer} for each, issuer in trusted.items()],
+            "roles": {role: {"iam_roles": list(arns)} for role, arns in members.items()},
+        }
         self.configuration.write_text(tomlkit.dumps(document))
 
     def run(self, ledger: Ledger) -> bool:

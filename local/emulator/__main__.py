@@ -7,6 +7,7 @@ credentials come as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Prints `ready` 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -35,12 +36,14 @@ def main(arguments: list[str]) -> NoReturn:
     settings = EmulatorSettings.read(Path(arguments[0]))
     configure(settings)
     runtime = make_runtime(settings)
-    federation = Federation(issuer_of(settings))
+    federation = Federation(issuers(settings))
     install(settings, runtime, federation)
     door = open_door(settings)
     code = 1
     try:
-        with federation.issuer.serving():
+        with contextlib.ExitStack() as serving:
+            for issuer in federation.issuers.values():
+                serving.enter_context(issuer.serving())
             asyncio.new_event_loop().run_until_complete(serve(settings, runtime))
         code = 0
     except Exception:
@@ -100,10 +103,13 @@ def make_runtime(settings: EmulatorSettings) -> Runtime:
     )
 
 
-def issuer_of(settings: EmulatorSettings) -> AccountIssuer:
-    """The issuer of the account's web identity tokens; it listens while it is `serving`."""
+def issuers(settings: EmulatorSettings) -> dict[str, AccountIssuer]:
+    """The issuer of each account's web identity tokens; it listens while it is `serving`."""
     certificate = ServerCertificate(Path(settings.identity_certificate), Path(settings.identity_key))
-    return AccountIssuer(certificate, host=HOST, port=settings.issuer_port)
+    return {
+        account_id: AccountIssuer(certificate, host=HOST, port=port)
+        for account_id, port in settings.issuer_ports.items()
+    }
 
 
 def sign_in_url(settings: EmulatorSettings) -> str:
@@ -131,6 +137,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     identity_adapters.federate_outbound(federation)
     identity_adapters.keep_identifying_actions()
     storage_adapters.know_every_encryption_header()
+    storage_adapters.judge_other_accounts_by_their_roles()
     storage_adapters.authorize_the_key_through_s3()
     storage_adapters.authorize_the_first_of_a_batch_too()
     storage_adapters.encrypt_with_the_account_key_by_default()

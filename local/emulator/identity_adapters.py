@@ -48,7 +48,7 @@ def vend_web_identity_tokens(federation: Federation) -> None:
             identity = sts._caller_identity(headers, query)
             if isinstance(identity, CredentialResolutionError):
                 return sts._credential_error_response(identity)
-            federation.require(identity["accountId"])
+            issuer = federation.issuer_of(identity["accountId"])
             if request.tags:
                 denied = enforce(
                     extract_access_key_id(headers, query),
@@ -64,7 +64,7 @@ def vend_web_identity_tokens(federation: Federation) -> None:
                         f"User: {identity['userArn']} is not authorized to perform: "
                         "sts:TagGetWebIdentityToken",
                     )
-            token, expires = federation.issuer.issue(request, subject_of(identity), region=get_region())
+            token, expires = issuer.issue(request, subject_of(identity), region=get_region())
         except StsError as refused:
             return sts._error(refused.status, refused.code, escape(str(refused)), ns="sts")
         ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))

@@ -32,8 +32,8 @@ class EmulatorSettings:
     database_certificate: str
     database_key: str
     database_socket: str
-    # Where the keys of STS's tokens are published.
-    issuer_port: int
+    # Where the keys of STS's tokens are published, by account: each has an issuer of its own.
+    issuer_ports: Mapping[str, int]
     # Where the user pool's hosted sign-in is, and the certificate of both.
     sign_in_port: int
     identity_certificate: str

@@ -70,12 +70,63 @@ def authorize_the_key_through_s3() -> None:
     iam_evaluator.enforce = with_key
 
 
+def judge_other_accounts_by_their_roles() -> None:
+    """MiniStack asks a bucket's policy about the root of another account, and a key's policy not at all.
+
+    In AWS, both are asked about the caller, and `aws:PrincipalArn` of a session is its role. Across accounts,
+    the policies of both must allow.
+    """
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, request_scope
+    from ministack.services import iam, kms, s3
+
+    value_of, key_policy, foreign = (
+        iam_evaluator._resolve_condition_key,
+        kms.key_policy_for_arn,
+        s3._foreign_bucket_allows,
+    )
+
+    def with_role(key: str, context: Any) -> Any:
+        value = value_of(key, context)
+        if key.lower() == "aws:principalarn" and ":assumed-role/" in str(value):
+            name = str(value).split("/")[1]
+            role = iam._roles.get_scoped(context.principal_account, None, name)
+            return str(role["Arn"]) if role else value
+        return value
+
+    def of_key(arn: str) -> Any:
+        _, _, _, region, account, _ = arn.split(":", 5)
+        with request_scope(account, region):
+            return key_policy(arn)
+
+    def of_bucket(arn: str) -> Any:
+        owner = s3._bucket_owner_account(_bucket_of(arn))
+        with request_scope(owner or get_account_id(), s3.get_region()):
+            return bucket_policy(arn)
+
+    def allowed_already(*request: Any) -> bool:
+        caller, headers = request[5], request[6:]
+        return bool(caller and headers) or bool(foreign(*request))
+
+    bucket_policy = s3.bucket_policy_for_arn
+    iam_evaluator._resolve_condition_key = with_role
+    kms.key_policy_for_arn = of_key
+    s3.bucket_policy_for_arn = of_bucket
+    # With headers, it is about the request itself, on which both policies have been asked by now.
+    s3._foreign_bucket_allows = allowed_already
+
+
+def _bucket_of(arn: str) -> str:
+    return arn.rsplit(":", 1)[-1].split("/", 1)[0]
+
+
 def _key_of(object_arn: str) -> str | None:
     """The ARN of the key that the object's bucket is encrypted with; None if it is not named by an ARN."""
     from ministack.services import s3
 
-    bucket = object_arn.rsplit(":", 1)[-1].split("/", 1)[0]
-    found = _KEY.search(str(s3._bucket_encryption.get(bucket) or ""))
+    bucket = _bucket_of(object_arn)
+    owner = s3._bucket_owner_account(bucket)
+    found = _KEY.search(str(s3._bucket_encryption.get_scoped(owner, None, bucket) or ""))
     return found[1] if found and found[1].startswith("arn:") else None
 
 

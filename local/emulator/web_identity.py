@@ -153,9 +153,9 @@ class AccountIssuer(TokenIssuer):
 
 @dataclass
 class Federation:
-    """Which accounts have outbound federation on, and the one issuer they share on this machine."""
+    """Which accounts have outbound federation on, and each account's issuer."""
 
-    issuer: AccountIssuer
+    issuers: Mapping[str, AccountIssuer]
     enabled: set[str] = field(default_factory=set)
 
     def enable(self, account_id: str) -> str:
@@ -169,7 +169,7 @@ class Federation:
                 409, "FeatureEnabled", "Outbound web identity federation is already enabled for this account."
             )
         self.enabled.add(account_id)
-        return self.issuer.url
+        return self.issuers[account_id].url
 
     def disable(self, account_id: str) -> None:
         """Switch it off.
@@ -190,10 +190,10 @@ class Federation:
             raise StsError(
                 404, "FeatureDisabled", "Outbound web identity federation is not enabled for this account."
             )
-        return self.issuer.url
+        return self.issuers[account_id].url
 
-    def require(self, account_id: str) -> None:
-        """Check that it is on, as STS does before it issues a token.
+    def issuer_of(self, account_id: str) -> AccountIssuer:
+        """The issuer of an account's tokens, if it is on.
 
         Raises:
             StsError: OutboundWebIdentityFederationDisabledException, if it is off.
@@ -205,6 +205,7 @@ class Federation:
                 "Outbound web identity federation is not enabled for this account: enable it first, with "
                 "iam:EnableOutboundWebIdentityFederation.",
             )
+        return self.issuers[account_id]
 
 
 def _members(

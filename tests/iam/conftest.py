@@ -19,7 +19,7 @@ from local.parts.aws import Aws
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.roles import BY_NAME as ROLES
-from tests.local.conftest import ACCOUNT, REGION, Account, account  # noqa: F401 - a fixture
+from tests.local.conftest import PARTNER, REGION, Account, account  # noqa: F401 - a fixture
 from tests.stacks.conftest import ROOT, merged, read_config
 
 DOMAIN = "mlflow.example.org"
@@ -27,6 +27,8 @@ AUDIENCE = f"https://{DOMAIN}"
 PREFIX = "team"
 # A role of the same account to which nobody attached anything.
 STRANGER = "stranger"
+# Members of roles in a second account, by the name of the session.
+MEMBERS_ELSEWHERE = {"contributor": "train", "viewer": "report"}
 # As CloudFormation names the log of the stack `Service`, and that of a stack whose name begins alike.
 AUDIT_LOG, OTHER_LOG, STREAM = "Service-ClusterLog1A2B3C4D-x1Y2", "Services-ClusterLog1A2B3C4D-x1Y2", "serve"
 # The buckets with their policies, the key, the pool and what Clients makes; no database, no function.
@@ -46,6 +48,7 @@ class Deployed:
 
     root: Aws
     roles: Mapping[str, Aws]
+    policies: Mapping[str, str]
     bucket: str
     key_arn: str
     user_pool_id: str
@@ -57,6 +60,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     changes = {
         "ingress": {"domain": DOMAIN, "hosted_zone_name": "example.org"},
         "artifacts": {"prefix": PREFIX},
+        "identity": {
+            "trusted_issuers": [{"account": PARTNER, "issuer": "https://localhost:8446"}],
+            "roles": {
+                role: {"iam_roles": [f"arn:aws:iam::{PARTNER}:role/test-{name}"]}
+                for role, name in MEMBERS_ELSEWHERE.items()
+            },
+        },
     }
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = cdk.App(outdir=str(directory), context=flags)
@@ -99,7 +109,7 @@ def session_of(root: Aws, name: str, *, policy_arn: str | None) -> Aws:
         "Statement": [
             {
                 "Effect": "Allow",
-                "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+                "Principal": {"AWS": f"arn:aws:iam::{root.account_id}:root"},
                 "Action": "sts:AssumeRole",
             }
         ],
@@ -111,7 +121,7 @@ def session_of(root: Aws, name: str, *, policy_arn: str | None) -> Aws:
     return Aws(
         endpoint=root.endpoint,
         region=REGION,
-        account_id=ACCOUNT,
+        account_id=root.account_id,
         access_key=issued["AccessKeyId"],
         secret_key=issued["SecretAccessKey"],
         session_token=issued["SessionToken"],
@@ -151,6 +161,7 @@ def deployed(account: Account, template: dict[str, Any]) -> Iterator[Deployed]: 
             **{role: session_of(account.aws, role, policy_arn=outputs[role.capitalize()]) for role in ROLES},
             STRANGER: session_of(account.aws, STRANGER, policy_arn=None),
         },
+        policies={role: outputs[role.capitalize()] for role in ROLES},
         bucket=outputs["Bucket"],
         key_arn=outputs["Key"],
         user_pool_id=outputs["Pool"],

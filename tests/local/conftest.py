@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from local.parts.certificates import CertificateAuthority
     from local.parts.postgres import Postgres
 
-REGION, ACCOUNT = "eu-central-1", "000000000000"
+REGION, ACCOUNT, PARTNER = "eu-central-1", "000000000000", "222233334444"
 
 
 @dataclass
@@ -42,6 +43,11 @@ class Account:
     password: str
     issuer_url: str
     sign_in_url: str
+
+    @property
+    def partner(self) -> Aws:
+        """The root of a second account: its number is its key's id."""
+        return dataclasses.replace(self.aws, account_id=PARTNER, access_key=PARTNER)
 
     @property
     def resource_id(self) -> str:
@@ -166,7 +172,7 @@ def account() -> Iterator[Account]:
         socket_hba=SOCKET_RULES,
         settings={"fsync": "off"},
     )
-    ports = {name: free_port() for name in ("aws", "database", "issuer", "sign-in")}
+    ports = {name: free_port() for name in ("aws", "database", "issuer", "partner-issuer", "sign-in")}
     settings = EmulatorSettings(
         port=ports["aws"],
         region=REGION,
@@ -184,7 +190,7 @@ def account() -> Iterator[Account]:
         database_certificate=str(certificate.certificate),
         database_key=str(certificate.key),
         database_socket=str(postgres.socket_directory / ".s.PGSQL.5432"),
-        issuer_port=ports["issuer"],
+        issuer_ports={ACCOUNT: ports["issuer"], PARTNER: ports["partner-issuer"]},
         sign_in_port=ports["sign-in"],
         identity_certificate=str(identity.certificate),
         identity_key=str(identity.key),

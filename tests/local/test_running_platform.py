@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -19,8 +20,9 @@ import httpx
 import pytest
 
 from client_smoke.steps import STEPS
+from local import demo_roles
 from local.parts.aws import Aws
-from local.platform import account
+from local.platform import PARTNER, account
 from local.state import PROJECT, State
 from stacks.roles import BY_NAME
 from tests.laptop import Laptop, running_laptop
@@ -51,6 +53,43 @@ def state() -> Iterator[State]:
 def client(state: State) -> dict[str, str]:
     """The environment of a contributor's shell."""
     return exported(state, "contributor")
+
+
+@pytest.fixture(scope="module")
+def partner(state: State, client: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Shells in a second account: its roles have the very documents of the deployed policies, by role."""
+    ours = account(state)
+    theirs = dataclasses.replace(ours, account_id=PARTNER, access_key=PARTNER)
+    iam = theirs.client("iam")
+    iam.enable_outbound_web_identity_federation()
+    trust = {"Effect": "Allow", "Principal": {"AWS": PARTNER}, "Action": "sts:AssumeRole"}
+    deployed = {
+        each["PolicyName"]: each for each in ours.client("iam").list_policies(Scope="Local")["Policies"]
+    }
+    shells = {}
+    for role in ("viewer", "contributor", "approver"):
+        (policy,) = (each for name, each in deployed.items() if f"Clients{role.capitalize()}Policy" in name)
+        version = ours.client("iam").get_policy_version(
+            PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"]
+        )
+        copied = iam.create_policy(
+            PolicyName=f"mlflow-{role}", PolicyDocument=json.dumps(version["PolicyVersion"]["Document"])
+        )
+        iam.create_role(
+            RoleName=f"mlflow-{role}",
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+            MaxSessionDuration=demo_roles.SESSION_SECONDS,
+        )
+        iam.attach_role_policy(RoleName=f"mlflow-{role}", PolicyArn=copied["Policy"]["Arn"])
+        session = demo_roles.assume(theirs, role)
+        shells[role] = {
+            **client,
+            "AWS_ACCESS_KEY_ID": session.access_key,
+            "AWS_SECRET_ACCESS_KEY": session.secret_key,
+            "AWS_SESSION_TOKEN": session.session_token or "",
+            "MLFLOW_TRACKING_TOKEN": demo_roles.token(session, audience=client["MLFLOW_AWS_AUDIENCE"]),
+        }
+    return shells
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -150,6 +189,41 @@ def test_every_smoke_step_passes_and_no_argument_list_holds_a_secret(
     assert any("mlflow_aws_server" in line for line in seen)
     assert not [line for line in seen if any(secret in line for secret in secrets)]
     assert not [line for line in command_lines(state).values() if _SECRET.search(line)]
+
+
+@pytest.mark.slow
+def test_every_smoke_step_passes_for_the_roles_of_a_second_account(
+    partner: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """A token chooses the load balancer's rule: there is nothing of ours in its clients."""
+    files = {role: tmp_path / f"{role}.token" for role in ("viewer", "approver")}
+    for role, file in files.items():
+        file.touch(mode=0o600)
+        file.write_text(partner[role]["MLFLOW_TRACKING_TOKEN"])
+    more = [part for role, file in files.items() for part in (f"--{role}-token-file", str(file))]
+    done = subprocess.run(
+        [sys.executable, "-m", "client_smoke", "--require-all", *more],
+        cwd=PROJECT,
+        env=partner["contributor"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"arn:aws:iam::{PARTNER}:role/mlflow-contributor" in done.stdout
+    assert "every step passed" in done.stdout
+
+
+def test_a_role_of_a_second_account_has_its_role_here_by_its_own_issuer(
+    state: State, partner: dict[str, dict[str, str]]
+) -> None:
+    token = partner["viewer"]["MLFLOW_TRACKING_TOKEN"]
+    with browser(state) as http:
+        told = http.get("/api/2.0/mlflow-aws/whoami", headers={"Authorization": f"Bearer {token}"}).json()
+    assert (told["principal"], told["role"]) == (f"arn:aws:iam::{PARTNER}:role/mlflow-viewer", "viewer")
+    iam = dataclasses.replace(account(state), account_id=PARTNER, access_key=PARTNER).client("iam")
+    issuer = iam.get_outbound_web_identity_federation_info()["IssuerIdentifier"]
+    assert issuer != State.read(state.endpoints)["token_issuer"]
 
 
 def test_stock_client_connects_with_nothing_but_the_exported_variables(client: dict[str, str]) -> None:
