@@ -15,6 +15,7 @@ from typing import Any
 
 from stacks.config import EnvironmentConfig
 from stacks.config_file import CONFIG, ConfigurationError, load_environment
+from stacks.regions import region_with_sign_in
 
 _SIGN_IN = "sign in with `aws sso login`, name the profile with `export AWS_PROFILE=…`, and run this again"
 # Whoever waits longer than this for STS has no way to AWS.
@@ -50,6 +51,10 @@ def deployer(environment: EnvironmentConfig, environ: Mapping[str, str]) -> Depl
         region = environment.region or session.region_name
         if not region:
             raise CredentialsError("no region: set `region` in the configuration, or `export AWS_REGION=…`")
+        try:
+            region_with_sign_in(region)
+        except ValueError as error:
+            raise CredentialsError(f"region {region} {error}") from error
         identity = _identity(session, region)
     except botocore.exceptions.ProfileNotFound as error:
         raise CredentialsError(

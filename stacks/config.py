@@ -16,7 +16,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.rds_windows import backup_windows, maintenance_window
-from stacks.section import DISTINCT, Section, matching, refusal
+from stacks.regions import existing_region, partitions, region_with_sign_in
+from stacks.section import DISTINCT, Section, matching, refusal, texts
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
 CONNECTIONS_PER_GIB = 100
@@ -90,9 +91,7 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
 
 Cidr = Annotated[str, AfterValidator(_cidr)]
 LogRetentionDays = Annotated[int, AfterValidator(_log_retention)]
-Region = Annotated[
-    str, matching(r"[a-z]{2,3}(-[a-z]+)+-\d", "is not a region", "write its code, such as eu-central-1")
-]
+Region = Annotated[str, AfterValidator(existing_region), AfterValidator(region_with_sign_in)]
 DomainName = Annotated[
     str,
     matching(
@@ -880,6 +879,45 @@ class EnvironmentConfig(Section):
                 "is missing, and ingress.internet_facing = true",
                 "list one public subnet for each zone, or set internet_facing = false",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _everything_is_where_the_region_is(self) -> Self:
+        if self.region is None:
+            return self
+        partition = partitions()[self.region]
+        if self.identity.sign_in_domain is not None and partition == "aws-us-gov":
+            raise refusal(
+                "identity.sign_in_domain",
+                self.identity.sign_in_domain,
+                f"is not possible in region = {self.region}: Cognito has no domains of one's own in GovCloud",
+                "remove it, and sign_in_certificate_arn",
+            )
+        for key, text in texts(self.model_dump()):
+            if text.startswith("arn:") and text.split(":")[1] != partition:
+                raise refusal(
+                    key,
+                    text,
+                    f"is in another partition than region = {self.region}",
+                    f"name one that begins with arn:{partition}:",
+                )
+        certificate = self.ingress.certificate_arn
+        if certificate is not None and certificate.split(":")[3] != self.region:
+            raise refusal(
+                "ingress.certificate_arn",
+                certificate,
+                f"is in another region than region = {self.region}, where the load balancer needs it",
+                f"request or import a certificate in {self.region}",
+            )
+        existing = self.network.existing
+        for zone in existing.availability_zones if existing else self.network.zone_names:
+            if not zone.startswith(self.region):
+                raise refusal(
+                    "network.existing.availability_zones" if existing else "network.zone_names",
+                    zone,
+                    f"is not in region = {self.region}",
+                    f"name zones such as {self.region}a",
+                )
         return self
 
     @model_validator(mode="after")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import aws_cdk as cdk
 
 from stacks.config import EnvironmentConfig
+from stacks.section import texts
 
 # Names, numbers and networks that are reserved for documentation; the files in config/ come with them.
 PLACEHOLDER = re.compile(
@@ -25,7 +25,7 @@ def remind(stack: cdk.Stack, environment: EnvironmentConfig) -> None:
 
 def reminders(environment: EnvironmentConfig) -> Iterator[tuple[str, str]]:
     """Yield what is left to do, as the name of the warning and its text."""
-    if left := [key for key, value in _texts(environment.model_dump()) if PLACEHOLDER.search(value)]:
+    if left := [key for key, value in texts(environment.model_dump()) if PLACEHOLDER.search(value)]:
         yield "placeholders", f"placeholders are left: {', '.join(left)}; write your own before you deploy"
     if not environment.identity.admits_anybody:
         yield (
@@ -39,14 +39,3 @@ def reminders(environment: EnvironmentConfig) -> Iterator[tuple[str, str]]:
             "nobody reaches an internal load balancer in a new VPC; set ingress.internet_facing = true, or "
             "join the VPC to your network (network.transit_gateway_id or network.peering_connection_id)",
         )
-
-
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _texts(each, f"{key}.{name}" if key else name)
-    elif isinstance(value, (list, tuple)):
-        texts = [found for each in value for found in _texts(each, key)]
-        yield from dict.fromkeys(texts)

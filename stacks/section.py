@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -33,6 +33,18 @@ def matching(pattern: str, reason: str, remedy: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text in the values of a table, each with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from texts(each, f"{key}.{name}" if key else name)
+    elif isinstance(value, (list, tuple)):
+        found = [found for each in value for found in texts(each, key)]
+        yield from dict.fromkeys(found)
 
 
 def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:

@@ -62,6 +62,13 @@ class UserDirectory(Construct):
             managed_login_version=newer,
         )
 
+    @property
+    def sign_in_url(self) -> str:
+        """Where people sign in. In GovCloud, Cognito has FIPS endpoints only."""
+        region = cdk.Stack.of(self).region
+        in_govcloud = not cdk.Token.is_unresolved(region) and region.startswith("us-gov-")
+        return self.domain.base_url(fips=in_govcloud)
+
     def _groups(self, config: IdentityConfig) -> None:
         people: dict[str, cognito.CfnUserPoolUser] = {}
         for precedence, role in enumerate(reversed(ROLES)):

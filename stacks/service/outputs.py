@@ -33,7 +33,7 @@ def publish(
         "BreakGlassPolicy": foundation.break_glass.policy.managed_policy_arn,
         "LoadBalancerDnsName": ingress.load_balancer.load_balancer_dns_name,
         **({"DnsRecordsToCreate": "; ".join(records)} if records else {}),
-        "SignInUrl": people.domain.base_url(),
+        "SignInUrl": people.sign_in_url,
         "UserPoolId": people.pool.user_pool_id,
         "UserPoolClientId": sign_in.client.user_pool_client_id,
         "TokenIssuer": foundation.account_switches.issuer,

@@ -58,6 +58,12 @@ def test_without_a_region_the_message_says_where_to_set_it() -> None:
     assert "set `region` in the configuration" in done.stderr
 
 
+def test_a_shell_s_region_without_sign_in_is_refused_as_one_in_the_file_is() -> None:
+    done = run("preflight.credentials", "dev", **KEYS, AWS_REGION="cn-north-1")
+    assert done.returncode == 2
+    assert "region cn-north-1 is in aws-cn, where Cognito has no user pools" in done.stderr
+
+
 def test_a_network_without_aws_is_told_as_such() -> None:
     done = run(
         "preflight.credentials", "dev", **KEYS, AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_REGION="a-b-1"

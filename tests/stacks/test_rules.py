@@ -3,30 +3,63 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from tests.stacks.conftest import ROOT
+from stacks.config import EnvironmentConfig
+from tests.stacks.conftest import IMAGE, ROOT, read_config
 from tests.stacks.templates import Assembly
 
 REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
+# GovCloud needs other values: ARNs of its partition, an image, and a class that is on its price list.
+GOVCLOUD = {
+    "region": "us-gov-west-1",
+    "identity": {"roles": {"admin": {"iam_roles": ["arn:aws-us-gov:iam::111122223333:role/platform/admin"]}}},
+    "server": {"image_uri": IMAGE.replace("eu-central-1", "us-gov-west-1")},
+}
+GOVCLOUD_CLASS = {"dev": "t4g.micro", "prod": "m6g.large"}
+
+
+def errors(assemblies: Iterable[Assembly], regions: Iterable[str]) -> list[Any]:
+    """What cfn-lint holds against templates in some regions."""
+    templates = [
+        str(each.path) for assembly in assemblies for each in (assembly.foundation, assembly.service)
+    ]
+    cfn_lint = Path(sys.executable).with_name("cfn-lint")
+    command = [str(cfn_lint), "--regions", *regions, "--format", "json", "--", *templates]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    return [each for each in json.loads(result.stdout or "[]") if each["Level"] == "Error"]
 
 
 def test_cfn_lint_finds_no_error_in_any_template_in_three_regions(
     dev: Assembly, prod: Assembly, given: Assembly, public: Assembly, replicated: Assembly
 ) -> None:
-    templates = [
-        str(template.path)
-        for assembly in (dev, prod, given, public, replicated)
-        for template in (assembly.foundation, assembly.service)
+    assert errors((dev, prod, given, public, replicated), REGIONS) == []
+
+
+def test_cfn_lint_finds_no_error_in_govcloud(build: Callable[..., Assembly]) -> None:
+    built = [
+        build(name, {**GOVCLOUD, "database": {"instance_class": instance_class}})
+        for name, instance_class in GOVCLOUD_CLASS.items()
     ]
-    cfn_lint = Path(sys.executable).with_name("cfn-lint")
-    command = [str(cfn_lint), "--regions", *REGIONS, "--format", "json", "--", *templates]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    findings = json.loads(result.stdout or "[]")
-    assert result.stderr == ""
-    assert [each for each in findings if each["Level"] == "Error"] == []
+    assert errors(built, ["us-gov-west-1"]) == []
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_china_lacks_user_pools_and_nothing_else_and_is_refused_for_that(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    anywhere: Assembly = request.getfixturevalue(name)
+    messages = [each["Message"] for each in errors([anywhere], ["cn-north-1"])]
+    assert messages
+    assert [each for each in messages if "'AWS::Cognito::" not in each or "does not exist" not in each] == []
+    with pytest.raises(ValidationError, match="is in aws-cn, where Cognito has no user pools"):
+        EnvironmentConfig.model_validate({**read_config(name), "region": "cn-north-1"})
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod", "given", "public", "replicated"])

@@ -1,5 +1,8 @@
 """The load balancer is the user pool's only application, and keeps its secret to itself."""
 
+from collections.abc import Callable
+
+from tests.stacks.conftest import IMAGE
 from tests.stacks.templates import Assembly, Properties
 
 CLIENT = "AWS::Cognito::UserPoolClient"
@@ -66,3 +69,13 @@ def test_the_sign_in_page_is_named_in_the_outputs(either: Assembly) -> None:
     parts = either.service.outputs["SignInUrl"]["Value"]["Fn::Join"][1]
     assert parts[0] == "https://"
     assert parts[-1] == ".amazoncognito.com"
+
+
+def test_the_sign_in_page_of_govcloud_has_its_own_host(build: Callable[..., Assembly]) -> None:
+    govcloud = {
+        "region": "us-gov-west-1",
+        "identity": {"roles": None},
+        "server": {"image_uri": IMAGE.replace("eu-central-1", "us-gov-west-1")},
+    }
+    url = build("dev", govcloud).service.outputs["SignInUrl"]["Value"]["Fn::Join"][1]
+    assert url[-1] == ".auth-fips.us-gov-west-1.amazoncognito.com"
