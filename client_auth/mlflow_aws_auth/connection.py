@@ -116,7 +116,7 @@ def _whoami(server: Origin, token: str) -> dict[str, Any]:
         raise AwsAuthError(
             f"{server} does not accept your token: {message}",
             next_action=f"check that {provider.AUDIENCE} (now {provider.audience_of(server)}) is the "
-            "deployment's TokenAudience, that it is in your AWS account, and this machine's clock",
+            "deployment's TokenAudience, that it trusts your AWS account, and this machine's clock",
             who=f"you; {_PLATFORM} if all three are right",
         )
     if answer.status_code == 403:

@@ -54,7 +54,11 @@ EKS_ROLES = [
 IDENTITY = {
     "session_hours": 10,
     "domain_prefix": "mlflow-company",
+    "trusted_issuers": [
+        {"account": "222233334444", "issuer": "https://a1d2b0fd-1177.tokens.sts.global.api.aws"}
+    ],
     "roles": {
+        "viewer": {"iam_roles": ["arn:aws:iam::222233334444:role/analysts"]},
         "contributor": {"iam_roles": ["arn:aws:iam::111122223333:role/data-science/*"]},
         "approver": {"iam_roles": ["arn:aws:iam::111122223333:role/release"], "groups": ["release-board"]},
     },
