@@ -712,6 +712,11 @@ class ServerConfig(Section):
         return self
 
     @property
+    def required_connections(self) -> int:
+        """What PostgreSQL must accept while a version rolls out at full scale."""
+        return ROLLOUT_FACTOR * self.max_tasks * self.database_connections + RESERVED_CONNECTIONS
+
+    @property
     def variables(self) -> dict[str, str]:
         """The server's environment variables that these settings set; a switch is `on` or `off`."""
         values = {
@@ -968,7 +973,7 @@ class EnvironmentConfig(Section):
     def _overload_is_impossible(self) -> Self:
         """Even while a version rolls out at full scale, every task gets every connection it may open."""
         server, available = self.server, self.database.max_connections - RESERVED_CONNECTIONS
-        demand = ROLLOUT_FACTOR * server.max_tasks * server.database_connections
+        demand = server.required_connections - RESERVED_CONNECTIONS
         if demand > available:
             fitting = available // (ROLLOUT_FACTOR * server.max_tasks)
             raise refusal(

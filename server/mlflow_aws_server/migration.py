@@ -65,6 +65,7 @@ def migrate(settings: MigrationSettings) -> None:
         closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as owner,
     ):
         owner.autocommit = True
+        _require_connections(owner, settings.required_connections)
         with _locked(owner):
             _upgrade_schema(settings)
             _build_indexes(owner)
@@ -156,6 +157,20 @@ def _master_secret(settings: MigrationSettings) -> tuple[str, str]:
     client = boto3.client("secretsmanager", region_name=settings.database.region)
     secret = json.loads(client.get_secret_value(SecretId=settings.master_secret_arn)["SecretString"])
     return secret["username"], secret["password"]
+
+
+def _require_connections(owner: Connection, required: int) -> None:
+    """Compare with what is in force: a change of the parameter waits for a restart of the database."""
+    with owner.cursor() as cursor:
+        cursor.execute("SELECT current_setting('max_connections')::int")
+        row = cursor.fetchone()
+    accepted = int(row[0]) if row else 0
+    if accepted < required:
+        raise MigrationError(
+            f"PostgreSQL accepts {accepted} connections, and the server's tasks may need {required}: a new "
+            "max_connections waits for a restart. Run `aws rds reboot-db-instance` for the database, and "
+            "deploy again."
+        )
 
 
 def _upgrade_schema(settings: MigrationSettings) -> None:

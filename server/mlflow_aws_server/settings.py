@@ -22,9 +22,10 @@ VARIABLES = frozenset(
     _PREFIX + name
     for name in (
         "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
-        "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST", "DATABASE_USER",
-        "FAST_PATH", "KEEP_ALIVE_SECONDS", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES",
-        "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
+        "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST",
+        "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "FAST_PATH", "KEEP_ALIVE_SECONDS",
+        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE", "TOKEN_ISSUERS",
+        "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
     )
 )  # fmt: skip
 """All settings of all commands; any other variable that begins with `MLFLOW_AWS_` is refused."""
@@ -180,6 +181,8 @@ class MigrationSettings:
     server_user: str
     master_secret_arn: str
     artifact_root: str
+    # What all tasks may open, in all.
+    required_connections: int
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> MigrationSettings:
@@ -208,6 +211,9 @@ class MigrationSettings:
                 expected="the ARN of the secret that RDS keeps for its master user",
             ),
             artifact_root=_artifact_root(read),
+            required_connections=read.integer(
+                "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS", default=1, least=1, most=100_000
+            ),
         )
 
 

@@ -38,9 +38,11 @@ class PostgresInstance(rds.DatabaseInstance):
         engine = rds.DatabaseInstanceEngine.postgres(
             version=rds.PostgresEngineVersion.of(config.engine_version, config.engine_version)
         )
+        # The number is static. With another group, CloudFormation changes the instance and so restarts it; a
+        # changed group would wait for the next restart.
         parameters = rds.ParameterGroup(
             scope,
-            "Parameters",
+            f"Parameters{config.max_connections}",
             engine=engine,
             description="MLflow on AWS",
             parameters=postgresql_parameters(config),

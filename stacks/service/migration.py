@@ -48,6 +48,7 @@ class Migration(Construct):
             environment={
                 "MLFLOW_AWS_DATABASE_MIGRATOR": database.migrator_user,
                 "MLFLOW_AWS_MASTER_SECRET_ARN": database.administrator_secret_arn,
+                "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS": str(config.required_connections),
             },
             config=config,
         )

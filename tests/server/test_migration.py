@@ -77,6 +77,14 @@ def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployme
     ]
 
 
+def test_a_database_that_accepts_too_few_connections_is_not_deployed_to(migrated: Deployment) -> None:
+    finished = migrated.migrate(MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS="9999")
+    assert finished.returncode != 0
+    assert "the server's tasks may need 9999" in finished.stderr
+    assert "aws rds reboot-db-instance" in finished.stderr
+    assert migrated.migrate(MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS="50").returncode == 0
+
+
 def test_later_runs_need_no_master_user(migrated: Deployment) -> None:
     reads = migrated.secret.reads
     finished = migrated.migrate()

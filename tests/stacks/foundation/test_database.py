@@ -98,6 +98,13 @@ def test_connections_are_those_the_configuration_reckons_with(dev: Assembly, pro
     assert (accepted(dev), accepted(prod)) == ("100", "800")
 
 
+def test_another_number_of_connections_restarts_the_database_by_another_parameter_group(
+    build: Callable[..., Assembly], dev: Assembly
+) -> None:
+    larger = build("dev", {"database": {"instance_class": "t4g.small", "max_connections": 150}})
+    assert instance(larger)["DBParameterGroupName"] != instance(dev)["DBParameterGroupName"]
+
+
 def test_minor_versions_are_left_to_rds(either: Assembly) -> None:
     # A pinned minor version would make the next deployment a downgrade, which RDS refuses.
     assert instance(either)["EngineVersion"] == "18"

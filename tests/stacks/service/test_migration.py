@@ -47,6 +47,15 @@ def test_the_service_waits_for_the_migration(either: Assembly) -> None:
     )
 
 
+def test_it_knows_how_many_connections_every_task_in_all_may_open(dev: Assembly, prod: Assembly) -> None:
+    def required(assembly: Assembly) -> object:
+        (container,) = task(assembly)["ContainerDefinitions"]
+        variables = {each["Name"]: each["Value"] for each in container["Environment"]}
+        return variables["MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS"]
+
+    assert (required(dev), required(prod)) == ("95", "783")
+
+
 def test_a_migration_may_take_hours(either: Assembly) -> None:
     waiting = either.service.one("AWS::CloudFormation::WaitCondition")
     assert waiting["Timeout"] == str(4 * 3600)
