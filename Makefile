@@ -104,6 +104,10 @@ destroy: credentials  ## Remove the service of ENV, and no run or model; both st
 	@rm -rf cdk.out
 	@npx cdk destroy $(STACKS) -c env=$(ENV) $(ARGS)
 
+.PHONY: verify
+verify: install  ## Check the resources of ENV in the account, property by property; changes nothing
+	@python -m verify_account --env $(ENV) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }

@@ -278,7 +278,8 @@ def _summarize(platform: Platform, outcome: str, seconds: float) -> None:
 
 def _report_not_emulated(platform: Platform) -> None:
     _print("Not emulated:")
-    for line in not_emulated(platform.only_recorded):
+    unasked = [f"not checked: {title}" for title in platform.unasked]
+    for line in [*not_emulated(platform.only_recorded), *unasked]:
         _print(f"  - {line}")
 
 

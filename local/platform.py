@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from findings.finding import PASSED, Mark, counted, exit_code
 from local import demo_roles, demo_users
 from local.deployment import Stack, bootstrap, deploy, stack_names
 from local.edge import snapshot
@@ -66,6 +67,7 @@ class Platform:
     state: State
     progress: Progress
     only_recorded: list[str] = field(default_factory=list)
+    unasked: list[str] = field(default_factory=list)
     _ports: dict[str, int] = field(default_factory=dict)
     _guard: subprocess.Popen[bytes] | None = None
     _postgres: Postgres | None = None
@@ -384,12 +386,14 @@ class Platform:
 
     def _verify(self) -> None:
         with self.progress.step("Check the deployed resources") as remark:
-            results = verify(self._api().client, self._outputs)
-            failed = [each for each in results if not each.passed]
-            remark(f"{len(results) - len(failed)} of {len(results)} checks passed")
-        if failed:
+            findings = verify(self._api().client, self._outputs)
+            remark(counted(findings))
+        self.unasked = [each.title for each in findings if each.mark is Mark.NOT_ASKED]
+        if exit_code(findings) != PASSED:
             told = "\n".join(
-                f"  - failed: {each.check}; observed: {str(each.observed)[:300]}" for each in failed
+                f"  - failed: {each.title}; observed: {each.told}"
+                for each in findings
+                if each.mark is Mark.BAD
             )
             raise PlatformError(f"the deployed resources are not what the stacks say:\n{told}")
 

@@ -12,6 +12,7 @@ ROOMS = [
     "preflight",
     "server",
     "verify_account",
+    "findings",
     "client_smoke",
     "client_auth",
     "lifecycle",

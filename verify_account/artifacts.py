@@ -1,58 +1,168 @@
-"""Checks of the bucket of artifacts."""
+"""Checks of the bucket of artifacts, and of the one for access logs."""
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
-from verify_account.check import CheckResult, Clients, Outputs, listed
+from findings.reader import AbsentError
+from verify_account.account import Account, Check, listed
+from verify_account.policies import bucket_statements
+
+_BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 
 
-def bucket(clients: Clients, outputs: Outputs) -> list[CheckResult]:
-    """Artifacts are encrypted, versioned and private."""
-    s3, name = clients("s3"), outputs["ArtifactBucket"]
-    encryption = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"][0]
-    default = encryption["ApplyServerSideEncryptionByDefault"]
-    blocked = s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
-    policy = json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])
-    owner = s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"]
-    lifecycle = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
-    denies = [each for each in policy["Statement"] if each["Effect"] == "Deny"]
-    versioning = s3.get_bucket_versioning(Bucket=name).get("Status")
-    return [
-        CheckResult("artifacts are versioned", versioning == "Enabled", versioning),
-        CheckResult(
-            "artifacts are encrypted under their own key, with a bucket key",
-            default["SSEAlgorithm"] == "aws:kms"
-            and default.get("KMSMasterKeyID") == outputs["ArtifactKeyArn"]
-            and encryption["BucketKeyEnabled"],
-            encryption,
-        ),
-        CheckResult(
-            "the bucket blocks all public access", all(blocked.values()) and len(blocked) == 4, blocked
-        ),
-        CheckResult(
-            "the bucket refuses requests without TLS",
-            any("aws:SecureTransport" in json.dumps(each.get("Condition", {})) for each in denies),
-            policy,
-        ),
-        CheckResult(
-            "nobody deletes object versions",
-            any("s3:DeleteObjectVersion" in listed(each["Action"]) for each in denies),
-            policy,
-        ),
-        CheckResult(
-            "the bucket's owner owns its objects",
-            owner[0]["ObjectOwnership"] == "BucketOwnerEnforced",
-            owner,
-        ),
-        CheckResult(
-            "incomplete uploads are removed",
-            any("AbortIncompleteMultipartUpload" in each for each in lifecycle),
-            lifecycle,
-        ),
-        CheckResult(
-            "access to the bucket is logged",
-            "LoggingEnabled" in s3.get_bucket_logging(Bucket=name),
-            "no logging",
-        ),
+def _each_bucket(account: Account, operation: str) -> dict[str, Any]:
+    names = [each.physical_id for each in account.of_type("AWS::S3::Bucket")]
+    return {name: account.ask("s3", operation, Bucket=name) for name in {*names, _bucket(account)}}
+
+
+def _bucket(account: Account) -> str:
+    return account.outputs["ArtifactBucket"]
+
+
+def _versioned(account: Account) -> tuple[bool, object]:
+    live = {name: each.get("Status") for name, each in _each_bucket(account, "get_bucket_versioning").items()}
+    return set(live.values()) == {"Enabled"}, live
+
+
+def _encrypted(account: Account) -> tuple[bool, object]:
+    answer = account.ask("s3", "get_bucket_encryption", Bucket=_bucket(account))
+    rules = answer["ServerSideEncryptionConfiguration"]["Rules"]
+    default = rules[0]["ApplyServerSideEncryptionByDefault"]
+    return (
+        len(rules) == 1
+        and default["SSEAlgorithm"] == "aws:kms"
+        and default.get("KMSMasterKeyID") == account.outputs["ArtifactKeyArn"]
+        and rules[0]["BucketKeyEnabled"]
+    ), rules
+
+
+def _private(account: Account) -> tuple[bool, object]:
+    try:
+        answers = _each_bucket(account, "get_public_access_block")
+    except AbsentError as error:
+        return False, str(error)
+    live = {name: each["PublicAccessBlockConfiguration"] for name, each in answers.items()}
+    return all(each.get(block) is True for each in live.values() for block in _BLOCKS), live
+
+
+def _no_grants(account: Account) -> tuple[bool, object]:
+    answers = _each_bucket(account, "get_bucket_acl")
+    foreign = {
+        name: grants
+        for name, each in answers.items()
+        if (
+            grants := [
+                grant["Grantee"]
+                for grant in each["Grants"]
+                if grant["Grantee"].get("ID") != each["Owner"]["ID"]
+            ]
+        )
+    }
+    return not foreign, foreign or "the owner's alone"
+
+
+def _owned(account: Account) -> tuple[bool, object]:
+    answers = _each_bucket(account, "get_bucket_ownership_controls")
+    live = {name: each["OwnershipControls"]["Rules"] for name, each in answers.items()}
+    return all(each == [{"ObjectOwnership": "BucketOwnerEnforced"}] for each in live.values()), live
+
+
+def _denies(account: Account) -> list[Any]:
+    return [each for each in bucket_statements(account, _bucket(account)) if each["Effect"] == "Deny"]
+
+
+def _everybody(statement: Any) -> bool:
+    return statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
+
+
+def _tls(account: Account) -> tuple[bool, object]:
+    refusing = [
+        each
+        for each in _denies(account)
+        if _everybody(each)
+        and "s3:*" in listed(each["Action"])
+        and each.get("Condition")
+        in ({"Bool": {"aws:SecureTransport": "false"}}, {"Bool": {"aws:SecureTransport": False}})
     ]
+    return bool(refusing), refusing or "no statement refuses plain HTTP to everybody"
+
+
+def _immutable(account: Account) -> tuple[bool, object]:
+    refusing = [
+        each
+        for each in _denies(account)
+        if _everybody(each)
+        and "s3:DeleteObjectVersion" in listed(each["Action"])
+        and set(each.get("Condition", {})) <= {"ArnNotEquals"}
+    ]
+    return bool(refusing), refusing or "no statement refuses it to everybody"
+
+
+def _lifecycle(account: Account) -> list[Any]:
+    answer = account.ask("s3", "get_bucket_lifecycle_configuration", Bucket=_bucket(account))
+    return list(answer["Rules"])
+
+
+def _kept(account: Account) -> tuple[bool, object]:
+    rules = [each for each in _lifecycle(account) if each["Status"] == "Enabled"]
+    removing = [
+        each
+        for each in rules
+        if not set(each.get("Expiration", {})) <= {"ExpiredObjectDeleteMarker"}
+        or each.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays", 7) < 7
+    ]
+    return not removing, removing or f"{len(rules)} rules, none for current versions"
+
+
+def _tidy(account: Account) -> tuple[bool, object]:
+    rules = _lifecycle(account)
+    return any(
+        "AbortIncompleteMultipartUpload" in each and each["Status"] == "Enabled" for each in rules
+    ), rules
+
+
+def _logged(account: Account) -> tuple[bool, object]:
+    live = account.ask("s3", "get_bucket_logging", Bucket=_bucket(account)).get("LoggingEnabled", {})
+    ours = {each.physical_id for each in account.of_type("AWS::S3::Bucket")} - {_bucket(account)}
+    return live.get("TargetBucket") in ours, live or "no logging"
+
+
+def _not_copied(account: Account) -> tuple[bool, object]:
+    code = account.error_of("s3", "get_bucket_replication", Bucket=_bucket(account))
+    return code == "ReplicationConfigurationNotFoundError", code or "objects are copied to another bucket"
+
+
+CHECKS = (
+    Check("artifacts and access logs are versioned", _versioned, "aws s3api put-bucket-versioning: Enabled"),
+    Check(
+        "artifacts are encrypted under their own key, with a bucket key",
+        _encrypted,
+        "aws s3api put-bucket-encryption with the key in the output ArtifactKeyArn",
+    ),
+    Check(
+        "the buckets block all public access", _private, "aws s3api put-public-access-block, all four true"
+    ),
+    Check("no access list opens a bucket", _no_grants, "aws s3api put-bucket-acl --acl private"),
+    Check(
+        "the buckets' owner owns their objects",
+        _owned,
+        "aws s3api put-bucket-ownership-controls: BucketOwnerEnforced",
+    ),
+    Check("the bucket refuses requests without TLS", _tls, "restore the bucket's policy"),
+    Check("nobody deletes object versions", _immutable, "restore the bucket's policy"),
+    Check(
+        "no lifecycle rule removes current artifacts",
+        _kept,
+        "remove the rule: aws s3api put-bucket-lifecycle-configuration",
+    ),
+    Check("incomplete uploads are removed", _tidy, "restore the bucket's lifecycle rule"),
+    Check(
+        "access to the bucket is logged", _logged, "aws s3api put-bucket-logging to the stacks' log bucket"
+    ),
+    Check(
+        "artifacts are copied nowhere",
+        _not_copied,
+        "aws s3api delete-bucket-replication",
+    ),
+)

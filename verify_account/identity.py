@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from verify_account.check import CheckResult, Clients, Outputs, listed
+from verify_account.account import Account, Check, listed
+from verify_account.policies import Statement, managed_statements
+from verify_account.templates import agrees
 
 _POLICY_OUTPUT = "PolicyArn"
 _READERS = ("auditor", "viewer")
@@ -15,90 +17,37 @@ _READ_ACTIONS = (
 )  # fmt: skip
 _PASSWORD_KINDS = ("RequireLowercase", "RequireUppercase", "RequireNumbers", "RequireSymbols")
 _SHORTEST_PASSWORD = 14
+_CALLBACK = "/oauth2/idpresponse"
+_CLIENT = "AWS::Cognito::UserPoolClient"
+_PROVIDER = "AWS::Cognito::UserPoolIdentityProvider"
+_POOL = "aws cognito-idp update-user-pool"
 
 
-def programs(clients: Clients, outputs: Outputs) -> list[CheckResult]:
-    """Programs get tokens from this account's issuer, for this deployment only."""
-    info = clients("iam").get_outbound_web_identity_federation_info()
-    policies = {role: _statements(clients, arn) for role, arn in _policies(outputs).items()}
+def _policies(account: Account) -> dict[str, list[Statement]]:
+    """The statements of each role's policy."""
+    return {
+        name.removesuffix(_POLICY_OUTPUT).lower(): managed_statements(account, arn)
+        for name, arn in account.outputs.items()
+        if name.endswith(_POLICY_OUTPUT)
+    }
+
+
+def _federation(account: Account) -> tuple[bool, object]:
+    info = account.ask("iam", "get_outbound_web_identity_federation_info")
+    told = {key: info.get(key) for key in ("JwtVendingEnabled", "IssuerIdentifier")}
+    return told == {"JwtVendingEnabled": True, "IssuerIdentifier": account.outputs["TokenIssuer"]}, told
+
+
+def _tokens(account: Account) -> tuple[bool, object]:
+    policies = _policies(account)
     tokens = [
         each
         for statements in policies.values()
         for each in statements
         if "sts:GetWebIdentityToken" in listed(each["Action"])
     ]
-    reading = {action for role in _READERS for each in policies[role] for action in listed(each["Action"])}
-    return [
-        CheckResult(
-            "outbound federation is on, and the outputs name its issuer",
-            info["JwtVendingEnabled"] and info["IssuerIdentifier"] == outputs["TokenIssuer"],
-            info,
-        ),
-        CheckResult(
-            "every role's policy gives tokens for this deployment only",
-            len(tokens) == len(policies)
-            and all(_only_for(each, outputs["TokenAudience"]) for each in tokens),
-            tokens,
-        ),
-        CheckResult(
-            "the policies of auditors and viewers write nothing",
-            all(action.startswith(_READ_ACTIONS) for action in reading),
-            sorted(reading),
-        ),
-    ]
-
-
-def people(clients: Clients, outputs: Outputs) -> list[CheckResult]:
-    """People are in the directory by an administrator's doing, and sign in with more than a weak password."""
-    cognito, pool_id = clients("cognito-idp"), outputs["UserPoolId"]
-    pool = cognito.describe_user_pool(UserPoolId=pool_id)["UserPool"]
-    client = cognito.describe_user_pool_client(UserPoolId=pool_id, ClientId=outputs["UserPoolClientId"])[
-        "UserPoolClient"
-    ]
-    password = pool["Policies"]["PasswordPolicy"]
-    groups = {each["GroupName"] for each in cognito.list_groups(UserPoolId=pool_id)["Groups"]}
-    return [
-        CheckResult(
-            "nobody signs up by themselves",
-            pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"],
-            pool["AdminCreateUserConfig"],
-        ),
-        CheckResult(
-            "passwords are long and mix all kinds of characters",
-            password["MinimumLength"] >= _SHORTEST_PASSWORD
-            and all(password[kind] for kind in _PASSWORD_KINDS),
-            password,
-        ),
-        CheckResult(
-            "a second factor is available",
-            pool.get("MfaConfiguration") in ("OPTIONAL", "ON"),
-            pool.get("MfaConfiguration"),
-        ),
-        CheckResult(
-            "the user pool is protected from deletion",
-            pool.get("DeletionProtection") == "ACTIVE",
-            pool.get("DeletionProtection"),
-        ),
-        CheckResult(
-            "each role has its group",
-            groups >= {f"mlflow-{role}" for role in _policies(outputs)},
-            sorted(groups),
-        ),
-        CheckResult(
-            "people sign in by the authorization code flow, with the client's secret",
-            client.get("AllowedOAuthFlows") == ["code"] and bool(client.get("ClientSecret")),
-            client.get("AllowedOAuthFlows"),
-        ),
-    ]
-
-
-def _policies(outputs: Outputs) -> dict[str, str]:
-    """The ARN of each role's policy."""
-    return {
-        name.removesuffix(_POLICY_OUTPUT).lower(): arn
-        for name, arn in outputs.items()
-        if name.endswith(_POLICY_OUTPUT)
-    }
+    audience = account.outputs["TokenAudience"]
+    return len(tokens) == len(policies) and all(_only_for(each, audience) for each in tokens), tokens
 
 
 def _only_for(statement: Mapping[str, Any], audience: str) -> bool:
@@ -108,8 +57,139 @@ def _only_for(statement: Mapping[str, Any], audience: str) -> bool:
     return listed(wanted) == [audience] and listed(present) in (["false"], [False])
 
 
-def _statements(clients: Clients, policy_arn: str) -> list[Mapping[str, Any]]:
-    iam = clients("iam")
-    version = iam.get_policy(PolicyArn=policy_arn)["Policy"]["DefaultVersionId"]
-    document = iam.get_policy_version(PolicyArn=policy_arn, VersionId=version)["PolicyVersion"]["Document"]
-    return listed((json.loads(document) if isinstance(document, str) else document)["Statement"])
+def _readers(account: Account) -> tuple[bool, object]:
+    policies = _policies(account)
+    reading = {
+        action for role in _READERS for each in policies[role] for action in listed(each.get("Action", "*"))
+    }
+    return all(action.startswith(_READ_ACTIONS) for action in reading), sorted(reading)
+
+
+def _pool(account: Account) -> dict[str, Any]:
+    return dict(
+        account.ask("cognito-idp", "describe_user_pool", UserPoolId=account.outputs["UserPoolId"])["UserPool"]
+    )
+
+
+def _client(account: Account) -> dict[str, Any]:
+    pool, client = account.outputs["UserPoolId"], account.outputs["UserPoolClientId"]
+    return dict(
+        account.ask("cognito-idp", "describe_user_pool_client", UserPoolId=pool, ClientId=client)[
+            "UserPoolClient"
+        ]
+    )
+
+
+def _no_sign_up(account: Account) -> tuple[bool, object]:
+    told = _pool(account)["AdminCreateUserConfig"]
+    return told.get("AllowAdminCreateUserOnly") is True, told
+
+
+def _passwords(account: Account) -> tuple[bool, object]:
+    told = _pool(account)["Policies"]["PasswordPolicy"]
+    return told["MinimumLength"] >= _SHORTEST_PASSWORD and all(told[kind] for kind in _PASSWORD_KINDS), told
+
+
+def _second_factor(account: Account) -> tuple[bool, object]:
+    wanted = account.only("AWS::Cognito::UserPool").properties.get("MfaConfiguration", "OPTIONAL")
+    live = _pool(account).get("MfaConfiguration")
+    return live == "ON" or (live == "OPTIONAL" and wanted != "ON"), f"{live}, configured {wanted}"
+
+
+def _pool_protected(account: Account) -> tuple[bool, object]:
+    live = _pool(account).get("DeletionProtection")
+    return live == "ACTIVE", live
+
+
+def _no_triggers(account: Account) -> tuple[bool, object]:
+    live = _pool(account).get("LambdaConfig") or {}
+    wanted = account.only("AWS::Cognito::UserPool").properties.get("LambdaConfig") or {}
+    return set(live) <= set(wanted), live or "no function takes part in signing in"
+
+
+def _groups(account: Account) -> tuple[bool, object]:
+    answer = account.ask("cognito-idp", "list_groups", UserPoolId=account.outputs["UserPoolId"])
+    groups = sorted(each["GroupName"] for each in answer["Groups"])
+    return set(groups) >= {f"mlflow-{role}" for role in _policies(account)}, groups
+
+
+def _one_client(account: Account) -> tuple[bool, object]:
+    answer = account.ask("cognito-idp", "list_user_pool_clients", UserPoolId=account.outputs["UserPoolId"])
+    live = {each["ClientId"] for each in answer["UserPoolClients"]}
+    return live <= {each.physical_id for each in account.of_type(_CLIENT)}, sorted(live)
+
+
+def _providers(account: Account) -> tuple[bool, object]:
+    answer = account.ask("cognito-idp", "list_identity_providers", UserPoolId=account.outputs["UserPoolId"])
+    wanted = {str(each.properties["ProviderName"]) for each in account.of_type(_PROVIDER)}
+    live = {each["ProviderName"] for each in answer["Providers"]}
+    return live == wanted, sorted(live) or "the pool's own users only"
+
+
+def _flow(account: Account) -> tuple[bool, object]:
+    client, stated = _client(account), account.only(_CLIENT).properties
+    keys = ("AllowedOAuthFlows", "AllowedOAuthScopes", "SupportedIdentityProviders", "ExplicitAuthFlows")
+    told = {key: client.get(key) for key in keys}
+    right = all(agrees(stated[key], client.get(key)) for key in keys if key in stated)
+    return right and told["AllowedOAuthFlows"] == ["code"] and bool(client.get("ClientSecret")), told
+
+
+def _callback(account: Account) -> tuple[bool, object]:
+    """The host, or a domain that holds it."""
+    host = str(urlsplit(account.outputs["TrackingUrl"]).hostname)
+    urls = _client(account).get("CallbackURLs", [])
+    parts = [urlsplit(each) for each in urls]
+    return [(each.scheme, each.path, f".{host}".endswith(f".{each.hostname}")) for each in parts] == [
+        ("https", _CALLBACK, True)
+    ], urls
+
+
+CHECKS = (
+    Check(
+        "outbound federation is on, and the outputs name its issuer",
+        _federation,
+        "aws iam enable-outbound-web-identity-federation",
+    ),
+    Check(
+        "every role's policy gives tokens for this deployment only",
+        _tokens,
+        "restore the policy's default version: aws iam set-default-policy-version",
+    ),
+    Check(
+        "the policies of auditors and viewers write nothing",
+        _readers,
+        "restore the policy's default version: aws iam set-default-policy-version",
+    ),
+    Check("nobody signs up by themselves", _no_sign_up, f"{_POOL}: AllowAdminCreateUserOnly=true"),
+    Check("passwords are long and mix all kinds of characters", _passwords, f"{_POOL} --policies"),
+    Check(
+        "a second factor is available, or required, as configured",
+        _second_factor,
+        "aws cognito-idp set-user-pool-mfa-config",
+    ),
+    Check(
+        "the user pool is protected from deletion", _pool_protected, f"{_POOL} --deletion-protection ACTIVE"
+    ),
+    Check("no function changes how people sign in", _no_triggers, f"{_POOL} without --lambda-config"),
+    Check("each role has its group", _groups, "aws cognito-idp create-group"),
+    Check(
+        "the load balancer is the user pool's only application",
+        _one_client,
+        "aws cognito-idp delete-user-pool-client",
+    ),
+    Check(
+        "people come from the configured identity providers, and no other",
+        _providers,
+        "aws cognito-idp delete-identity-provider",
+    ),
+    Check(
+        "people sign in by the authorization code flow, with the client's secret",
+        _flow,
+        "aws cognito-idp update-user-pool-client with the stack's settings",
+    ),
+    Check(
+        "people return to this deployment after signing in, and nowhere else",
+        _callback,
+        "aws cognito-idp update-user-pool-client --callback-urls",
+    ),
+)

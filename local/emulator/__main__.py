@@ -119,7 +119,13 @@ def sign_in_url(settings: EmulatorSettings) -> str:
 
 def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
     """Install our parts in MiniStack."""
-    from local.emulator import adapters, identity_adapters, stack_adapters, storage_adapters
+    from local.emulator import (
+        adapters,
+        identity_adapters,
+        operation_adapters,
+        stack_adapters,
+        storage_adapters,
+    )
     from local.emulator.task_credentials import TaskCredentials, issue_session
 
     adapters.refuse_anonymous_s3()
@@ -145,6 +151,10 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     stack_adapters.publish_every_amazon_linux()
     stack_adapters.refuse_to_delete_what_is_protected()
     stack_adapters.record_other_types()
+    operation_adapters.keep_identifying_actions_of_requests()
+    operation_adapters.share_snapshots()
+    operation_adapters.change_the_key_of_a_log()
+    operation_adapters.choose_a_policy_s_version()
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 

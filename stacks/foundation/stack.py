@@ -14,6 +14,7 @@ from stacks.foundation.database import Database
 from stacks.foundation.log_key import log_key
 from stacks.foundation.network import Network, zones_of
 from stacks.foundation.user_directory import UserDirectory
+from stacks.foundation.verifier import Verifier
 from stacks.reminders import remind
 
 
@@ -59,9 +60,16 @@ class MlflowFoundation(cdk.Stack):
             service=service,
             environment=environment,
         )
+        self.verifier = Verifier(self, "Verifier")
         # The database takes longest and refuses to be deleted: whatever can fail does so before it exists.
         self.database.create_after(
-            self.account_switches, self.network, self.people, self.artifacts, self.access_logs, self.clients
+            self.account_switches,
+            self.network,
+            self.people,
+            self.artifacts,
+            self.access_logs,
+            self.clients,
+            self.verifier,
         )
 
     @property

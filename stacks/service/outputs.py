@@ -25,6 +25,8 @@ def publish(
     records = ingress.records_to_create
     outputs = {
         "TrackingUrl": url,
+        "FoundationStack": foundation.stack_name,
+        "ServiceStack": stack.stack_name,
         "ArtifactBucket": artifacts.bucket.bucket_name,
         "ArtifactKeyArn": artifacts.key.key_arn,
         "ClusterName": server.service.cluster.cluster_name,
@@ -39,6 +41,7 @@ def publish(
         "TokenIssuer": foundation.account_switches.issuer,
         **({"TrustedIssuers": " ".join(each.issuer for each in trusted)} if trusted else {}),
         "TokenAudience": url,
+        "VerifierPolicy": foundation.verifier.policy.managed_policy_arn,
         **{
             f"{role.construct_id}PolicyArn": foundation.clients.policies[role.name].managed_policy_arn
             for role in ROLES

@@ -10,6 +10,9 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
     assert set(either.service.outputs) == {
         "TrackingUrl",
         "ArtifactBucket",
+        "FoundationStack",
+        "ServiceStack",
+        "VerifierPolicy",
         "ClusterName",
         "ServiceName",
         "DatabaseEndpoint",

@@ -1,0 +1,1 @@
+"""What a look at an AWS account found: shared by `preflight` and `verify_account`."""
