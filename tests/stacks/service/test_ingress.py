@@ -1,5 +1,6 @@
 """The only way in speaks TLS 1.3 to the configured networks."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.stacks.conftest import CERTIFICATE
@@ -118,3 +119,29 @@ def test_a_given_certificate_is_used_and_none_is_made(given: Assembly) -> None:
     assert given.service.one(LISTENER)["Certificates"] == [{"CertificateArn": CERTIFICATE}]
     assert given.service.all("AWS::CertificateManager::Certificate") == []
     assert given.service.all("AWS::Route53::RecordSet") == []
+
+
+def test_the_record_of_an_own_sign_in_host_is_created_where_the_zone_contains_it(
+    build: Callable[..., Assembly],
+) -> None:
+    own = {
+        "sign_in_domain": "login.dev.example.com",
+        "sign_in_certificate_arn": "arn:aws:acm:us-east-1:111122223333:certificate/login",
+    }
+    service = build("dev", {"identity": own}).service
+    record = service.one("AWS::Route53::RecordSet", id_starts="IngressSignInRecord")
+    assert record["Name"] == "login.dev.example.com."
+    assert "CloudFrontDistribution" in str(record["AliasTarget"]["DNSName"])
+    assert "DnsRecordsToCreate" not in service.outputs
+
+
+def test_records_for_a_zone_elsewhere_are_printed(given: Assembly) -> None:
+    name, kind, address = _texts(given.service.outputs["DnsRecordsToCreate"]["Value"])
+    assert (name, kind) == ("mlflow.dev.example.com", "CNAME")
+    assert "LoadBalancer" in address
+
+
+def _texts(joined: Any) -> list[str]:
+    return "".join(each if isinstance(each, str) else str(each) for each in joined["Fn::Join"][1]).split(
+        " ", 2
+    )
