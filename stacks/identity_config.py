@@ -83,7 +83,7 @@ ProviderName = Annotated[
     ),
 ]
 PRINTABLE = matching(
-    r"[\x21-\x7e]{1,128}", "is not a name", "use up to 128 letters, digits and signs, no space"
+    r"[\w.:/#@+=~-]{1,128}", "is not a name", "use up to 128 letters, digits and . : / # @ + = ~ - _"
 )
 _PLACE = matching(r"[^\s*?:]{1,255}", "is not one name", "write it in full: no pattern, no colon, no space")
 

@@ -74,6 +74,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "database_connections": 30,
             "min_tasks": 2,
             "max_tasks": 5,
+            "migration_hours": 7,
             "cpu_target_percent": 70,
             "requests_per_task": 600,
             "spot": False,
@@ -368,6 +369,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "server.database_connections": (variable("MLFLOW_AWS_DATABASE_MAX_CONNECTIONS"), "30"),
     "server.min_tasks": (service(SCALING, "MinCapacity"), 2),
     "server.max_tasks": (service(SCALING, "MaxCapacity"), 5),
+    "server.migration_hours": (service("AWS::CloudFormation::WaitCondition", "Timeout"), str(7 * 3600)),
     "server.cpu_target_percent": (mentions('"TargetValue": 70}'), True),
     "server.requests_per_task": (mentions('"TargetValue": 600}'), True),
     "server.spot": (
