@@ -16,17 +16,12 @@ from tests.stacks.schema import replaced, settings
 WHOLE = merged(
     read_config("dev"),
     {
+        "account": "111122223333",
         "network": {"existing": EXISTING_VPC},
         "server": {"image_uri": IMAGE},
         "identity": {
             **IDENTITY,
             "github_provider_arn": GITHUB_PROVIDER,
-            "trusted_issuers": [
-                {
-                    "account": "333344445555",
-                    "issuer": "https://01234567-89ab-cdef-0123-456789abcdef.tokens.sts.global.api.aws",
-                }
-            ],
         },
     },
 )

@@ -93,7 +93,10 @@ AXES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "issuers": {
         "made": {},
         "given": {"identity": {"token_issuer": OWN_ISSUER}},
-        "several": {"identity": {"trusted_issuers": [{"account": "333344445555", "issuer": ISSUER}]}},
+        "several": {
+            "account": "111122223333",
+            "identity": {"trusted_issuers": [{"account": "333344445555", "issuer": ISSUER}]},
+        },
     },
     "sign-in": {
         "Cognito's host": {},
