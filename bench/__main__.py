@@ -15,6 +15,7 @@ import uvloop
 from bench import records, report
 from bench.deployed import load_deployed
 from bench.growth import grow, stages
+from bench.readers import measure_readers
 from bench.run import QUICK, Plan, chosen, run, to_stderr
 from bench.scenarios import SCENARIOS
 from bench.systems import SystemFailedError
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
             return _deployed(options.url, plan, options.results)
         if options.grow:
             return _grow(options.grow, plan, options.results)
+        if options.readers:
+            return _readers(plan, options.results)
         return _run(plan, options.results)
     except (SystemFailedError, PostgresError, RuntimeError) as error:
         to_stderr(f"bench: {error}")
@@ -88,6 +91,12 @@ def _grow(most: int, plan: Plan, results: Path) -> int:
     measured, metadata = grow(most, plan, say=to_stderr)
     records.save(path, measured, metadata)
     report.write_growth(path)
+    return 0
+
+
+def _readers(plan: Plan, results: Path) -> int:
+    measured, metadata = measure_readers(plan, say=to_stderr)
+    records.save(results / "readers.json", measured, metadata)
     return 0
 
 
@@ -164,6 +173,11 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="RUNS",
         help="instead: cost of the main calls while the database grows from 1,000 to RUNS runs of 200 points",
+    )
+    parser.add_argument(
+        "--readers",
+        action="store_true",
+        help="instead: what a standby takes off the writer, in PostgreSQL's CPU time for each call",
     )
     parser.add_argument(
         "--url",

@@ -15,6 +15,7 @@ from local.parts.certificates import CertificateAuthority
 from local.parts.token_issuer import TokenIssuer
 
 _ROLE = "arn:aws:iam::000000000000:role/bench/load-generator"
+_CLIENT, _GROUP = "1bench", "bench"
 # Longer than any benchmark lasts; STS issues tokens for an hour at most.
 _SECONDS = 6 * 3600
 
@@ -37,10 +38,29 @@ def contributor(authority: CertificateAuthority, *, audience: str) -> Iterator[I
             environment={
                 "MLFLOW_AWS_TOKEN_ISSUERS": f"arn:aws:iam::000000000000={issuer.url}",
                 "MLFLOW_AWS_TOKEN_AUDIENCE": audience,
-                "MLFLOW_AWS_ROLES": json.dumps(
-                    {"contributor": {"permissions": ["read", "write"], "iam_roles": [_ROLE]}}
-                ),
+                "MLFLOW_AWS_ROLES": _roles(),
                 "SSL_CERT_FILE": str(authority.bundle),
             },
             headers={"Authorization": f"Bearer {token}"},
         )
+
+
+@contextlib.contextmanager
+def person(authority: CertificateAuthority) -> Iterator[Identity]:
+    """A contributor's identity as a person, with what the load balancer adds to a session's requests."""
+    certificate = authority.issue("localhost", name="user-pool")
+    with TokenIssuer.create(certificate).serving() as pool:
+        token = pool.user_token(username="bench", client_id=_CLIENT, groups=[_GROUP], seconds=_SECONDS)
+        yield Identity(
+            environment={
+                "MLFLOW_AWS_USER_POOL_ISSUER": pool.url,
+                "MLFLOW_AWS_USER_POOL_CLIENT_ID": _CLIENT,
+                "MLFLOW_AWS_ROLES": _roles(groups=[_GROUP]),
+            },
+            headers={"x-amzn-oidc-accesstoken": token},
+        )
+
+
+def _roles(**more: object) -> str:
+    role = {"permissions": ["read", "write"], "iam_roles": [_ROLE], **more}
+    return json.dumps({"contributor": role})

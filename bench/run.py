@@ -30,6 +30,7 @@ from bench.scenarios import SCENARIOS, Scenario
 from bench.systems import PUBLIC_URL, System, SystemFailedError, ours, serving, stock
 
 _PROJECT = Path(__file__).resolve().parent.parent
+LOCAL = _PROJECT / ".local"
 _MEGABYTE = 1_000_000
 
 
@@ -130,9 +131,7 @@ def machines(
 ) -> Iterator[tuple[PostgresCluster, dict[str, System]]]:
     """PostgreSQL with a filled database per system, and the systems, not yet started; all is stopped and
     removed at the end. With `shared_database`, all systems use that one."""
-    local = _PROJECT / ".local"
-    local.mkdir(mode=0o700, exist_ok=True)
-    with _alone(local / "bench.lock"), cluster(local) as base, _surroundings(base) as (credentials, identity):
+    with alone(), cluster(LOCAL) as base, _surroundings(base) as (credentials, identity):
         began = perf_counter()
         base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
         if not shared_database and "ours" in plan.systems:
@@ -141,7 +140,7 @@ def machines(
             base.execute("ours", [*built, "ANALYZE runs"])
         runs = plan.sizes.written + plan.sizes.small + plan.sizes.large
         say(f"PostgreSQL with {runs:,} runs: {perf_counter() - began:.0f} s")
-        logs = local / "bench"
+        logs = LOCAL / "bench"
         every = {
             "ours": ours(
                 base,
@@ -165,7 +164,14 @@ def _surroundings(base: PostgresCluster) -> Iterator[tuple[str, Identity]]:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone() -> Iterator[None]:
+    """Hold the machine for one benchmark.
+
+    Raises:
+        SystemFailedError: another benchmark runs.
+    """
+    LOCAL.mkdir(mode=0o700, exist_ok=True)
+    lock = LOCAL / "bench.lock"
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

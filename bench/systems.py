@@ -168,10 +168,11 @@ def ours(
     identity: Identity,
     database: str = "ours",
     fast_path: bool = True,
+    reader: str | None = None,
 ) -> System:
     """Our server with its default settings, as the container's `serve` starts it.
 
-    `identity` is that of its callers, since it answers nobody else.
+    `identity` is that of its callers, since it answers nobody else; `reader` is the host of a standby.
     """
     port = free_port()
     environment = {
@@ -191,6 +192,8 @@ def ours(
         "MLFLOW_AWS_PORT": str(port),
         **identity.environment,
     }
+    if reader is not None:
+        environment["MLFLOW_AWS_DATABASE_READER_HOST"] = reader
     if not fast_path:
         environment["MLFLOW_AWS_FAST_PATH"] = "off"
     command = [str(_SERVER_PYTHON), "-m", "mlflow_aws_server", "serve"]

@@ -70,13 +70,13 @@ def test_results_that_are_kept_are_readable() -> None:
 def test_two_benchmarks_do_not_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(running, "_PROJECT", tmp_path)
-    (tmp_path / ".local").mkdir()
-    with (tmp_path / ".local" / "bench.lock").open("w") as held:
+    monkeypatch.setattr(running, "LOCAL", tmp_path)
+    with (tmp_path / "bench.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert command.main(["--quick", "--results", str(tmp_path)]) == 1
-    assert "bench.lock" in capsys.readouterr().err
-    assert not (tmp_path / "latest.json").exists()
+        for arguments in (["--quick"], ["--readers"]):
+            assert command.main([*arguments, "--results", str(tmp_path)]) == 1
+            assert "bench.lock" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_training_and_pressure_can_be_chosen_like_scenarios() -> None:

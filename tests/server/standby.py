@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from local.parts.certificates import CertificateAuthority
 from local.parts.ports import free_port
 from local.parts.postgres import SUPERUSER, Postgres, PostgresError
+from local.parts.standby import REPLICATION_RULE, standby
 
 DATABASE = "mlflow"
 _SETTINGS = {"fsync": "off"}
@@ -70,23 +70,10 @@ def replicated() -> Iterator[Pair]:
     tls = authority.issue("127.0.0.1", "127.0.0.2", name="cluster")
     port = free_port()
     hba = ("hostssl all +rds_iam 127.0.0.0/8 trust",)
-    writer = Postgres(
-        directory / "writer", port, hba, ("local replication postgres trust",), tls, settings=_SETTINGS
-    )
-    follow = f"host={writer.socket_directory} port={port} user={SUPERUSER}"
-    reader = Postgres(
-        directory / "reader",
-        port,
-        hba,
-        tls=tls,
-        host="127.0.0.2",
-        settings={**_SETTINGS, "primary_conninfo": follow},
-    )
+    writer = Postgres(directory / "writer", port, hba, (REPLICATION_RULE,), tls, settings=_SETTINGS)
+    writer.create()
+    reader = standby(writer, directory / "reader", host="127.0.0.2", tls=tls)
     try:
-        writer.create()
-        # Copied before its first start: the reader replays everything since. `cp` keeps the owner.
-        subprocess.run(["cp", "-a", str(writer.directory), str(reader.directory)], check=True)
-        (reader.directory / "data" / "standby.signal").touch()
         writer.start()
         reader.start()
         with writer.cursor() as cursor:
