@@ -130,6 +130,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
 
     adapters.refuse_anonymous_s3()
     adapters.authorize_ecs_calls_as_documented()
+    adapters.authorize_log_streams_as_documented()
     adapters.run_functions_with(Path(settings.function_python))
     adapters.give_tasks_their_roles(
         TaskCredentials(issue_session), gateway=f"http://{LOOPBACK}:{settings.port}"

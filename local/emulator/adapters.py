@@ -92,6 +92,27 @@ def authorize_ecs_calls_as_documented() -> None:
     iam_actions.extract_resource_arn = documented
 
 
+def authorize_log_streams_as_documented() -> None:
+    """MiniStack authorizes the reading of a log stream on its group; in AWS, its resource is the stream."""
+    from ministack.core import iam_actions
+    from ministack.core.responses import get_account_id, get_region
+
+    resource_of = iam_actions.extract_resource_arn
+
+    def documented(
+        service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any, **more: Any
+    ) -> Any:
+        request = _json(body) if service == "logs" else {}
+        if request.get("logGroupName") and request.get("logStreamName"):
+            return (
+                f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{request['logGroupName']}"
+                f":log-stream:{request['logStreamName']}"
+            )
+        return resource_of(service, method, path, headers, body, *rest, **more)
+
+    iam_actions.extract_resource_arn = documented
+
+
 def _json(body: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(body or b"{}")

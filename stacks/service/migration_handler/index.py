@@ -18,6 +18,8 @@ POLL_SECONDS = 5
 # A permission granted by the same deployment takes seconds to be known everywhere.
 PERMISSION_ATTEMPTS = 12
 LOG_LINES = 20
+# A container's last lines reach its log some seconds after its end.
+LOG_ATTEMPTS = 4
 # CloudFormation refuses answers above 4096 bytes.
 LONGEST_REASON = 2000
 
@@ -154,15 +156,21 @@ def why_failed(
 
 def last_lines(group: str, stream: str, *, client: Callable[[str], Any]) -> str:
     """Return the end of a log, or why there is none."""
-    try:
-        events = client("logs").get_log_events(
-            logGroupName=group, logStreamName=stream, limit=LOG_LINES, startFromHead=False
-        )["events"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ResourceNotFoundException":
-            return "It wrote no log."
-        return f"Its log could not be read: {error}"
-    return "\n".join(each["message"] for each in events)[-LONGEST_REASON:]
+    lines: list[str] = []
+    for _ in range(LOG_ATTEMPTS):
+        time.sleep(POLL_SECONDS)
+        try:
+            events = client("logs").get_log_events(
+                logGroupName=group, logStreamName=stream, limit=LOG_LINES, startFromHead=False
+            )["events"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                return f"Its log could not be read: {error}"
+            continue
+        if events:
+            lines = [each["message"] for each in events]
+            break
+    return "\n".join(lines)[-LONGEST_REASON:] or "It wrote no log."
 
 
 def put(url: str, document: Mapping[str, str]) -> None:

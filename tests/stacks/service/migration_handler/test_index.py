@@ -299,7 +299,8 @@ def test_a_failed_task_is_quoted(signal: Callable[..., dict[str, Any]], aws: Aws
 
 
 def test_a_task_that_never_ran_says_why(signal: Callable[..., dict[str, Any]], aws: Aws) -> None:
-    aws.stubs["logs"].add_client_error("get_log_events", "ResourceNotFoundException")
+    for _ in range(index.LOG_ATTEMPTS):
+        aws.stubs["logs"].add_client_error("get_log_events", "ResourceNotFoundException")
     told = signal(
         stopped(None, stopCode="TaskFailedToStart", stoppedReason="CannotPullContainerError: not found")
     )
@@ -316,6 +317,13 @@ def test_a_task_that_somebody_stopped_has_failed(
     told = signal(stopped(exit_code, stopCode="UserInitiated", stoppedReason="by hand"))
     assert told["Status"] == "FAILURE"
     assert "by hand" in told["Reason"]
+
+
+def test_last_lines_that_arrive_late_are_waited_for(signal: Callable[..., dict[str, Any]], aws: Aws) -> None:
+    aws.stubs["logs"].add_client_error("get_log_events", "ResourceNotFoundException")
+    aws.logged()
+    aws.logged("relation does not exist")
+    assert "relation does not exist" in signal(stopped(1))["Reason"]
 
 
 def test_a_log_that_cannot_be_read_does_not_hide_the_failure(
