@@ -72,16 +72,18 @@ def test_building_blocks_no_writer(rds: RdsLike, live: tuple[str, Connection]) -
     with connected(rds, name) as owner, connected(rds, name) as writer:
         building = threading.Thread(target=indexes.build, args=(owner,))
         building.start()
-        # A building that took its turn among the writers would let none pass before the open one ends.
-        run(writer, "SET lock_timeout = '5s'")
-        written, deadline = 0, time.monotonic() + 1
-        while time.monotonic() < deadline:
-            run(writer, ADD_RUN)
-            written += 1
-        assert building.is_alive()
-        assert written > 20
-        run(open_writer, "COMMIT")
-        building.join()
+        try:
+            # A building that took its turn among the writers would let none pass before the open one ends.
+            run(writer, "SET lock_timeout = '5s'")
+            written, deadline = 0, time.monotonic() + 1
+            while time.monotonic() < deadline:
+                run(writer, ADD_RUN)
+                written += 1
+            assert building.is_alive()
+            assert written > 20
+        finally:
+            run(open_writer, "COMMIT")
+            building.join()
     assert rds.administer(VALID, database=name) == ALL_VALID
 
 
