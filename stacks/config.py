@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.rds_windows import backup_windows, maintenance_window
 from stacks.regions import existing_region, partitions, region_with_sign_in
-from stacks.section import DISTINCT, Section, matching, refusal, texts
+from stacks.section import DISTINCT, Section, matching, refusal, require_both, texts
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
 CONNECTIONS_PER_GIB = 100
@@ -816,14 +816,7 @@ class IngressConfig(Section):
                 f"is missing, and so is hosted_zone_id: nothing can validate {self.domain}",
                 "set certificate_arn, or hosted_zone_id and hosted_zone_name to have a certificate made",
             )
-        if (self.hosted_zone_id is None) != (self.hosted_zone_name is None):
-            missing = "hosted_zone_id" if self.hosted_zone_id is None else "hosted_zone_name"
-            raise refusal(
-                missing,
-                None,
-                "is missing; hosted_zone_id and hosted_zone_name belong together",
-                "set both, or neither",
-            )
+        require_both(self, "hosted_zone_id", "hosted_zone_name")
         zone = self.hosted_zone_name
         if zone is not None and self.domain != zone and not self.domain.endswith(f".{zone}"):
             raise refusal(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
 from stacks.roles import BY_NAME, FOR_EVERYONE, ROLES
-from stacks.section import DISTINCT, Section, matching, refusal
+from stacks.section import DISTINCT, Section, matching, refusal, require_both
 
 _ACCOUNT_OF_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(?P<account>[^:]*):(?P<rest>.*)", re.DOTALL)
 _ROLE_PATH = re.compile(r"role/[A-Za-z0-9_+=,.@*/-]+")
@@ -414,14 +414,7 @@ class IdentityConfig(Section):
 
     @model_validator(mode="after")
     def _one_host_for_sign_in(self) -> Self:
-        if (self.sign_in_domain is None) != (self.sign_in_certificate_arn is None):
-            missing = "sign_in_domain" if self.sign_in_domain is None else "sign_in_certificate_arn"
-            raise refusal(
-                missing,
-                None,
-                "is missing; sign_in_domain and sign_in_certificate_arn belong together",
-                "set both, or neither",
-            )
+        require_both(self, "sign_in_domain", "sign_in_certificate_arn")
         if self.sign_in_domain and self.domain_prefix:
             raise refusal(
                 "domain_prefix",

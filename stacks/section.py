@@ -23,6 +23,15 @@ def refusal(key: str, value: object, reason: str, remedy: str) -> PydanticCustom
     )
 
 
+def require_both(section: Section, one: str, other: str) -> None:
+    """Raise the refusal of a setting that stands without the one that belongs to it."""
+    missing = [key for key in (one, other) if getattr(section, key) is None]
+    if len(missing) == 1:
+        raise refusal(
+            missing[0], None, f"is missing; {one} and {other} belong together", "set both, or neither"
+        )
+
+
 def matching(pattern: str, reason: str, remedy: str) -> AfterValidator:
     """Return the check that a whole text matches the pattern; the words are for who wrote the text."""
     compiled = re.compile(pattern, re.ASCII)

@@ -296,6 +296,56 @@ MISTAKES = {
         "account = 111122223333",
         'write it in "quotes"',
     ),
+    "two ways into the network": (
+        after("[network]", 'transit_gateway_id = "tgw-1"\npeering_connection_id = "pcx-1"'),
+        'network.transit_gateway_id = "tgw-1": is set, and so is peering_connection_id',
+        "set one of the two",
+    ),
+    "a way without networks behind it": (
+        after("[network]", 'transit_gateway_id = "tgw-1"'),
+        "network.routed_cidrs = []: is empty",
+        "list the networks",
+    ),
+    "networks without a way to them": (
+        after("[network]", 'routed_cidrs = ["10.0.0.0/16"]'),
+        'network.routed_cidrs = ["10.0.0.0/16"]: lead nowhere',
+        "set transit_gateway_id or peering_connection_id",
+    ),
+    "clients in the address range of the VPC": (
+        after("[network]", 'transit_gateway_id = "tgw-1"\nrouted_cidrs = ["10.42.7.0/24"]'),
+        'network.routed_cidrs = "10.42.7.0/24": overlaps with cidr = 10.42.0.0/16',
+        "give the VPC another cidr",
+    ),
+    "a sign-in host without a certificate": (
+        after_all('[identity]\nsign_in_domain = "login.example.com"'),
+        "identity.sign_in_certificate_arn: is missing",
+        "set both, or neither",
+    ),
+    "two hosts for one sign-in page": (
+        after_all(
+            '[identity]\ndomain_prefix = "a"\nsign_in_domain = "login.example.com"\n'
+            'sign_in_certificate_arn = "arn:aws:acm:us-east-1:111122223333:certificate/a"'
+        ),
+        'identity.domain_prefix = "a": has no effect beside sign_in_domain = login.example.com',
+        "remove one of the two",
+    ),
+    "one person twice": (
+        DEV.replace('["you@example.com"]', '["you@example.com", "you@example.com"]'),
+        "lists you@example.com twice",
+        "remove one of the two",
+    ),
+    "an alias for a key": (
+        after("[database]", 'key_arn = "alias/mine"'),
+        'database.key_arn = "alias/mine": is not the ARN of a KMS key',
+        "not an alias",
+    ),
+    "public addresses without public subnets": (
+        DEV.replace("internet_facing = false", "internet_facing = true")
+        + '\n[network.existing]\nvpc_id = "vpc-1"\navailability_zones = ["eu-west-1a", "eu-west-1b"]\n'
+        'private_subnet_ids = ["subnet-1", "subnet-2"]\nisolated_subnet_ids = ["subnet-3", "subnet-4"]\n',
+        "network.existing.public_subnet_ids: is missing, and ingress.internet_facing = true",
+        "list one public subnet for each zone",
+    ),
     "malformed TOML": (DEV + "\nx = ", "is not valid TOML", "correct that line"),
 }
 
