@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TypeVar
 
 import psycopg2
@@ -51,18 +51,17 @@ def migrate(settings: MigrationSettings) -> None:
         MigrationError: it failed. An existing schema is unchanged then: MLflow's migrations run in one
             transaction.
     """
-    with _explained(
-        "connect",
-        "Look at the database's security group and endpoint, and at the task role's policy: "
-        f"rds-db:connect for {settings.migrator}.",
-    ):
+    with _reached(settings):
         roles_are_there = _patiently(lambda: _can_migrate(settings))
     if not roles_are_there:
         with _explained("roles", "The master user needs CREATEROLE and the admin option on rds_iam."):
             _patiently(lambda: _create_roles(settings))
+    with _reached(settings):
+        # The first token of a new role, which nothing has been asked about before.
+        owner = _patiently(lambda: connect(settings.database, settings.migrator, application=_APPLICATION))
     with (
         _explained("schema", "What failed is rolled back; correct the cause and run `migrate` again."),
-        closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as owner,
+        closing(owner),
     ):
         owner.autocommit = True
         _require_connections(owner, settings.required_connections)
@@ -220,6 +219,14 @@ def _locked(connection: Connection) -> Iterator[None]:
         if not connection.closed:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+
+def _reached(settings: MigrationSettings) -> AbstractContextManager[None]:
+    return _explained(
+        "connect",
+        "Look at the database's security group and endpoint, and at the task role's policy: "
+        f"rds-db:connect for {settings.migrator}.",
+    )
 
 
 @contextmanager

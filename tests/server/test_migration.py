@@ -120,16 +120,18 @@ def test_databases_of_earlier_versions_are_repaired_by_their_next_migration(empt
 
 _REFUSED_TOKEN = psycopg2.OperationalError('FATAL:  PAM authentication failed for user "migrator"')
 _NO_ROUTE = psycopg2.OperationalError("connection refused")
+_NO_SUCH_USER = psycopg2.OperationalError('password authentication failed for user "migrator"')
 
 
 @pytest.fixture
-def refusals(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
-    """What the next connections end with, before the real ones."""
-    remaining: list[Exception] = []
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception | None]]:
+    """What the next connections end with; None, and all later ones, connect for real."""
+    remaining: list[Exception | None] = []
 
     def refuse(*arguments: Any, **more: Any) -> Any:
-        if remaining:
-            raise remaining.pop(0)
+        refusal = remaining.pop(0) if remaining else None
+        if refusal is not None:
+            raise refusal
         return connect(*arguments, **more)
 
     monkeypatch.setattr(migration, "connect", refuse)
@@ -147,7 +149,7 @@ def _migrate_here(made: Deployment) -> None:
 
 
 def test_refused_token_of_a_role_that_exists_is_waited_for_without_the_master_user(
-    migrated: Deployment, refusals: list[Exception], capsys: pytest.CaptureFixture[str]
+    migrated: Deployment, refusals: list[Exception | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = migrated.secret.reads
     refusals += [_NO_ROUTE, _REFUSED_TOKEN, _REFUSED_TOKEN]
@@ -157,7 +159,7 @@ def test_refused_token_of_a_role_that_exists_is_waited_for_without_the_master_us
 
 
 def test_refused_token_is_named_as_such_when_patience_ends(
-    migrated: Deployment, refusals: list[Exception], monkeypatch: pytest.MonkeyPatch
+    migrated: Deployment, refusals: list[Exception | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = migrated.secret.reads
     monkeypatch.setattr(migration, "_CONNECT_PATIENCE_SECONDS", -1.0)
@@ -170,11 +172,21 @@ def test_refused_token_is_named_as_such_when_patience_ends(
     assert migrated.secret.reads == reads
 
 
-def test_refused_token_of_the_master_user_is_waited_for(empty: Deployment, refusals: list[Exception]) -> None:
-    missing = psycopg2.OperationalError('password authentication failed for user "migrator"')
-    refusals += [missing, _REFUSED_TOKEN]
+def test_refused_token_of_the_master_user_is_waited_for(
+    empty: Deployment, refusals: list[Exception | None]
+) -> None:
+    refusals += [_NO_SUCH_USER, _REFUSED_TOKEN]
     _migrate_here(empty)
     assert _as(empty, empty.migrator, "SELECT 1") == [(1,)]
+
+
+def test_refused_first_token_of_a_role_just_created_is_waited_for(
+    empty: Deployment, refusals: list[Exception | None]
+) -> None:
+    as_master_with_a_token, as_master_with_the_password = None, None
+    refusals += [_NO_SUCH_USER, as_master_with_a_token, as_master_with_the_password, _REFUSED_TOKEN]
+    _migrate_here(empty)
+    assert _revision(empty) == schema.installed().head
 
 
 def test_wrong_master_password_ends_with_one_line_without_it(empty: Deployment) -> None:
