@@ -92,8 +92,14 @@ diff: credentials  ## Compare ENV with what is deployed
 	@rm -rf cdk.out
 	@npx cdk diff -c env=$(ENV) $(ARGS)
 
+.PHONY: preflight
+preflight: install  ## Look at the account before anything of ENV is made there; changes nothing
+	@python -m preflight --env $(ENV) $(ARGS)
+
 .PHONY: deploy
 deploy: credentials  ## Deploy ENV; asks before it widens permissions, in CI: ARGS="--require-approval never"
+	@test "$(PREFLIGHT)" = no || python -m preflight --env $(ENV) || { \
+		echo "deploy: correct what has a ✗, or deploy all the same with PREFLIGHT=no" >&2; exit 1; }
 	@rm -rf cdk.out
 	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS)
 

@@ -309,6 +309,7 @@ class Platform:
                 # On a laptop, only root may listen on port 443.
                 task_environment={"MLFLOW_AWS_PUBLIC_URL": self.tracking_url},
                 public_urls={f"https://{DOMAIN}": self.tracking_url},
+                certificates={_CERTIFICATE: DOMAIN},
             )
             file = self.state.run / "emulator.json"
             settings.write(file)

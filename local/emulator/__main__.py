@@ -156,6 +156,10 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     operation_adapters.share_snapshots()
     operation_adapters.change_the_key_of_a_log()
     operation_adapters.choose_a_policy_s_version()
+    operation_adapters.offer_every_database_class()
+    operation_adapters.keep_certificates(
+        settings.certificates, account_id=settings.account_id, region=settings.region
+    )
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 

@@ -30,6 +30,41 @@ def keep_identifying_actions_of_requests() -> None:
     alb._parse_actions = parsed
 
 
+def keep_certificates(certificates: Mapping[str, str], *, account_id: str, region: str) -> None:
+    """A certificate whose ARN was chosen elsewhere, such as a laptop's: MiniStack makes ARNs itself."""
+    from ministack.core.responses import request_scope
+    from ministack.services import acm
+
+    with request_scope(account_id, region):
+        for arn, domain in certificates.items():
+            _status, _headers, body = acm._request_certificate({"DomainName": domain})
+            made = json.loads(body)["CertificateArn"]
+            acm._certificates[arn] = {**acm._certificates.pop(made), "CertificateArn": arn}
+
+
+def offer_every_database_class() -> None:
+    """MiniStack offers a few old classes with one version; here each class is offered that is asked for."""
+    from ministack.core.responses import get_region
+    from ministack.services import rds
+
+    def offered(params: Any) -> Any:
+        zones = "".join(
+            f"<AvailabilityZone><Name>{get_region()}{letter}</Name></AvailabilityZone>" for letter in "abc"
+        )
+        options = "".join(
+            f"<OrderableDBInstanceOption><Engine>{escape(rds._p(params, 'Engine'))}</Engine>"
+            f"<EngineVersion>{version}</EngineVersion>"
+            f"<DBInstanceClass>{escape(rds._p(params, 'DBInstanceClass'))}</DBInstanceClass>"
+            f"<AvailabilityZones>{zones}</AvailabilityZones></OrderableDBInstanceOption>"
+            for version in ("17.6", "18.1")
+        )
+        action = "DescribeOrderableDBInstanceOptions"
+        listed = f"<OrderableDBInstanceOptions>{options}</OrderableDBInstanceOptions>"
+        return rds._xml(200, f"{action}Response", f"<{action}Result>{listed}</{action}Result>")
+
+    rds._ACTION_MAP["DescribeOrderableDBInstanceOptions"] = offered
+
+
 def _nested(params: Mapping[str, Any], prefix: str) -> Any:
     """The part of a Query request below a prefix, with lists where it has `member`."""
     tree: dict[str, Any] = {}

@@ -42,6 +42,8 @@ class EmulatorSettings:
     task_environment: Mapping[str, str] = field(default_factory=dict)
     # Maps a URL in a template to the laptop's: app clients may send people back only there.
     public_urls: Mapping[str, str] = field(default_factory=dict)
+    # The hosts of certificates whose ARNs a template names.
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path) -> EmulatorSettings:
