@@ -48,7 +48,7 @@ class MlflowFoundation(cdk.Stack):
         self.artifacts = ArtifactStore(
             self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts
         )
-        self.people = UserDirectory(self, "People", config=environment.identity)
+        self.people = UserDirectory(self, "People", url=environment.ingress.url, config=environment.identity)
         self.account_switches = AccountSwitches(
             self, "Federation", log_key=self.log_key, config=environment.identity
         )

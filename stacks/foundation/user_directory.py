@@ -23,9 +23,9 @@ class UserDirectory(Construct):
     message, and neither accounts nor groups go away with the stack.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: IdentityConfig) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, url: str, config: IdentityConfig) -> None:
         super().__init__(scope, construct_id)
-        self.pool = _pool(self, config)
+        self.pool = _pool(self, config, url=url)
         self.issuer = self.pool.user_pool_provider_url
         self._groups(config)
         self.own_domain = config.sign_in_domain
@@ -139,7 +139,7 @@ class UserDirectory(Construct):
         )
 
 
-def _pool(scope: Construct, config: IdentityConfig) -> cognito.UserPool:
+def _pool(scope: Construct, config: IdentityConfig, *, url: str) -> cognito.UserPool:
     plus = config.plan == "plus"
     pool = cognito.UserPool(
         scope,
@@ -149,6 +149,10 @@ def _pool(scope: Construct, config: IdentityConfig) -> cognito.UserPool:
             cognito.StandardThreatProtectionMode.FULL_FUNCTION if plus else None
         ),
         self_sign_up_enabled=False,
+        user_invitation=cognito.UserInvitationConfig(
+            email_subject="Your access to MLflow",
+            email_body=f"Sign in at {url} as {{username}} with the password {{####}} within three days.",
+        ),
         sign_in_aliases=cognito.SignInAliases(username=True, email=True),
         sign_in_case_sensitive=False,
         auto_verify=cognito.AutoVerifiedAttrs(email=True),

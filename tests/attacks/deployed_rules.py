@@ -68,7 +68,7 @@ def _synthesized(partner: str) -> tuple[list[dict[str, Any]], list[dict[str, Any
         stack, "Vpc", vpc_id="vpc-0aaaaaaaaaaaaaaaa", availability_zones=["a", "b"]
     )
     config = IdentityConfig()
-    people = UserDirectory(stack, "People", config=config)
+    people = UserDirectory(stack, "People", url="https://mlflow.example.com", config=config)
     load_balancer = elb.ApplicationLoadBalancer.from_application_load_balancer_attributes(
         stack, "LoadBalancer", load_balancer_arn=LOAD_BALANCER, security_group_id="sg-1", vpc=vpc
     )

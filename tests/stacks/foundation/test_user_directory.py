@@ -151,3 +151,8 @@ def test_a_persons_account_outlives_the_list_and_their_role_does_not(dev: Assemb
     kinds = {each["Type"]: each for each in dev.foundation.resources.values()}
     assert kinds["AWS::Cognito::UserPoolUser"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert "DeletionPolicy" not in kinds["AWS::Cognito::UserPoolUserToGroupAttachment"]
+
+
+def test_an_invitation_says_where_to_sign_in(dev: Assembly) -> None:
+    message = pool(dev)["AdminCreateUserConfig"]["InviteMessageTemplate"]["EmailMessage"]
+    assert all(part in message for part in ("https://mlflow.dev.example.com", "{username}", "{####}"))
