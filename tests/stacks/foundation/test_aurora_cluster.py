@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.stacks.conftest import AURORA
-from tests.stacks.templates import Assembly, Properties
+from tests.stacks.templates import Assembly, Properties, as_list
 
 CLUSTER = "DatabaseCluster"
 
@@ -137,18 +137,22 @@ def test_minor_versions_of_a_cluster_are_left_to_rds(replicated: Assembly, serve
     assert {each["AutoMinorVersionUpgrade"] for each in instances(replicated)} == {True}
 
 
-def test_the_tasks_may_sign_in_to_every_instance_of_the_cluster_as_one_user_each(
+def test_the_tasks_may_sign_in_to_every_instance_of_the_cluster_as_their_users_only(
     replicated: Assembly,
 ) -> None:
-    for task, user in (("ServerTaskRole", "mlflow_server"), ("MigrationTaskRole", "mlflow_migrator")):
-        (statement,) = (
-            each
+    users = {
+        "ServerTaskRole": ["mlflow_server"],
+        "MigrationTaskRole": ["mlflow_administrator", "mlflow_migrator"],
+    }
+    for task, expected in users.items():
+        resources = [
+            resource["Fn::Join"][1]
             for each in replicated.service.statements(id_starts=task)
             if each["Action"] == "rds-db:connect"
-        )
-        parts = statement["Resource"]["Fn::Join"][1]
-        assert parts[-1] == f"/{user}"
-        assert "DBClusterResourceId" in parts[-2]["Fn::ImportValue"]
+            for resource in as_list(each["Resource"])
+        ]
+        assert sorted(parts[-1] for parts in resources) == [f"/{user}" for user in expected]
+        assert all("DBClusterResourceId" in parts[-2]["Fn::ImportValue"] for parts in resources)
 
 
 def test_only_the_server_of_a_cluster_with_readers_knows_the_reader_endpoint(
