@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from verify_account.account import Account, Check
 from verify_account.templates import agrees
 
 _FEWEST_DAYS = 7
-_TYPES = ("AWS::RDS::DBCluster", "AWS::RDS::DBInstance")
 
 
 def database(account: Account) -> dict[str, Any]:
@@ -28,6 +27,12 @@ def database(account: Account) -> dict[str, Any]:
         if f"{each.get('Endpoint')}:{each.get('Port')}" == endpoint:
             return dict(each)
     raise LookupError(f"no database at {endpoint}, the stack's output DatabaseEndpoint")
+
+
+def _stated(account: Account) -> Mapping[str, Any]:
+    """What the stack says of the cluster, or of the instance on its own."""
+    clusters = account.of_type("AWS::RDS::DBCluster")
+    return (clusters or account.of_type("AWS::RDS::DBInstance"))[0].properties
 
 
 def _cluster(found: dict[str, Any]) -> str:
@@ -70,7 +75,7 @@ def _iam(account: Account) -> tuple[bool, object]:
 def _encrypted(account: Account) -> tuple[bool, object]:
     found = database(account)
     told = {key: found.get(key) for key in ("StorageEncrypted", "KmsKeyId")}
-    wanted = account.only(*_TYPES).properties.get("KmsKeyId")
+    wanted = _stated(account).get("KmsKeyId")
     return found.get("StorageEncrypted") is True and agrees(wanted, found.get("KmsKeyId")), told
 
 
@@ -84,7 +89,7 @@ def _private(account: Account) -> tuple[bool, object]:
 
 def _protected(account: Account) -> tuple[bool, object]:
     on = database(account).get("DeletionProtection")
-    wanted = account.only(*_TYPES).properties.get("DeletionProtection", False)
+    wanted = _stated(account).get("DeletionProtection", False)
     return on is True or not agrees(True, wanted), f"DeletionProtection is {on}, configured {wanted}"
 
 

@@ -181,7 +181,13 @@ def _buckets(account: Account) -> tuple[bool, object]:
 def _secret(account: Account) -> tuple[bool, object]:
     arn = (database(account).get("MasterUserSecret") or {}).get("SecretArn", "")
     policy = account.ask("secretsmanager", "get_resource_policy", SecretId=arn).get("ResourcePolicy")
-    return policy is None, policy or "no policy: only the account's own"
+    # A service that manages the secret may have a statement of its own.
+    open_to = [
+        each
+        for each in _statements(policy or '{"Statement": []}')
+        if each["Effect"] == "Allow" and set(each.get("Principal", "*")) != {"Service"}
+    ]
+    return not open_to, open_to or "nobody beside the account's own policies"
 
 
 CHECKS = (
