@@ -9,7 +9,7 @@ from findings.reader import NotAskedError
 from verify_account.account import Account, Check
 from verify_account.database import database
 from verify_account.load_balancer import load_balancer
-from verify_account.tasks import service
+from verify_account.tasks import running, service
 from verify_account.templates import agrees
 
 _PEERS = {"CidrIp": "CidrIp", "CidrIpv6": "CidrIpv6", "SourcePrefixListId": "PrefixListId"}
@@ -79,6 +79,26 @@ def _attached_groups(account: Account) -> tuple[bool, object]:
     return not added, added or attached
 
 
+def _registered(account: Account) -> tuple[bool, object]:
+    """What the load balancer sends requests to; a target that is leaving gets no new ones."""
+    own = {
+        detail["value"]
+        for task in running(account)
+        for attachment in task.get("attachments", [])
+        for detail in attachment["details"]
+        if detail["name"] == "privateIPv4Address"
+    }
+    live = {
+        each["Target"]["Id"]
+        for group in account.of_type("AWS::ElasticLoadBalancingV2::TargetGroup")
+        for each in account.ask("elbv2", "describe_target_health", TargetGroupArn=group.physical_id)[
+            "TargetHealthDescriptions"
+        ]
+        if each["TargetHealth"]["State"] != "draining"
+    }
+    return live <= own, sorted(live - own) or sorted(live)
+
+
 def _isolation(account: Account) -> tuple[bool, object]:
     """Only what is in the VPC, or in a VPC that somebody connected, has a way to the database."""
     name = database(account)["DBSubnetGroup"]
@@ -133,6 +153,11 @@ CHECKS = (
         "load balancer, tasks and database have the stacks' security groups, and no other",
         _attached_groups,
         "take the other group off",
+    ),
+    Check(
+        "requests go to the service's tasks, and nowhere else",
+        _registered,
+        "aws elbv2 deregister-targets",
     ),
     Check(
         "the database's subnets have no route to the internet",

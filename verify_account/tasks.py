@@ -28,7 +28,8 @@ def _container(account: Account) -> dict[str, Any]:
     return dict(_definition(account)["containerDefinitions"][0])
 
 
-def _running(account: Account) -> list[dict[str, Any]]:
+def running(account: Account) -> list[dict[str, Any]]:
+    """The tasks of the cluster, a hundred at most."""
     cluster = account.outputs["ClusterName"]
     arns = account.ask("ecs", "list_tasks", cluster=cluster)["taskArns"]
     if not arns:
@@ -44,7 +45,7 @@ def _granted(account: Account) -> list[Statement]:
 def _deployed(account: Account) -> tuple[bool, object]:
     """A definition never changes, so that it holds the roles, issuers and image that were deployed."""
     ours = {each.physical_id for each in account.of_type("AWS::ECS::TaskDefinition")}
-    live = {service(account)["taskDefinition"], *(each["taskDefinitionArn"] for each in _running(account))}
+    live = {service(account)["taskDefinition"], *(each["taskDefinitionArn"] for each in running(account))}
     return live <= ours, sorted(live)
 
 
@@ -117,7 +118,7 @@ def _no_wildcard(account: Account) -> tuple[bool, object]:
 
 
 def _no_shell(account: Account) -> tuple[bool, object]:
-    on = [each["taskArn"] for each in _running(account) if each.get("enableExecuteCommand")]
+    on = [each["taskArn"] for each in running(account) if each.get("enableExecuteCommand")]
     if service(account).get("enableExecuteCommand"):
         on.append("the service")
     return not on, on or "ECS Exec is off"

@@ -435,6 +435,12 @@ def health_path(d: Deployment) -> Undo:
     return lambda: put("/ready")
 
 
+def another_target(d: Deployment) -> Undo:
+    elb, target = d.client("elbv2"), [{"Id": "10.42.48.250", "Port": 5000}]
+    elb.register_targets(TargetGroupArn=d.target_group, Targets=target)
+    return lambda: elb.deregister_targets(TargetGroupArn=d.target_group, Targets=target)
+
+
 def pool(changed: Mapping[str, Any], right: Mapping[str, Any]) -> Change:
     """Update the user pool."""
 
@@ -682,6 +688,7 @@ MORE: Mapping[str, tuple[Change, str]] = {
         "only listener is HTTPS",
     ),
     "another load balancer": (another_balancer, "nothing else does"),
+    "another target": (another_target, "requests go to the service's tasks"),
     "rule that forwards": (another_rule, "identifies the caller"),
     "programs unchecked": (rule("10", lambda a: a.pop(0)), "identifies the caller"),
     "any audience": (
@@ -743,6 +750,7 @@ MORE: Mapping[str, tuple[Change, str]] = {
         user_pool_client(ExplicitAuthFlows=["ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]),
         "authorization code flow",
     ),
+    "tokens for a day": (user_pool_client(AccessTokenValidity=1440), "authorization code flow"),
     "other callback": (
         user_pool_client(CallbackURLs=["https://example.org/oauth2/idpresponse"]),
         "return to this deployment",
