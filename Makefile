@@ -51,11 +51,15 @@ env: install  ## Print what connects a client to `make up`: eval "$$(make -s env
 
 .PHONY: test
 test: install  ## Run the tests (under 8 minutes on 2 cores)
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not image" $(ARGS)
 
 .PHONY: test-slow
 test-slow: install  ## Run the tests that take minutes
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) -m "slow and not image" $(ARGS)
+
+.PHONY: test-image
+test-image: install  ## Build the image with an engine of its own, and run it as its task does (Linux, root)
+	@$(PYTEST) -m image tests/image $(ARGS)
 
 .PHONY: check
 check: install  ## Formatting, lint, types, import layers, shell syntax
