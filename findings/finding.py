@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TextIO
@@ -30,6 +30,9 @@ class Mark(Enum):
     def words(self) -> str:
         """The mark in a word or two."""
         return {"✓": "passed", "!": "warning", "✗": "failed", "-": "not asked here"}[self.value]
+
+
+_STYLES = {Mark.GOOD: "green", Mark.WARNING: "yellow", Mark.BAD: "bold red", Mark.NOT_ASKED: "dim"}
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,8 @@ def counted(findings: Sequence[AccountFinding]) -> str:
     return ", ".join(f"{marks[mark]} {mark.words}" for mark in Mark if marks[mark])
 
 
-def show(
-    findings: Sequence[AccountFinding], stream: TextIO, styles: Mapping[Mark, str] | None = None
-) -> None:
+def show(findings: Sequence[AccountFinding], stream: TextIO) -> None:
     """Print the table; the remedy stands beside whatever is not good."""
-    chosen = styles or {
-        Mark.GOOD: "green",
-        Mark.WARNING: "yellow",
-        Mark.BAD: "bold red",
-        Mark.NOT_ASKED: "dim",
-    }
     console = Console(file=stream, highlight=False, width=None if stream.isatty() else _PLAIN_WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", width=1, no_wrap=True)
@@ -88,10 +83,10 @@ def show(
         good = each.mark is Mark.GOOD
         told = Text(each.told, "dim")
         if not good and each.remedy:
-            told.append(f"\n→ {each.remedy}", chosen[each.mark])
+            told.append(f"\n→ {each.remedy}", _STYLES[each.mark])
         table.add_row(
-            Text(each.mark.value, chosen[each.mark]),
-            Text(each.title, "" if good else chosen[each.mark]),
+            Text(each.mark.value, _STYLES[each.mark]),
+            Text(each.title, "" if good else _STYLES[each.mark]),
             told,
         )
     console.print(table)
