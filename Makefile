@@ -62,12 +62,13 @@ test-image: install  ## Build the image with an engine of its own, and run it as
 	@$(PYTEST) -m image tests/image $(ARGS)
 
 .PHONY: check
-check: install  ## Formatting, lint, types, import layers, shell syntax
+check: install  ## Formatting, lint, types, import layers, shell syntax, workflows
 	@ruff format --check --quiet . || { echo "check: run: make format" >&2; exit 1; }
 	@ruff check --quiet .
 	@mypy
 	@seen=$$(lint-imports --no-cache) || { echo "$$seen"; exit 1; }; echo "import layers: kept"
 	@sh -n install.sh && sh -n .ci/run
+	@zizmor --offline --quiet --no-progress .github/workflows
 
 .PHONY: format
 format: install  ## Format the code and fix what the linter can fix
