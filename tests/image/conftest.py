@@ -17,9 +17,11 @@ from local.parts.ports import free_port
 from tests.conftest import RdsLike
 from tests.image import engine as engines
 from tests.image.engine import Engine
+from tests.server import conftest as server
 from tests.server.conftest import PROJECT, Deployment, Identity, deployment, request
 
-pytest_plugins = ["tests.server.conftest"]
+# The fixture: the two issuers that the server trusts.
+identity = server.identity
 
 NAME = "mlflow-on-aws:test"
 # config/dev.toml's task, and what stacks/service/server_task.py gives every container.
