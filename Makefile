@@ -103,6 +103,7 @@ preflight: install  ## Look at the account before anything of ENV is made there;
 
 .PHONY: deploy
 deploy: credentials  ## Deploy ENV; asks before it widens permissions, in CI: ARGS="--require-approval never"
+	@python -m preflight.leftovers $(ENV)
 	@test "$(PREFLIGHT)" = no || python -m preflight --env $(ENV) || { \
 		echo "deploy: correct what has a ✗, or deploy all the same with PREFLIGHT=no" >&2; exit 1; }
 	@rm -rf cdk.out
@@ -112,6 +113,7 @@ STACKS ?= MlflowOnAws-$(ENV)-Service
 
 .PHONY: destroy
 destroy: credentials  ## Remove the service of ENV, and no run or model; both stacks with STACKS=--all
+	@python -m preflight.removal $(ENV) $(STACKS)
 	@rm -rf cdk.out
 	@npx cdk destroy $(STACKS) -c env=$(ENV) $(ARGS)
 
@@ -134,6 +136,7 @@ lock: install  ## Compile every lock file again after a change of an .in file or
 	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt
 	sed -n 's/^UV_VERSION=/uv==/p' install.sh | $(COMPILE) - -o requirements-uv.txt
 	$(COMPILE) local/emulator/requirements.in -o local/emulator/requirements.txt
+	$(COMPILE) tests/deploy/awscli.in -o tests/deploy/awscli.txt
 	$(COMPILE) server/requirements.in -c requirements.txt -o server/requirements.txt
 	grep '^mlflow==' requirements.in | $(COMPILE) --no-deps - >> server/requirements.txt
 	$(COMPILE) $(CLIENTS)/mlflow-2.11.3.in -c client-constraints.txt -o $(CLIENTS)/mlflow-2.11.3.txt

@@ -87,6 +87,13 @@ def deploy(aws: Aws, assembly: Path, name: str, *, supported: Collection[str], b
     described = _wait(cloudformation, name)
     if described["StackStatus"] != "CREATE_COMPLETE":
         raise DeploymentError(f"{name}: {described['StackStatus']}: {_first_failure(cloudformation, name)}")
+    return read(aws, name, only_recorded=only_recorded(json.loads(template), supported))
+
+
+def read(aws: Aws, name: str, *, only_recorded: Sequence[str] = ()) -> Stack:
+    """The stack as it is deployed, by whomever."""
+    cloudformation = aws.client("cloudformation")
+    described = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     return Stack(
         name=name,
@@ -96,7 +103,7 @@ def deploy(aws: Aws, assembly: Path, name: str, *, supported: Collection[str], b
             for page in pages
             for each in page["StackResourceSummaries"]
         },
-        only_recorded=only_recorded(json.loads(template), supported),
+        only_recorded=only_recorded,
     )
 
 

@@ -72,6 +72,7 @@ class Platform:
     _guard: subprocess.Popen[bytes] | None = None
     _postgres: Postgres | None = None
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _certificates: dict[str, ServerCertificate] = field(default_factory=dict)
     _database_directory: Path = Path()
     _aws: Aws | None = None
     _load_balancer: str = ""
@@ -90,6 +91,17 @@ class Platform:
         return f"https://{HOST}:{self._ports['sign-in']}"
 
     @property
+    def database_port(self) -> int:
+        """Where the door of the RDS instance is."""
+        return self._ports["database"]
+
+    @property
+    def postgres(self) -> Postgres:
+        """What is behind that door."""
+        assert self._postgres is not None  # noqa: S101 - started before
+        return self._postgres
+
+    @property
     def _ledger(self) -> Ledger:
         return self.state.ledger
 
@@ -100,29 +112,54 @@ class Platform:
             PlatformError, DeploymentError, SynthesisError, PostgresError: a part failed; the message says
                 what to do. The caller stops the platform then.
         """
-        self._end_what_is_left()
-        self._start_guard()
-        self._choose_ports()
-        self._choose_database_directory()
+        self._begin()
         with ThreadPoolExecutor(max_workers=3) as parts:
             synthesized = parts.submit(self._synthesize)
-            certificates = self._issue_certificates()
+            self._issue_certificates()
             database = parts.submit(self._start_postgres)
-            emulator = parts.submit(self._start_emulator, certificates["database"], certificates["identity"])
+            emulator = parts.submit(self._start_emulator)
             try:
                 assembly, supported = _all_of(synthesized, emulator, database)
             except BaseException:
                 # The other parts may be waiting for something that will not come.
                 self._ledger.end_all()
                 raise
-        service = self._deploy(assembly, supported)
+        self.serve(self._deploy(assembly, supported))
+
+    def start_account(self) -> None:
+        """Bring up an empty account, for whoever deploys by other means and calls `serve` then."""
+        self._begin()
+        self._issue_certificates()
+        self._start_postgres()
+        self._start_emulator()
+
+    def configure(self, synthesis: Synthesis) -> None:
+        """Write the configuration of a deployment to this account."""
+        synthesis.configure(
+            database_port=self._ports["database"],
+            certificate_arn=_CERTIFICATE,
+            members={
+                role: [demo_roles.arn(role, account_id=each) for each in (ACCOUNT, PARTNER)]
+                for role in demo_roles.ROLES
+            },
+            trusted={PARTNER: f"https://{HOST}:{self._ports['partner-issuer']}"},
+        )
+
+    def serve(self, service: Stack) -> None:
+        """Put the load balancer and the people in front of a deployed service; returns when it is healthy."""
         self._load_balancer = service.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer")[0]
         self._outputs = dict(service.outputs)
-        self._start_balancer(certificates["tracking"])
+        self._start_balancer()
         self._verify()
         self._admit(service)
         self._wait_until_healthy()
         self.refresh()
+
+    def stop_serving(self) -> None:
+        """Take the load balancer away, so that the service can go."""
+        self.state.endpoints.unlink(missing_ok=True)
+        self._end_child("load-balancer")
+        self._load_balancer, self._settled = "", None
 
     def refresh(self) -> None:
         """Bring the load balancer and endpoints.json up to date with what runs now."""
@@ -175,6 +212,12 @@ class Platform:
         self.state.clean()
 
     # -- parts -----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._end_what_is_left()
+        self._start_guard()
+        self._choose_ports()
+        self._choose_database_directory()
 
     def _end_what_is_left(self) -> None:
         ended = self._ledger.end_all()
@@ -230,12 +273,12 @@ class Platform:
         self._database_directory = directory
         self.state.write(self.state.run / "postgres.json", {"directory": str(directory)})
 
-    def _issue_certificates(self) -> dict[str, ServerCertificate]:
+    def _issue_certificates(self) -> None:
         with self.progress.step(
             "Certificate authority, certificates for the database, the load balancer and identity"
         ):
             authority = CertificateAuthority.create(self.state.authority, name="MLflow on AWS, local")
-            return {
+            self._certificates = {
                 "database": authority.issue(HOST, "127.0.0.1", name="database"),
                 "tracking": authority.issue(HOST, DOMAIN, "127.0.0.1", name="tracking"),
                 "identity": authority.issue(HOST, name="identity"),
@@ -248,15 +291,7 @@ class Platform:
                 output=self.state.directory / "cdk.out",
                 configuration=self.state.directory / "demo.toml",
             )
-            synthesis.configure(
-                database_port=self._ports["database"],
-                certificate_arn=_CERTIFICATE,
-                members={
-                    role: [demo_roles.arn(role, account_id=each) for each in (ACCOUNT, PARTNER)]
-                    for role in demo_roles.ROLES
-                },
-                trusted={PARTNER: f"https://{HOST}:{self._ports['partner-issuer']}"},
-            )
+            self.configure(synthesis)
             if not synthesis.run(self._ledger):
                 remark("unchanged since the last time")
         return synthesis.output
@@ -273,7 +308,8 @@ class Platform:
             assert postgres.pid is not None  # noqa: S101 - it has just started
             self._ledger.add(postgres.pid, "PostgreSQL", signal_number=2, patience=20)
 
-    def _start_emulator(self, certificate: ServerCertificate, identity: ServerCertificate) -> list[str]:
+    def _start_emulator(self) -> list[str]:
+        certificate, identity = self._certificates["database"], self._certificates["identity"]
         with self.progress.step("AWS API (MiniStack) that enforces IAM") as remark:
             state = self.state.run / "emulator"
             state.mkdir(mode=0o700)
@@ -344,16 +380,16 @@ class Platform:
         with self.progress.step(f"Deploy {first}") as remark:
             foundation = deploy(aws, assembly, first, supported=supported, bucket=bucket)
             remark(_counted(foundation))
-            self._prepare_database(foundation)
+            self.prepare_database(foundation.of_type("AWS::RDS::DBInstance")[0])
         with self.progress.step(f"Deploy {second}, with the database's migration") as remark:
             service = deploy(aws, assembly, second, supported=supported, bucket=bucket)
             remark(_counted(service))
         self.only_recorded = [*foundation.only_recorded, *service.only_recorded]
         return service
 
-    def _prepare_database(self, foundation: Stack) -> None:
+    def prepare_database(self, identifier: str) -> None:
+        """Give PostgreSQL what the deployed instance starts with."""
         aws = self._api()
-        identifier = foundation.of_type("AWS::RDS::DBInstance")[0]
         instance = aws.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
         endpoint = (instance["Endpoint"]["Address"], instance["Endpoint"]["Port"])
         if endpoint != (HOST, self._ports["database"]):
@@ -364,15 +400,15 @@ class Platform:
         secret = aws.client("secretsmanager").get_secret_value(
             SecretId=instance["MasterUserSecret"]["SecretArn"]
         )
-        assert self._postgres is not None  # noqa: S101 - started before
         make_rds_like(
-            self._postgres,
+            self.postgres,
             administrator=instance["MasterUsername"],
             password=json.loads(secret["SecretString"])["password"],
             database=instance["DBName"],
         )
 
-    def _start_balancer(self, certificate: ServerCertificate) -> None:
+    def _start_balancer(self) -> None:
+        certificate = self._certificates["tracking"]
         with self.progress.step("Load balancer with the deployed listener's rules") as remark:
             self.refresh()
             self._spawn(

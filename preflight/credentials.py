@@ -7,9 +7,10 @@ environment's configuration.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,12 @@ def session_of(region: str | None) -> Any:
     import boto3
 
     return boto3.session.Session(region_name=region)
+
+
+def clients_of(environment: EnvironmentConfig, environ: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make boto3 clients for the environment's region, by service name."""
+    session = session_of(environment.region or environ.get("AWS_REGION"))
+    return functools.cache(lambda service: session.client(service))
 
 
 def _profiles() -> list[str]:

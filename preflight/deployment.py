@@ -59,11 +59,11 @@ def _stacks(subject: Subject) -> Answer:
     statuses = set(found.values())
     if any(each.endswith("_IN_PROGRESS") and each != "REVIEW_IN_PROGRESS" for each in statuses):
         return bad(told, "another deployment is running: wait for its end")
-    if statuses & {"UPDATE_ROLLBACK_FAILED", "DELETE_FAILED", "ROLLBACK_FAILED"}:
+    if statuses & {"UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"}:
         return bad(told, "look at the stack's events in CloudFormation, and continue or delete it there")
-    if "ROLLBACK_COMPLETE" in statuses:
+    if statuses & {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}:
         return warning(
-            told, "the first deployment failed; the next one deletes what is left and begins again"
+            told, "the first deployment failed; `make deploy` deletes what is left and begins again"
         )
     return good(told)
 

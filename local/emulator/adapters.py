@@ -174,15 +174,23 @@ def complete_db_instances(*, host: str) -> None:
     from ministack.services.cloudformation import provisioners
 
     handler = provisioners._RESOURCE_HANDLERS["AWS::RDS::DBInstance"]
-    create, render = handler["create"], rds._instance_xml
+    create, update, render = handler["create"], handler["update"], rds._instance_xml
 
     def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
-        identifier, attributes = create(logical_id, props, stack_name)
+        return complete(create(logical_id, props, stack_name), props)
+
+    def updated(physical_id: str, old: Any, new: dict[str, Any], *rest: Any) -> tuple[str, dict[str, Any]]:
+        return complete(update(physical_id, old, new, *rest), new)
+
+    def complete(made: Any, props: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        identifier, attributes = made
         instance = rds._instances[identifier]
         instance["Endpoint"]["Address"] = host
         attributes["Endpoint.Address"] = host
         instance["EnabledCloudwatchLogsExports"] = list(props.get("EnableCloudwatchLogsExports") or [])
-        if str(props.get("ManageMasterUserPassword", "")).lower() == "true":
+        if "MasterUserSecret" in instance:
+            attributes["MasterUserSecret.SecretArn"] = instance["MasterUserSecret"]["SecretArn"]
+        elif str(props.get("ManageMasterUserPassword", "")).lower() == "true":
             instance["_MasterUserPassword"] = secrets.token_urlsafe(24)
             key = (props.get("MasterUserSecret") or {}).get("KmsKeyId", "")
             arn, _ = secretsmanager._store_new_secret(
@@ -202,7 +210,7 @@ def complete_db_instances(*, host: str) -> None:
         fields = "".join(f"<{name}>{value}</{name}>" for name, value in (secret or {}).items() if value)
         return str(render(instance)) + (f"<MasterUserSecret>{fields}</MasterUserSecret>" if secret else "")
 
-    handler["create"] = created
+    handler["create"], handler["update"] = created, updated
     rds._instance_xml = rendered
 
 
@@ -212,10 +220,16 @@ def configure_buckets_fully() -> None:
     from ministack.services.cloudformation import provisioners
 
     handler = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]
-    create = handler["create"]
+    create, update = handler["create"], handler["update"]
 
     def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
-        name, attributes = create(logical_id, props, stack_name)
+        return complete(create(logical_id, props, stack_name), props)
+
+    def updated(physical_id: str, old: Any, new: dict[str, Any], *rest: Any) -> tuple[str, dict[str, Any]]:
+        return complete(update(physical_id, old, new, *rest), new)
+
+    def complete(made: Any, props: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        name, attributes = made
         for render, put in (
             (bucket_documents.encryption, s3._put_bucket_encryption),
             (bucket_documents.lifecycle, s3._put_bucket_lifecycle),
@@ -226,7 +240,7 @@ def configure_buckets_fully() -> None:
                 raise ValueError(f"bucket {name}: {answer[2]!r}")
         return name, attributes
 
-    handler["create"] = created
+    handler["create"], handler["update"] = created, updated
 
 
 def define_tasks_fully() -> None:
@@ -236,7 +250,7 @@ def define_tasks_fully() -> None:
 
     normalize = provisioners._normalize_container_defs
     handler = provisioners._RESOURCE_HANDLERS["AWS::ECS::TaskDefinition"]
-    create = handler["create"]
+    create, update = handler["create"], handler["update"]
 
     def normalized(definitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         containers: list[dict[str, Any]] = normalize(definitions)
@@ -247,7 +261,13 @@ def define_tasks_fully() -> None:
         return containers
 
     def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
-        arn, attributes = create(logical_id, props, stack_name)
+        return complete(create(logical_id, props, stack_name), props)
+
+    def updated(physical_id: str, old: Any, new: dict[str, Any], *rest: Any) -> tuple[str, dict[str, Any]]:
+        return complete(update(physical_id, old, new, *rest), new)
+
+    def complete(made: Any, props: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        arn, attributes = made
         definition = ecs._task_defs[arn.rsplit("/", 1)[-1]]
         definition["volumes"] = provisioners._pascal_to_camel(props.get("Volumes") or [])
         if props.get("RuntimePlatform"):
@@ -255,7 +275,7 @@ def define_tasks_fully() -> None:
         return arn, attributes
 
     provisioners._normalize_container_defs = normalized
-    handler["create"] = created
+    handler["create"], handler["update"] = created, updated
 
 
 def task_settings(

@@ -136,6 +136,25 @@ def federate_outbound(federation: Federation) -> None:
         iam._IAM_HANDLERS[action] = answering(action, body)
 
 
+def authorize_oidc_providers_by_name() -> None:
+    """MiniStack authorizes calls about an account's OIDC providers on `*`; in AWS each is a resource."""
+    from ministack.core import iam_actions
+
+    resource_of = iam_actions.extract_resource_arn
+
+    def documented(service: str, *rest: Any, **more: Any) -> Any:
+        _, _, _, _, query, _, account_id = rest
+        if service == "iam":
+            if arn := iam_actions._query_param(query, "OpenIDConnectProviderArn"):
+                return arn
+            if iam_actions._query_param(query, "Action") == "CreateOpenIDConnectProvider":
+                host = str(iam_actions._query_param(query, "Url")).removeprefix("https://")
+                return f"arn:aws:iam::{account_id}:oidc-provider/{host}"
+        return resource_of(service, *rest, **more)
+
+    iam_actions.extract_resource_arn = documented
+
+
 def keep_identifying_actions() -> None:
     """A listener rule loses its jwt-validation and authenticate-cognito settings in MiniStack.
 

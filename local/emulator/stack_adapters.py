@@ -101,6 +101,22 @@ def publish_every_amazon_linux() -> None:
     ssm._public_parameter = public
 
 
+def refuse_role_names_that_are_taken() -> None:
+    """MiniStack's CloudFormation takes over a role that exists; in AWS its creation fails."""
+    from ministack.services import iam
+    from ministack.services.cloudformation import provisioners
+
+    handler: dict[str, Any] = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    create = handler["create"]
+
+    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        if iam._roles.get(props.get("RoleName", "")) is not None:
+            raise ValueError(f"{props['RoleName']} already exists")
+        return create(logical_id, props, stack_name)
+
+    handler["create"] = created
+
+
 def refuse_to_delete_what_is_protected() -> None:
     """MiniStack deletes a stack's databases, user pools and load balancers despite their protection."""
     from ministack.services import alb, cognito, rds
@@ -130,3 +146,27 @@ def refuse_to_delete_what_is_protected() -> None:
 
     for kind in protected:
         known[kind]["delete"] = guarded(kind)
+
+
+def remember_what_a_rollback_left() -> None:
+    """MiniStack forgets the resources that the rollback of a creation could not delete.
+
+    In AWS they stay in the stack, DELETE_FAILED, and go when the stack does.
+    """
+    from ministack.services.cloudformation import stacks
+
+    roll_back = stacks._roll_back_operation
+
+    async def rolled_back(
+        name: str, stack_id: str, stack: dict[str, Any], operation: dict[str, Any], *rest: Any
+    ) -> None:
+        resources = dict(stack.get("_resources") or {})
+        await roll_back(name, stack_id, stack, operation, *rest)
+        if stack["StackStatus"] == "ROLLBACK_FAILED":
+            stack["_template"] = operation.get("template") or {}
+            stack["_resources"] = {
+                logical_id: {**resources[logical_id], "ResourceStatus": "DELETE_FAILED"}
+                for logical_id in stack["_rollback_failed"]
+            }
+
+    stacks._roll_back_operation = rolled_back

@@ -23,12 +23,16 @@ def locked(name: str) -> Path:
 
 def client(version: str) -> Path:
     """Python with this client and its libraries, `.local/venvs/client-VERSION`; created if missing."""
-    environment = VENVS / f"client-{version}"
-    python = environment / "bin" / "python"
-    if _is_outdated(environment, locked(f"mlflow-{version}")):
+    return installed(f"client-{version}", locked(f"mlflow-{version}")) / "bin" / "python"
+
+
+def installed(name: str, lock: Path) -> Path:
+    """A Python environment with what this lock file holds, `.local/venvs/NAME`; created if missing."""
+    environment = VENVS / name
+    if _is_outdated(environment, lock):
         _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(environment))
-        _install(locked(f"mlflow-{version}"), "--python", str(python), into=environment)
-    return python
+        _install(lock, "--python", str(environment / "bin" / "python"), into=environment)
+    return environment
 
 
 def overlay(name: str, python: Path) -> Path:
