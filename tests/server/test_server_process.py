@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -50,21 +51,32 @@ class Server:
         return made
 
     def family(self) -> list[int]:
-        """The process and everything it has started."""
+        """The process and everything it has started that runs still."""
         found, ahead = [], [self.process.pid]
         while ahead:
             pid = ahead.pop()
-            found.append(pid)
-            ahead += [
-                int(child)
-                for task in Path(f"/proc/{pid}/task").iterdir()
-                for child in (task / "children").read_text().split()
-            ]
+            # A process or a thread may end while one looks.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if _status(pid, "State").startswith(("Z", "X")):
+                    continue
+                found.append(pid)
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        ahead += map(int, (task / "children").read_text().split())
         return found
 
 
+def _status(pid: int, name: str) -> str:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return str(re.findall(rf"^{name}:\s+(.+)$", status, re.MULTILINE)[0])
+
+
 def _parent(pid: int) -> int:
-    return int(re.findall(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+    """The process that started it; 0 if it has ended meanwhile."""
+    try:
+        return int(_status(pid, "PPid"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -477,9 +489,11 @@ def _connections(made: Deployment) -> int:
 
 def _until(port: int, status: int) -> None:
     deadline = time.monotonic() + 60
-    seen = None
+    seen: object = None
     while time.monotonic() < deadline:
-        seen = request(port, "GET", "/ready")[0]
+        # A worker that ends takes the connections along that it had not answered yet.
+        with contextlib.suppress(ConnectionError):
+            seen = request(port, "GET", "/ready")[0]
         if seen == status:
             return
         time.sleep(0.2)
