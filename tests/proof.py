@@ -1,4 +1,4 @@
-"""What proves each promise of README.md: `python -m tests.proof` writes docs/proof.md from docs/proof.toml."""
+"""What proves each promise of README.md: `python -m tests.proof` writes docs/proof.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = PROJECT / "docs" / "proof.toml"
 DOCUMENT = PROJECT / "docs" / "proof.md"
 
 # From the weakest to the strongest, and what it means that a promise was shown there.
-LAYERS: Mapping[str, str] = {
+LAYERS: dict[str, str] = {
     "template": "asserted of the synthesized CloudFormation templates",
     "cli": "run with the real, pinned CDK CLI against the emulated AWS API",
     "emulator": "run against the emulated AWS API, which enforces IAM policies",
@@ -91,8 +91,8 @@ def rendered() -> str:
     lines = [
         "# What proves what",
         "",
-        "Made by `python -m tests.proof` from docs/proof.toml: each promise of README.md, the strongest thing "
-        "that ran for it, and what only an AWS account can show. Nothing here has run in one yet.",
+        "Made by `python -m tests.proof` from docs/proof.toml: each promise of README.md, the strongest "
+        "thing that ran for it, and what only an AWS account can show. Nothing here has run in one yet.",
         "",
         *(f"- **{layer}**: {meaning}." for layer, meaning in LAYERS.items()),
         "",
