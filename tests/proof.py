@@ -24,7 +24,7 @@ LAYERS: dict[str, str] = {
     "container": "run in the image that `server/Dockerfile` builds",
     "browser": "run in Chromium, or by a stock client, through the load balancer's rules",
 }
-_TABLE_OR_HEADING = re.compile(r"^(?:\||#|!\[).*$", re.MULTILINE)
+_NOT_PROSE = re.compile(r"^(?:\||#|!\[|<!--).*$", re.MULTILINE)
 _BLOCKS = re.compile(r"^```.*?^```\n|<!-- bench:start -->.*?<!-- bench:end -->\n", re.DOTALL | re.MULTILINE)
 
 
@@ -70,7 +70,7 @@ def plain(text: str) -> str:
 
 def sentences() -> Iterator[str]:
     """The sentences of README's prose: not its code, tables, headings, pictures and measured figures."""
-    prose = _TABLE_OR_HEADING.sub("", _BLOCKS.sub("\n", README.read_text()))
+    prose = _NOT_PROSE.sub("", _BLOCKS.sub("\n", README.read_text()))
     for paragraph in re.split(r"\n\s*\n", prose):
         yield from (each for each in re.split(r"(?<=[.:?]) (?=[A-Z`])", plain(paragraph)) if each)
 

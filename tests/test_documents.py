@@ -26,6 +26,7 @@ NOT_RUN = {
     "pip install mlflow skops": "tests/clients installs it, pinned",
     "cdk deploy": "names what `make deploy` runs",
     "aws sts assume-role": "names an operation",
+    "aws rds reboot-db-instance --force-failover --db-instance-identifier …": "a failover needs RDS",
     "aws cognito-idp admin-add-user-to-group": "names an operation",
 }
 
