@@ -119,6 +119,7 @@ destroy: credentials  ## Remove the service of ENV, and no run or model; both st
 
 .PHONY: verify
 verify: install  ## Check the resources of ENV in the account, property by property; changes nothing
+	@$(OFFLINE) python -m stacks.config_file $(ENV)
 	@python -m verify_account --env $(ENV) $(ARGS)
 
 .PHONY: smoke

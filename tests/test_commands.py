@@ -116,7 +116,7 @@ def test_destroying_takes_the_service_unless_both_are_asked_for() -> None:
 
 
 def test_an_environment_that_does_not_exist_costs_no_synthesis() -> None:
-    for target in ("synth", "deploy"):
+    for target in ("synth", "diff", "preflight", "deploy", "destroy", "verify"):
         done = subprocess.run(
             ["make", "--no-print-directory", target, "ENV=nope"],
             cwd=PROJECT,
