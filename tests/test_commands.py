@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from local.state import PROJECT
+
+# The `make` that runs these tests hands its own ARGS and ENV down.
+_OWN = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "ARGS", "ENV")
+}
 
 _SUFFIXES = {".md", ".toml", ".yml", ".in", ".sh", ".txt", ".py"}
 _NAMES = {"Makefile", "Dockerfile", "run"}
@@ -77,6 +85,7 @@ def test_make_lock_compiles_every_lock_file() -> None:
     steps = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "lock"],
         cwd=PROJECT,
+        env=_OWN,
         capture_output=True,
         text=True,
         check=True,
@@ -91,6 +100,7 @@ def steps_of(*arguments: str) -> list[str]:
     printed = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", *arguments],
         cwd=PROJECT,
+        env=_OWN,
         capture_output=True,
         text=True,
         check=True,
@@ -120,6 +130,7 @@ def test_an_environment_that_does_not_exist_costs_no_synthesis() -> None:
         done = subprocess.run(
             ["make", "--no-print-directory", target, "ENV=nope"],
             cwd=PROJECT,
+            env=_OWN,
             capture_output=True,
             text=True,
             check=False,
