@@ -32,7 +32,7 @@ ROLLOUT_FACTOR = 2
 # What one server process needs when idle; the supervising process needs as much again.
 MIB_PER_WORKER = 512
 # With fewer, a worker could not serve two requests at once; the server refuses to start.
-CONNECTIONS_PER_WORKER = 10
+CONNECTIONS_PER_WORKER = 12
 
 # From RFC 1918 and RFC 6598: nobody on the internet has such an address.
 PRIVATE_NETWORKS = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))

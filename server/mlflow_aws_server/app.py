@@ -14,6 +14,9 @@ from mlflow_aws_server.identity import Gate, IdentitySettings
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.settings import ServerSettings
 
+# How many callers may wait for the connection on which provenance asks.
+_QUEUE = 1024
+
 
 def create_app() -> App:
     """Build the application of one worker process, configured by the environment.
@@ -24,6 +27,7 @@ def create_app() -> App:
     # Imported here, so that importing this module does not import MLflow.
     from mlflow_aws_server.database.check import DatabaseCheck
     from mlflow_aws_server.database.connect import connector
+    from mlflow_aws_server.database.pool import ConnectionPool
     from mlflow_aws_server.provenance import Provenance
 
     settings = ServerSettings.from_environ(os.environ)
@@ -39,7 +43,8 @@ def create_app() -> App:
             open_reader=connector(settings.reader, settings.database_user) if settings.reader else None,
             reader_connections=settings.connections.reader,
         )
-    app = Provenance(app, open_connection)
+    questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
+    app = Provenance(app, open_connection, questions)
     app = Gate(app, IdentitySettings.from_environ(os.environ), may_lag=settings.reader is not None)
     return Readiness(app, DatabaseCheck(settings))
 

@@ -36,6 +36,8 @@ _LONGEST_QUOTE = 300
 # AnyIO's own limit, which MLflow is used to.
 _MOST_THREADS = 40
 _FEWEST_THREADS = 2
+# Readiness, a promotion's lock, a seal's lock, and provenance's questions.
+_OWN = 4
 
 
 class SettingsError(ValueError):
@@ -82,21 +84,21 @@ class Connections:
         """Divide `total` connections of a task among its workers.
 
         MLflow keeps two engines (tracking, registry) with pools of the same settings; together they
-        hold at most 2 x threads connections in use and `pool_size` idle ones. One more is for
-        readiness, and one for a promotion, which locks its model with it. Those to a reader count like the
-        others: without a reader left, its address leads to the writer.
+        hold at most 2 x threads connections in use and `pool_size` idle ones. Four more are for
+        readiness, for a promotion and a seal, which lock their model with one each, and for what provenance
+        asks. Those to a reader count like the others: without a reader left, its address leads to the writer.
 
         Raises:
             ValueError: a worker would get too few for two threads; the message says how many are needed.
         """
         share = total // workers
-        for_fast_path = max(2, min(20 if reader else 10, share // 4)) if fast_path else 0
+        for_fast_path = max(2, min(20 if reader else 10, (share - 2) // 4)) if fast_path else 0
         for_reader = for_fast_path // 2 if reader else 0
-        for_mlflow = share - for_fast_path - 2
+        for_mlflow = share - for_fast_path - _OWN
         idle = 2 if for_mlflow < 20 else 4
         threads = min(_MOST_THREADS, (for_mlflow - idle) // 2)
         if threads < _FEWEST_THREADS:
-            least = workers * (2 * _FEWEST_THREADS + 2 + 2 + (2 if fast_path else 0))
+            least = workers * (2 * _FEWEST_THREADS + 2 + _OWN + (2 if fast_path else 0))
             raise ValueError(f"{workers} worker(s) need at least {least} connections")
         return cls(
             threads=threads,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap
 from mlflow_aws_server.identity.keys import read_keys
 from mlflow_aws_server.provenance import Provenance
@@ -36,7 +37,7 @@ def create_app() -> Any:
         roles=RoleMap.parse(server_roles({role: {"iam_roles": [role_arn(role)]} for role in ROLES})),
     )
     # There is no PostgreSQL here to lock models in, and one worker and one client need none.
-    provenance = Provenance(app, _no_database)
+    provenance = Provenance(app, _no_database, ConnectionPool(_no_database, connections=1, queue=1))
     return Gate(provenance, settings, fetch=lambda _issuer: keys)
 
 

@@ -127,10 +127,10 @@ MISTAKES = {
     ),
     "too few connections for a worker": (
         DEV.replace("memory_mib = 1024", "memory_mib = 2048").replace(
-            "database_connections = 20", "database_connections = 10\nworkers = 2"
+            "database_connections = 20", "database_connections = 12\nworkers = 2"
         ),
-        "server.database_connections = 10",
-        "use 20 or more",
+        "server.database_connections = 12",
+        "use 24 or more",
     ),
     "memory that Fargate does not offer": (
         DEV.replace("memory_mib = 1024", "memory_mib = 1000"),

@@ -16,6 +16,7 @@ from mlflow_aws_server.asgi import (
 )
 from mlflow_aws_server.bodies import Bodies
 from mlflow_aws_server.database.connect import OpenConnection
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
 from mlflow_aws_server.identity import Principal
 from mlflow_aws_server.provenance import documents, tags
@@ -39,9 +40,10 @@ class Provenance:
     understood is refused, and so is a request without a verified principal.
     """
 
-    def __init__(self, app: App, open_connection: OpenConnection) -> None:
-        """`open_connection` opens one database connection."""
+    def __init__(self, app: App, open_connection: OpenConnection, questions: ConnectionPool) -> None:
+        """`open_connection` opens one database connection; `questions` is for short statements."""
         self._app = app
+        self._questions = questions
         self._bodies = Bodies()
         self._promotions = Promotions(app, ModelLocks(open_connection))
 

@@ -15,6 +15,7 @@ from mlflow.server.fastapi_app import app as mlflow_app
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 from mlflow_aws_server.database.connect import connect_async
+from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import FastPath
 from mlflow_aws_server.provenance import Provenance
 
@@ -217,7 +218,7 @@ def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEven
     fast_path = FastPath(noted, open_connection, connections=4)
     loop.run_until_complete(fast_path.startup())
     assert fast_path.serving
-    app = Provenance(fast_path, open_connection)
+    app = Provenance(fast_path, open_connection, ConnectionPool(open_connection, connections=1, queue=16))
     # On a busy machine no caller should give up; the tests of giving up set their own wait.
     app._promotions._locks._wait_seconds = 50.0
     return Server(database, socket, port, loop, app, fast_path, served)
