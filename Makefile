@@ -140,6 +140,8 @@ lock: install  ## Compile every lock file again after a change of an .in file or
 	$(COMPILE) tests/deploy/awscli.in -o tests/deploy/awscli.txt
 	$(COMPILE) server/requirements.in -c requirements.txt -o server/requirements.txt
 	grep '^mlflow==' requirements.in | $(COMPILE) --no-deps - >> server/requirements.txt
+	grep '^hatchling==' server/requirements.in | $(COMPILE) - -c server/requirements.txt -o requirements-build.txt
+	$(COMPILE) .github/scan.in -o .github/scan.txt
 	$(COMPILE) $(CLIENTS)/mlflow-2.11.3.in -c client-constraints.txt -o $(CLIENTS)/mlflow-2.11.3.txt
 	$(COMPILE) $(CLIENTS)/mlflow-2.22.5.in -c client-constraints.txt -o $(CLIENTS)/mlflow-2.22.5.txt
 	grep '^mlflow==' requirements.in | $(COMPILE) - $(CLIENTS)/mlflow-current.in -c client-constraints.txt \
