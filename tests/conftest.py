@@ -22,6 +22,7 @@ import pytest
 if TYPE_CHECKING:
     from local.parts.postgres import Postgres
     from tests.laptop import Laptop
+    from tests.object_store import ObjectStore
     from tests.server.conftest import Migration
 
 # What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to reset it.
@@ -136,6 +137,16 @@ def migration(rds: RdsLike) -> Migration:
         finished = made.migrate()
         assert finished.returncode == 0, finished.stderr
         return Migration(made.database, made.server_user, made.migrator)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """The session's S3: every server of `deployment` has its address; it answers once a test asks for it."""
+    from tests.object_store import STORE
+
+    STORE.start()
+    yield STORE
+    STORE.stop()
 
 
 @pytest.fixture(scope="session")

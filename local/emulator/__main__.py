@@ -149,6 +149,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     storage_adapters.authorize_the_key_through_s3()
     storage_adapters.authorize_the_first_of_a_batch_too()
     storage_adapters.encrypt_with_the_account_key_by_default()
+    storage_adapters.compute_the_checksums_that_a_copy_asks_for()
     stack_adapters.create_single_security_group_rules()
     stack_adapters.publish_every_amazon_linux()
     stack_adapters.refuse_role_names_that_are_taken()

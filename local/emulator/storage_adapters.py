@@ -171,3 +171,45 @@ def encrypt_with_the_account_key_by_default() -> None:
         return resolve({**headers, _WRITE_HEADERS[0]: found[1] if found else account_key}, bucket)
 
     s3._resolve_sse_write_headers = resolved
+
+
+def compute_the_checksums_that_a_copy_asks_for() -> None:
+    """MiniStack computes a checksum of what is uploaded, but not of what is copied, whole or in parts.
+
+    In AWS, a copy has the checksum of the algorithm that it names, and no other. That of an upload in parts
+    is composite for each of the object's versions; MiniStack forgets it for those asked for by their id.
+    """
+    from ministack.services import s3
+
+    copy, copy_part, describe = s3._copy_object, s3._upload_part_copy, s3._object_response_headers
+
+    def copied(bucket: str, key: str, headers: Mapping[str, str]) -> Any:
+        algorithm = headers.get("x-amz-checksum-algorithm")
+        if algorithm is None:
+            return copy(bucket, key, headers)
+        answer = copy(bucket, key, {**headers, "x-amz-sdk-checksum-algorithm": algorithm})
+        if answer[0] == 200:
+            checksums = s3._buckets[bucket]["objects"][key]["checksums"]
+            for other in checksums.keys() - {algorithm.upper()}:
+                del checksums[other]
+        return answer
+
+    def copied_part(bucket: str, key: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+        status, more, body = copy_part(bucket, key, query, headers)
+        upload = s3._multipart_uploads.get(s3._qp(query, "uploadId"), {})
+        algorithm = upload.get("checksum_algorithm")
+        if status == 200 and algorithm:
+            part = upload["parts"][int(s3._qp(query, "partNumber", "1"))]
+            checksum = s3._compute_s3_checksum(algorithm, part["body"])
+            part["checksums"] = {algorithm: checksum}
+            element = f"<Checksum{algorithm}>{checksum}</Checksum{algorithm}></CopyPartResult>".encode()
+            body = body.replace(b"</CopyPartResult>", element)
+        return status, more, body
+
+    def described(obj: Any, *rest: Any, **more: Any) -> dict[str, str]:
+        headers: dict[str, str] = describe(obj, *rest, **more)
+        if "x-amz-checksum-type" in headers and any("-" in str(value) for value in obj["checksums"].values()):
+            headers["x-amz-checksum-type"] = "COMPOSITE"
+        return headers
+
+    s3._copy_object, s3._upload_part_copy, s3._object_response_headers = copied, copied_part, described

@@ -23,6 +23,7 @@ from local.parts.certificates import CertificateAuthority
 from local.parts.token_issuer import TokenIssuer
 from stacks.roles import BY_NAME
 from tests.conftest import RdsLike
+from tests.object_store import STORE
 from tests.roles import server_roles
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -269,6 +270,8 @@ def deployment(
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": endpoint,
+            # The fixture `object_store` makes it answer.
+            "AWS_ENDPOINT_URL_S3": STORE.endpoint,
             "MLFLOW_AWS_DATABASE_HOST": rds.host,
             "MLFLOW_AWS_DATABASE_PORT": str(rds.port),
             "MLFLOW_AWS_DATABASE_NAME": database,
@@ -277,7 +280,7 @@ def deployment(
             "MLFLOW_AWS_DATABASE_MIGRATOR": migrator,
             "MLFLOW_AWS_DATABASE_MAX_CONNECTIONS": "40",
             "MLFLOW_AWS_MASTER_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-1",
-            "MLFLOW_AWS_ARTIFACT_ROOT": "s3://example-artifacts/runs",
+            "MLFLOW_AWS_ARTIFACT_ROOT": STORE.root,
             "MLFLOW_AWS_PUBLIC_URL": f"https://{PUBLIC_HOST}",
             "MLFLOW_AWS_BIND": "127.0.0.1",
             "MLFLOW_AWS_WORKERS": "1",
