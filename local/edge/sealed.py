@@ -18,7 +18,7 @@ _SHARD = 3900
 _MOST_SHARDS = 4
 
 
-class Seal:
+class CookieSeal:
     """AES-256-GCM; a sealed value opens only for its purpose, and only until it expires."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from local.edge.sealed import Seal, joined, shards
+from local.edge.sealed import CookieSeal, joined, shards
 from local.edge.token_check import InvalidTokenError, TokenCheck
 
 CALLBACK_PATH = "/oauth2/idpresponse"
@@ -92,7 +92,7 @@ class CognitoSignIn:
         self._post = post
         self._get = get
         self._load_balancer = load_balancer
-        self._seal = Seal()
+        self._seal = CookieSeal()
         self._claims_key = ec.generate_private_key(ec.SECP256R1())
         self._claims_key_id = secrets.token_hex(16)
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import TYPE_CHECKING
 
-from mlflow_aws_server.asgi import App, Receive, Scope, Send
+from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
 from mlflow_aws_server.identity import Gate, IdentitySettings
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from mlflow_aws_server.sealing import Sealing
 
 # How many callers may wait for the connection on which provenance asks.
 _QUEUE = 1024
@@ -29,6 +33,7 @@ def create_app() -> App:
     from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.database.pool import ConnectionPool
     from mlflow_aws_server.provenance import Provenance
+    from mlflow_aws_server.sealing import Sealing
 
     settings = ServerSettings.from_environ(os.environ)
     open_connection = connector(settings.database, settings.database_user)
@@ -44,7 +49,9 @@ def create_app() -> App:
             reader_connections=settings.connections.reader,
         )
     questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
-    app = Provenance(app, open_connection, questions)
+    sealing = Sealing(open_connection, questions, settings.sealing)
+    app = _Sealed(app, sealing)
+    app = Provenance(app, open_connection, questions, sealing)
     app = Gate(app, IdentitySettings.from_environ(os.environ), may_lag=settings.reader is not None)
     return Readiness(app, DatabaseCheck(settings))
 
@@ -56,6 +63,24 @@ def _mlflow_app() -> App:
         from mlflow.server.fastapi_app import app
     mlflow_app: App = app
     return mlflow_app
+
+
+class _Sealed:
+    """The application `app`, with sealing from its start to its end."""
+
+    def __init__(self, app: App, sealing: Sealing) -> None:
+        self._app = app
+        self._sealing = sealing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_sealing(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._sealing.startup()
+            elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self._sealing.shutdown()
+            await send(message)
+
+        await self._app(scope, receive, send_with_sealing if scope["type"] == "lifespan" else send)
 
 
 class _Mlflow:

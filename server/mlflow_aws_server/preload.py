@@ -40,6 +40,7 @@ import mlflow_aws_server.database.token
 import mlflow_aws_server.fastpath
 import mlflow_aws_server.provenance
 import mlflow_aws_server.schema
+import mlflow_aws_server.sealing
 
 # The newest revision of the installed migration scripts cannot change; reading all of them costs each
 # worker 13 MB, and MLflow does it for every store that it opens.

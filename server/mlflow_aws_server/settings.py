@@ -24,8 +24,8 @@ VARIABLES = frozenset(
         "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
         "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST",
         "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "FAST_PATH", "KEEP_ALIVE_SECONDS",
-        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "TOKEN_AUDIENCE", "TOKEN_ISSUERS",
-        "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
+        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "SEAL_AT", "SEAL_LOCK", "TOKEN_AUDIENCE",
+        "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
     )
 )  # fmt: skip
 """All settings of all commands; any other variable that begins with `MLFLOW_AWS_` is refused."""
@@ -110,6 +110,24 @@ class Connections:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectLock:
+    """For how long S3 lets nobody delete a sealed object: `governance` or `compliance`."""
+
+    mode: str
+    years: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealSettings:
+    """When versions are sealed, and under which artifact root."""
+
+    root: str
+    region: str
+    at_registration: bool
+    lock: ObjectLock | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """What `serve` and the ASGI application need."""
 
@@ -117,6 +135,7 @@ class ServerSettings:
     reader: DatabaseSettings | None
     database_user: str
     artifact_root: str
+    sealing: SealSettings
     public_url: str
     bind: str
     port: int
@@ -146,6 +165,7 @@ class ServerSettings:
         fast_path = read.switch("MLFLOW_AWS_FAST_PATH", default=True)
         database = _database(read)
         reader = _reader(read, database)
+        artifact_root = _artifact_root(read)
         try:
             connections = Connections.divide(
                 total=max_connections, workers=workers, fast_path=fast_path, reader=reader is not None
@@ -161,7 +181,8 @@ class ServerSettings:
             database=database,
             reader=reader,
             database_user=read.role("MLFLOW_AWS_DATABASE_USER"),
-            artifact_root=_artifact_root(read),
+            artifact_root=artifact_root,
+            sealing=_sealing(read, root=artifact_root, region=database.region),
             public_url=public_url(read),
             bind=read.text("MLFLOW_AWS_BIND", default="0.0.0.0"),  # noqa: S104 - the security group decides
             port=read.integer("MLFLOW_AWS_PORT", default=5000, least=1, most=65535),
@@ -351,6 +372,24 @@ def _artifact_root(read: EnvironmentReader) -> str:
         re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?"),
         expected="s3://BUCKET or s3://BUCKET/PREFIX",
     )
+
+
+def _sealing(read: EnvironmentReader, *, root: str, region: str) -> SealSettings:
+    at = read.matching(
+        "MLFLOW_AWS_SEAL_AT",
+        re.compile(r"registration|promotion"),
+        expected="`registration` or `promotion`",
+        default="registration",
+    )
+    lock = None
+    if read.optional("MLFLOW_AWS_SEAL_LOCK") is not None:
+        mode, _, years = read.matching(
+            "MLFLOW_AWS_SEAL_LOCK",
+            re.compile(r"(governance|compliance):[1-9][0-9]?"),
+            expected="`governance:YEARS` or `compliance:YEARS`, from 1 to 99 years",
+        ).partition(":")
+        lock = ObjectLock(mode=mode, years=int(years))
+    return SealSettings(root=root, region=region, at_registration=at == "registration", lock=lock)
 
 
 def public_url(read: EnvironmentReader) -> str:

@@ -12,6 +12,7 @@ from mlflow_aws_server.identity.keys import read_keys
 from mlflow_aws_server.provenance import Provenance
 
 from stacks.roles import BY_NAME
+from tests.nothing_to_seal import NothingToSeal
 from tests.roles import server_roles
 
 ISSUER = "https://issuer.test"
@@ -37,7 +38,8 @@ def create_app() -> Any:
         roles=RoleMap.parse(server_roles({role: {"iam_roles": [role_arn(role)]} for role in ROLES})),
     )
     # There is no PostgreSQL here to lock models in, and one worker and one client need none.
-    provenance = Provenance(app, _no_database, ConnectionPool(_no_database, connections=1, queue=1))
+    questions = ConnectionPool(_no_database, connections=1, queue=1)
+    provenance = Provenance(app, _no_database, questions, NothingToSeal())
     return Gate(provenance, settings, fetch=lambda _issuer: keys)
 
 

@@ -19,12 +19,14 @@ from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
 from mlflow_aws_server.identity import Principal
-from mlflow_aws_server.provenance import documents, tags
+from mlflow_aws_server.provenance import documents, inner, tags
 from mlflow_aws_server.provenance.conditions import conditions_of
 from mlflow_aws_server.provenance.errors import ProvenanceError, reserved
+from mlflow_aws_server.provenance.inner import BufferedResponse
 from mlflow_aws_server.provenance.locks import ModelLocks
 from mlflow_aws_server.provenance.promotion import Promotion, Promotions
 from mlflow_aws_server.provenance.routes import Concern, concern_of
+from mlflow_aws_server.sealing import Seals
 
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 
@@ -40,9 +42,12 @@ class Provenance:
     understood is refused, and so is a request without a verified principal.
     """
 
-    def __init__(self, app: App, open_connection: OpenConnection, questions: ConnectionPool) -> None:
+    def __init__(
+        self, app: App, open_connection: OpenConnection, questions: ConnectionPool, sealing: Seals
+    ) -> None:
         """`open_connection` opens one database connection; `questions` is for short statements."""
         self._app = app
+        self._sealing = sealing
         self._questions = questions
         self._bodies = Bodies()
         self._promotions = Promotions(app, ModelLocks(open_connection))
@@ -87,7 +92,7 @@ class Provenance:
         document = documents.read(raw)
         if concern is Concern.GUARD:
             tags.refuse_reserved(document)
-        elif concern is Concern.STAMP:
+        elif concern in (Concern.STAMP, Concern.VERSION):
             document = tags.stamp(document, principal=principal)
         else:
             promotion = Promotion.read(concern, document)
@@ -98,7 +103,23 @@ class Provenance:
             await answer.pass_to(send)
             return
         body = documents.write(document)
-        await self._app(with_length(scope, len(body)), replay(body, receive), send)
+        sized = with_length(scope, len(body))
+        if concern is Concern.VERSION:
+            answer = await inner.response_to(self._app, sized, replay(body, receive))
+            await (await self._begun_to_seal(answer, scope)).pass_to(send)
+            return
+        await self._app(sized, replay(body, receive), send)
+
+    async def _begun_to_seal(self, answer: BufferedResponse, scope: Scope) -> BufferedResponse:
+        """The answer to a version's creation; of one that is sealed by now, in the state that it has now."""
+        if answer.status != 200:
+            return answer
+        made = answer.json()["model_version"]
+        name, version = made["name"], made["version"]
+        if not await self._sealing.created(name, version):
+            return answer
+        now = await inner.get(self._app, scope, "model-versions/get", name=name, version=version)
+        return now if now.status == 200 else answer
 
 
 def _principal(scope: Scope) -> str:

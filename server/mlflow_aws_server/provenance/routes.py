@@ -10,6 +10,7 @@ class Concern(enum.Enum):
     """What provenance does about a request."""
 
     STAMP = "add a tag with the caller's name"
+    VERSION = "add a tag with the caller's name, and begin to seal"
     GUARD = "refuse to write reserved tags"
     GUARD_PATH = "refuse to delete a reserved tag that the path names"
     STAGE = "move a version to a stage: under lock, with history"
@@ -21,7 +22,7 @@ PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
 _CONCERNS = {
     ("POST", "runs/create"): Concern.STAMP,
-    ("POST", "model-versions/create"): Concern.STAMP,
+    ("POST", "model-versions/create"): Concern.VERSION,
     ("POST", "logged-models"): Concern.STAMP,
     ("POST", "runs/set-tag"): Concern.GUARD,
     ("POST", "runs/delete-tag"): Concern.GUARD,

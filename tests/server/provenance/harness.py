@@ -19,6 +19,7 @@ from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import FastPath
 from mlflow_aws_server.provenance import Provenance
 
+from tests.nothing_to_seal import NothingToSeal
 from tests.server.fastpath.harness import App, Message
 
 ALICE = "arn:aws:iam::123456789012:role/team/alice"
@@ -218,7 +219,8 @@ def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEven
     fast_path = FastPath(noted, open_connection, connections=4)
     loop.run_until_complete(fast_path.startup())
     assert fast_path.serving
-    app = Provenance(fast_path, open_connection, ConnectionPool(open_connection, connections=1, queue=16))
+    questions = ConnectionPool(open_connection, connections=1, queue=16)
+    app = Provenance(fast_path, open_connection, questions, NothingToSeal())
     # On a busy machine no caller should give up; the tests of giving up set their own wait.
     app._promotions._locks._wait_seconds = 50.0
     return Server(database, socket, port, loop, app, fast_path, served)
