@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from client_smoke.explain import explain
+from client_smoke.sealing import SEAL
 from client_smoke.smoke import Smoke
 from client_smoke.verdict import StepFailed
 
@@ -41,6 +43,11 @@ def what_is_kept(smoke: Smoke) -> str:
 def _remove_registered_model(smoke: Smoke) -> str:
     if not _registered_model_exists(smoke):
         return "no model was registered"
+    sealed = sorted(
+        f"s3://{seal['bucket']}/{seal['prefix']}"
+        for version in smoke.mlflow.search_model_versions(f"name = '{smoke.model_name}'")
+        if (seal := json.loads(version.tags.get(SEAL, "null")))
+    )
     if not _may(smoke, lambda: smoke.mlflow.delete_registered_model(smoke.model_name)):
         smoke.remains.append(f"registered model {smoke.model_name}; an approver or admin may delete it")
         return "registered model left, which this role may not delete"
@@ -48,6 +55,10 @@ def _remove_registered_model(smoke: Smoke) -> str:
         raise StepFailed(
             f"registered model {smoke.model_name} still exists after its deletion",
             next_action="delete it in the UI and look at the server's log",
+        )
+    if sealed:
+        smoke.remains.append(
+            f"sealed copies, which only the deployment's break-glass role may delete: {', '.join(sealed)}"
         )
     return "registered model removed"
 

@@ -14,10 +14,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client_smoke.target import TrackingTarget
 from client_smoke.tokens import Tokens, read_token_file
 from client_smoke.verdict import CannotRun, Result, Status, exit_code
+
+if TYPE_CHECKING:
+    from boto3.session import Session
 
 _EPILOG = """\
 exit codes:
@@ -58,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         help="an approver's bearer token, likewise: promotes when your own role may not",
+    )
+    arguments.add_argument(
+        "--approver-profile",
+        metavar="NAME",
+        help="the AWS profile of an approver: tries that an approver cannot change sealed files either",
     )
     arguments.add_argument(
         "--require-all",
@@ -103,7 +112,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
 
             check_writable(path)
     try:
-        smoke_target, ca_file, tokens = _prepare(arguments)
+        smoke_target, ca_file, tokens, approver_session = _prepare(arguments)
     except CannotRun as error:
         refused = Result(
             "can_run",
@@ -129,6 +138,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
             timeout=arguments.timeout,
             scratch=Path(scratch),
             tokens=tokens,
+            approver_session=approver_session,
         )
         with Screen(sys.stdout, total=len(STEPS) + 1) as screen, _quiet(arguments.debug):
             results = run(
@@ -157,8 +167,14 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     return code
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[TrackingTarget, str, Tokens]:
-    from client_smoke.environment import bound_waits, ca_bundle, process_environment, use_bounded_aws_session
+def _prepare(arguments: argparse.Namespace) -> tuple[TrackingTarget, str, Tokens, Session | None]:
+    from client_smoke.environment import (
+        bound_waits,
+        bounded_aws_session,
+        ca_bundle,
+        process_environment,
+        use_bounded_aws_session,
+    )
 
     if not arguments.tracking_uri:
         raise CannotRun(
@@ -179,7 +195,10 @@ def _prepare(arguments: argparse.Namespace) -> tuple[TrackingTarget, str, Tokens
     ca_file = ca_bundle(process_environment())
     bound_waits(process_environment(), seconds=arguments.timeout)
     use_bounded_aws_session(seconds=arguments.timeout)
-    return target, ca_file, tokens
+    profile, approver = arguments.approver_profile, None
+    if profile is not None:
+        approver = bounded_aws_session(profile, seconds=arguments.timeout)
+    return target, ca_file, tokens, approver
 
 
 def _write_reports(

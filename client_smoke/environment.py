@@ -6,8 +6,13 @@ import math
 import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client_smoke.verdict import CannotRun
+
+if TYPE_CHECKING:
+    import botocore.session
+    from boto3.session import Session
 
 # What a user's shell may carry from other work and would change what this proof proves.
 _FOREIGN = (
@@ -93,6 +98,18 @@ def use_bounded_aws_session(*, seconds: float) -> None:
     MLflow too. Raises `CannotRun` for missing, long-lived or unusable credentials.
     """
     import boto3
+
+    boto3.setup_default_session(botocore_session=_bounded(seconds=seconds))
+
+
+def bounded_aws_session(profile: str, *, seconds: float) -> Session:
+    """A session of this profile's credentials, beside the ambient one, as careful and as bounded."""
+    import boto3
+
+    return boto3.session.Session(botocore_session=_bounded(seconds=seconds, profile=profile))
+
+
+def _bounded(*, seconds: float, profile: str | None = None) -> botocore.session.Session:
     import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -101,7 +118,7 @@ def use_bounded_aws_session(*, seconds: float) -> None:
     if region := os.environ.get("AWS_REGION"):
         os.environ.setdefault("AWS_DEFAULT_REGION", region)
     try:
-        session = botocore.session.Session()
+        session = botocore.session.Session(profile=profile)
         session.set_default_client_config(
             Config(
                 connect_timeout=seconds,
@@ -112,7 +129,10 @@ def use_bounded_aws_session(*, seconds: float) -> None:
         credentials = session.get_credentials()
         frozen = credentials.get_frozen_credentials() if credentials is not None else None
     except BotoCoreError as error:
-        raise CannotRun(f"AWS credentials cannot be loaded: {error}", next_action=_GET_CREDENTIALS) from error
+        whose = f" of the profile {profile}" if profile else ""
+        raise CannotRun(
+            f"AWS credentials{whose} cannot be loaded: {error}", next_action=_GET_CREDENTIALS
+        ) from error
     require_temporary(
         frozen.access_key if frozen is not None else None, frozen.token if frozen is not None else None
     )
@@ -121,7 +141,7 @@ def use_bounded_aws_session(*, seconds: float) -> None:
             "no AWS region is set",
             next_action="export AWS_REGION with the region of the deployment, such as eu-central-1",
         )
-    boto3.setup_default_session(botocore_session=session)
+    return session
 
 
 def process_environment() -> MutableMapping[str, str]:

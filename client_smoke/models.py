@@ -8,7 +8,7 @@ from typing import Any
 
 from client_smoke.roles import as_promoter
 from client_smoke.smoke import Smoke
-from client_smoke.tracking import LoggedRun
+from client_smoke.tracking import Experiment
 from client_smoke.training import train
 from client_smoke.verdict import StepFailed
 
@@ -23,10 +23,11 @@ class FirstVersion:
 
 @dataclass(frozen=True)
 class SecondVersion:
-    """Version 2, a larger forest, logged with `name=`."""
+    """Version 2, a larger forest, logged with `name=`, and the run that it comes from."""
 
     version: str
     model_uuid: str
+    run_id: str
 
 
 def model_is_registered_as_taught(smoke: Smoke) -> str:
@@ -66,7 +67,11 @@ def model_is_registered_by_name(smoke: Smoke) -> str:
         )
 
     info, note = _log_in_run(smoke, log)
-    smoke.remember(SecondVersion(version=str(info.registered_model_version), model_uuid=info.model_uuid))
+    smoke.remember(
+        SecondVersion(
+            version=str(info.registered_model_version), model_uuid=info.model_uuid, run_id=info.run_id
+        )
+    )
     return f'log_model(…, name="model") → models:/{smoke.model_name}/{info.registered_model_version}{note}'
 
 
@@ -118,7 +123,8 @@ def _log_in_run(smoke: Smoke, log: Any) -> tuple[Any, str]:
 
     smoke.made_something = True
     _ = smoke.mlflow
-    with mlflow.start_run(run_id=smoke.recall(LoggedRun).id):
+    # A run of its own: one that is behind a registered version is not written to any more.
+    with mlflow.start_run(experiment_id=smoke.recall(Experiment).id, run_name=smoke.experiment_name):
         try:
             return log(), ""
         except MlflowException as error:

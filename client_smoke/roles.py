@@ -35,24 +35,21 @@ def viewer_is_refused_a_write(smoke: Smoke) -> str:
         (f"{_API}/registered-models/create", {"name": name}),
     )
     for path, body in attempts:
-        _must_be_denied(smoke, token, path, body, who="a viewer")
+        must_be_denied(smoke, token, path, body, who="a viewer")
     return f"read 200; {len(attempts)} writes refused with 403"
 
 
 def contributor_is_refused_a_promotion(smoke: Smoke) -> str:
     """As a contributor, moving a stage or an alias is refused."""
     caller = smoke.recall(Caller)
-    if caller.may_promote or not caller.may_write:
-        raise NotTried(
-            f"this client's role is {caller.role}", next_action="run the smoke client as a contributor"
-        )
+    require_contributor(caller)
     version = {"name": smoke.model_name, "version": "1"}
     attempts: tuple[tuple[str, dict[str, Any]], ...] = (
         (f"{_API}/model-versions/transition-stage", version | {"stage": "Production"}),
         (f"{_API}/registered-models/alias", version | {"alias": "champion"}),
     )
     for path, body in attempts:
-        _must_be_denied(smoke, smoke.own_token(), path, body, who="a contributor")
+        must_be_denied(smoke, smoke.own_token(), path, body, who="a contributor")
     return "stage and alias refused with 403"
 
 
@@ -74,9 +71,26 @@ def as_promoter(smoke: Smoke) -> Iterator[None]:
         )
 
 
-def _must_be_denied(smoke: Smoke, token: str | None, path: str, body: dict[str, Any], *, who: str) -> None:
+def require_contributor(caller: Caller) -> None:
+    """Raise `NotTried` unless this client logs and does not promote."""
+    if caller.may_promote or not caller.may_write:
+        raise NotTried(
+            f"this client's role is {caller.role}", next_action="run the smoke client as a contributor"
+        )
+
+
+def must_be_denied(
+    smoke: Smoke,
+    token: str | None,
+    path: str,
+    body: dict[str, Any],
+    *,
+    who: str,
+    next_action: str = _GATE,
+) -> None:
+    """Send this as `who`; anything but a refusal for want of a permission fails the step."""
     answer = smoke.request_as(token, "POST", path, json=body)
     code = body_of(answer).get("error_code")
     if answer.status_code != 403 or code != "PERMISSION_DENIED":
         seen = f"POST {path} by {who} answered {answer.status_code}" + (f" {code}" if code else "")
-        raise StepFailed(f"{seen}, not 403 PERMISSION_DENIED", next_action=_GATE)
+        raise StepFailed(f"{seen}, not 403 PERMISSION_DENIED", next_action=next_action)

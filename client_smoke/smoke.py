@@ -42,6 +42,7 @@ class Smoke:
     timeout: float
     scratch: Path
     tokens: Tokens = field(default_factory=Tokens)
+    approver_session: Any = None
     identifier: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     made_something: bool = False
     remains: list[str] = field(default_factory=list)
@@ -83,6 +84,14 @@ class Smoke:
         import boto3
 
         return boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
+
+    @cached_property
+    def approver_s3(self) -> Any:
+        """The same as the approver whose AWS profile was given; None without one."""
+        if self.approver_session is None:
+            return None
+        endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None
+        return self.approver_session.client("s3", endpoint_url=endpoint)
 
     def request(self, method: str, path: str, *, data: bytes | None = None) -> requests.Response:
         """One HTTP request to the server with the identity that MLflow's client would use; never retried.

@@ -1,13 +1,14 @@
-"""A real server, a real S3 API and a real TLS front for the steps, started once."""
+"""The server, an S3 that enforces IAM and a TLS front for the steps, started once."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,31 +16,60 @@ from client_smoke.environment import bound_waits, use_bounded_aws_session
 from client_smoke.smoke import Smoke
 from client_smoke.target import TrackingTarget
 from client_smoke.tokens import Tokens
+from local.parts.aws import Aws
 from local.parts.certificates import CertificateAuthority, ServerCertificate
-from local.parts.token_issuer import SigningKey
-from tests.client_smoke.deployment import Front, aws_api, environment, mlflow_server, server_context, token
+from local.parts.ports import free_port
+from tests.client_smoke.deployment import Front, environment, server_context
+from tests.lifecycle.conftest import identity
+from tests.local.conftest import account
+
+if TYPE_CHECKING:
+    from tests.conftest import RdsLike
+    from tests.local.conftest import Account
+    from tests.server.conftest import Identity, Migration
+
+__all__ = ["account", "identity"]
 
 TIMEOUT = 20.0
+ROOT = "runs"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where the stand-in can be reached, and what a client of it needs in its environment."""
+    """Where the server can be reached, and what its clients need in their environment."""
 
     target: TrackingTarget
-    aws_endpoint: str
     ca: CertificateAuthority
-    key: SigningKey
+    bucket: str
+    aws: Mapping[str, Aws]
+    identity: Identity
 
     @property
     def environ(self) -> dict[str, str]:
         """A contributor's environment."""
-        return environment(self.aws_endpoint, self.ca.bundle) | {
-            "MLFLOW_TRACKING_TOKEN": self.token("contributor")
-        }
+        contributor = self.aws["contributor"]
+        return (
+            environment(contributor.endpoint, self.ca.bundle)
+            | {name: str(value) for name, value in _keys(contributor).items()}
+            | {"MLFLOW_TRACKING_TOKEN": self.token("contributor")}
+        )
 
     def token(self, role: str, *, seconds: int = 3600) -> str:
-        return token(self.key, role, seconds=seconds)
+        return self.identity.token(role, seconds=seconds)
+
+    def write_profile(self, file: Path, role: str) -> None:
+        """A shared credentials file with a profile of the role's name."""
+        lines = [f"{name.lower()} = {value}" for name, value in _keys(self.aws[role]).items()]
+        file.touch(mode=0o600)
+        file.write_text("\n".join([f"[{role}]", *lines, ""]))
+
+
+def _keys(aws: Aws) -> dict[str, str | None]:
+    return {
+        "AWS_ACCESS_KEY_ID": aws.access_key,
+        "AWS_SECRET_ACCESS_KEY": aws.secret_key,
+        "AWS_SESSION_TOKEN": aws.session_token,
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -60,17 +90,64 @@ def certificate(authority: CertificateAuthority) -> ServerCertificate:
 
 @pytest.fixture(scope="session")
 def deployment(
-    tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority, certificate: ServerCertificate
+    account: Account,
+    rds: RdsLike,
+    identity: Identity,
+    migration: Migration,
+    authority: CertificateAuthority,
+    certificate: ServerCertificate,
 ) -> Iterator[Deployment]:
-    folder = tmp_path_factory.mktemp("deployment")
-    key = SigningKey.generate()
+    """The server's own process behind TLS, with an S3 that enforces the roles' permissions."""
+    from tests.server import conftest as server
+
+    bucket = account.instance["outputs"]["Bucket"]
+    account.aws.client("s3").put_bucket_versioning(
+        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    writes = _allow("s3:PutObject", "s3:DeleteObject", on=f"arn:aws:s3:::{bucket}/{ROOT}/*")
+    aws = {
+        "server": account.role([*_READ, _allow("s3:PutObject", on=f"arn:aws:s3:::{bucket}/{ROOT}/sealed/*")]),
+        **{role: account.role([*_READ, writes, _sealed(bucket)]) for role in ("contributor", "approver")},
+    }
+    port = free_port()
     context = server_context(certificate.certificate, certificate.key, oldest=ssl.TLSVersion.TLSv1_3)
     with (
-        aws_api(folder) as aws_endpoint,
-        mlflow_server(folder, aws_endpoint, key) as port,
+        server.deployment(rds, identity, copy_of=migration) as made,
         Front(port, context) as front,
     ):
-        yield Deployment(TrackingTarget("localhost", front.port), aws_endpoint, authority, key)
+        target = TrackingTarget("localhost", front.port)
+        process = made.start(
+            "serve",
+            port=port,
+            MLFLOW_AWS_PUBLIC_URL=target.url,
+            MLFLOW_AWS_ARTIFACT_ROOT=f"s3://{bucket}/{ROOT}",
+            AWS_ENDPOINT_URL_S3=account.aws.endpoint,
+            **{name: str(value) for name, value in _keys(aws["server"]).items()},
+        )
+        try:
+            server.wait_until_ready(process, port)
+            yield Deployment(target, authority, bucket, aws, identity)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def _allow(*actions: str, on: str = "*") -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": on}
+
+
+_READ = (
+    _allow("s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"),
+    _allow("kms:Decrypt", "kms:GenerateDataKey"),
+)
+
+
+def _sealed(bucket: str) -> dict[str, Any]:
+    return {
+        "Effect": "Deny",
+        "Action": ["s3:Put*", "s3:Delete*"],
+        "Resource": f"arn:aws:s3:::{bucket}/{ROOT}/sealed/*",
+    }
 
 
 @pytest.fixture

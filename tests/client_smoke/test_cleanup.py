@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -36,6 +37,7 @@ def client() -> Mock:
     client.get_experiment_by_name.return_value = experiment
     client.get_experiment.return_value = SimpleNamespace(lifecycle_stage="deleted")
     client.search_runs.return_value = []
+    client.search_model_versions.return_value = []
     client.search_logged_models.return_value = [SimpleNamespace(model_id="m-1")]
     return client
 
@@ -65,6 +67,19 @@ def test_everything_is_removed(client: Mock, offline: Offline) -> None:
     deleted = store.delete_objects.call_args.kwargs["Delete"]["Objects"]
     assert [entry["Key"] for entry in deleted] == ["runs/7/a", "runs/7/b"]
     assert any("lifecycle rule for noncurrent versions" in entry for entry in smoke.remains)
+
+
+def test_sealed_copies_stay_and_are_named(client: Mock, offline: Offline) -> None:
+    seals = [{"bucket": "bucket", "prefix": f"sealed/smoke/{version}/1"} for version in (1, 2)]
+    client.search_model_versions.return_value = [
+        SimpleNamespace(tags={"mlflow_aws.seal": json.dumps(seal)}) for seal in seals
+    ] + [SimpleNamespace(tags={})]
+    smoke = offline(mlflow=client, s3=s3([], []))
+    nothing_stays_behind(smoke)
+    assert smoke.remains[0] == (
+        "sealed copies, which only the deployment's break-glass role may delete: "
+        "s3://bucket/sealed/smoke/1/1, s3://bucket/sealed/smoke/2/1"
+    )
 
 
 def test_only_keys_below_this_experiment_are_looked_at(client: Mock, offline: Offline) -> None:

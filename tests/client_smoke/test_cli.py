@@ -13,7 +13,7 @@ import pytest
 from client_smoke.cli import main
 from client_smoke.steps import CLEANUP, STEPS
 from tests.client_smoke.conftest import Deployment
-from tests.client_smoke.deployment import BUCKET, environment, free_port, run_smoke, s3_client, steps_by_name
+from tests.client_smoke.deployment import environment, free_port, run_smoke, steps_by_name
 
 _NOWHERE = "http://127.0.0.1:1"
 
@@ -28,6 +28,7 @@ def test_deployment_that_works_passes(
     deployment: Deployment,
     client_environment: None,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report, junit = tmp_path / "smoke.json", tmp_path / "smoke.xml"
@@ -36,7 +37,9 @@ def test_deployment_that_works_passes(
         for role in ("viewer", "approver")
         for part in (f"--{role}-token-file", token_file(tmp_path / role, deployment.token(role)))
     ]
-    reports = ["--json", str(report), "--junit", str(junit)]
+    deployment.write_profile(tmp_path / "aws", "approver")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws"))
+    reports = ["--json", str(report), "--junit", str(junit), "--approver-profile", "approver"]
     code = main(["--tracking-uri", deployment.target.url, "--require-all", *reports, *tokens])
     output = capsys.readouterr().out
     assert code == 0, output
@@ -109,8 +112,9 @@ def leftovers(deployment: Deployment, identifier: str) -> list[Any]:
         headers=identity,
         verify=str(deployment.ca.bundle),
     ).json()
-    prefix = deleted[0]["artifact_location"].removeprefix(f"s3://{BUCKET}/") + "/"
-    objects = s3_client(deployment.aws_endpoint).list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    prefix = deleted[0]["artifact_location"].removeprefix(f"s3://{deployment.bucket}/") + "/"
+    s3 = deployment.aws["contributor"].client("s3")
+    objects = s3.list_objects_v2(Bucket=deployment.bucket, Prefix=prefix)
     return [*experiments, *models.get("registered_models", []), *objects.get("Contents", [])]
 
 

@@ -99,7 +99,7 @@ def test_other_answer_to_a_forged_author_fails_the_step(recorded: Callable[..., 
 def promoted(recorded: Callable[..., Smoke], *entries: dict[str, object]) -> Smoke:
     tags = {f"mlflow_aws.history.{number}": json.dumps(entry) for number, entry in enumerate(entries)}
     smoke = recorded(version=ME | tags)
-    smoke.remember(SecondVersion(version="2", model_uuid="second"))
+    smoke.remember(SecondVersion(version="2", model_uuid="second", run_id="r2"))
     smoke.remember(Promoter("an approver"))
     return smoke
 

@@ -19,8 +19,8 @@ from client_smoke.smoke import Smoke
 from client_smoke.tokens import Tokens
 from client_smoke.verdict import CannotRun, StepFailed
 from tests.client_smoke.conftest import Deployment
-from tests.client_smoke.guarded import role_arn
 from tests.roles import permissions
+from tests.server.conftest import Identity
 
 Offline = Callable[..., Smoke]
 
@@ -39,8 +39,10 @@ def test_real_gate_turns_away_every_forgery(smoke: Smoke) -> None:
 
 
 def test_real_gate_knows_the_caller(smoke: Smoke) -> None:
-    assert server_knows_you(smoke) == f"{role_arn('contributor')}, contributor"
-    assert smoke.recall(Caller) == Caller(role_arn("contributor"), "contributor", permissions("contributor"))
+    assert server_knows_you(smoke) == f"{Identity.arn('contributor')}, contributor"
+    assert smoke.recall(Caller) == Caller(
+        Identity.arn("contributor"), "contributor", permissions("contributor")
+    )
 
 
 def test_token_of_another_role_than_announced_cannot_run(smoke: Smoke, deployment: Deployment) -> None:
@@ -52,7 +54,7 @@ def test_token_of_another_role_than_announced_cannot_run(smoke: Smoke, deploymen
 def test_admin_may_stand_in_for_the_approver(smoke: Smoke, deployment: Deployment) -> None:
     smoke.tokens = Tokens(approver=deployment.token("admin"))
     server_knows_you(smoke)
-    assert smoke.recall(Promoter) == Promoter(role_arn("admin"))
+    assert smoke.recall(Promoter) == Promoter(Identity.arn("admin"))
 
 
 @pytest.mark.parametrize("open_call", ["GET /api", "GET /ajax-api", "POST /api"])

@@ -19,10 +19,9 @@ from client_smoke.models import (
     version_predicts_the_same,
 )
 from client_smoke.smoke import Smoke
-from client_smoke.tracking import LoggedRun
+from client_smoke.tracking import Experiment
 from client_smoke.training import train
 from client_smoke.verdict import StepFailed
-from client_smoke.wire import Traffic
 from tests.roles import permissions
 
 Offline = Callable[..., Smoke]
@@ -37,8 +36,8 @@ _SKOPS_0_15 = (
 def registered(offline: Offline) -> Smoke:
     smoke = offline(mlflow=Mock())
     smoke.remember(FirstVersion(version="1", model_uuid="first"))
-    smoke.remember(SecondVersion(version="2", model_uuid="second"))
-    smoke.remember(LoggedRun("r", "s3://b/1/r/artifacts", "", 1, Traffic()))
+    smoke.remember(SecondVersion(version="2", model_uuid="second", run_id="r2"))
+    smoke.remember(Experiment("7", "bucket", "runs/7"))
     smoke.remember(Caller("somebody", "approver", permissions("approver")))
     return smoke
 
