@@ -31,6 +31,11 @@ class RoleEntry:
     audit_log: tuple[str, ...] = ()
 
     @property
+    def writes(self) -> tuple[str, ...]:
+        """What of its actions changes or removes an object; none of them reaches what is sealed."""
+        return tuple(action for action in self.objects if action in PUT_OBJECTS)
+
+    @property
     def group(self) -> str:
         """The group of the user pool whose members have this role."""
         return f"mlflow-{self.name}"

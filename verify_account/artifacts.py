@@ -81,7 +81,7 @@ def _tls(account: Account) -> tuple[bool, object]:
         each
         for each in _denies(account)
         if _everybody(each)
-        and "s3:*" in listed(each["Action"])
+        and "s3:*" in listed(each.get("Action"))
         and each.get("Condition")
         in ({"Bool": {"aws:SecureTransport": "false"}}, {"Bool": {"aws:SecureTransport": False}})
     ]
@@ -93,7 +93,7 @@ def _immutable(account: Account) -> tuple[bool, object]:
         each
         for each in _denies(account)
         if _everybody(each)
-        and "s3:DeleteObjectVersion" in listed(each["Action"])
+        and "s3:DeleteObjectVersion" in listed(each.get("Action"))
         and set(each.get("Condition", {})) <= {"ArnNotEquals"}
     ]
     return bool(refusing), refusing or "no statement refuses it to everybody"

@@ -1,5 +1,7 @@
 """The bucket of models and run artifacts."""
 
+from collections.abc import Mapping, Sequence
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -15,10 +17,17 @@ class ArtifactStore(Construct):
 
     Only the break-glass role may delete object versions, and nobody if there is none. An object cannot be
     written under another key. What is overwritten or deleted stays recoverable for a configured time.
+    Below `sealed/`, only the server writes, and nobody deletes.
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, access_logs: s3.IBucket, config: ArtifactsConfig
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        access_logs: s3.IBucket,
+        server_role: iam.Role,
+        config: ArtifactsConfig,
     ) -> None:
         super().__init__(scope, construct_id)
         self.key = encryption_key(self, "Key", arn=config.key_arn, description="Artifacts of MLflow on AWS")
@@ -49,6 +58,11 @@ class ArtifactStore(Construct):
         self._prefix = f"{config.prefix}/" if config.prefix else ""
         self._deny_version_deletion(config.break_glass_role_arn)
         self._deny_other_keys()
+        self._keep_what_is_sealed(server_role)
+        self._allow_serving_and_sealing(server_role)
+        # Nobody needs this export any more but the service stack as it was before it took `server_role`:
+        # without it, the foundation could not be deployed while that one stands.
+        cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
 
     @property
     def root(self) -> str:
@@ -65,26 +79,54 @@ class ArtifactStore(Construct):
         """The condition that limits a listing to artifacts; empty if they have the whole bucket."""
         return {"StringLike": {"s3:prefix": f"{self._prefix}*"}} if self._prefix else {}
 
-    def grant_read(self, role: iam.Role) -> None:
-        """Let a role of another stack list and read artifacts below the prefix, and nothing else."""
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["s3:ListBucket"], resources=[self.bucket.bucket_arn], conditions=self.below_prefix
-            )
-        )
-        role.add_to_policy(iam.PolicyStatement(actions=["s3:GetObject"], resources=[self.objects_arn]))
-        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]))
+    @property
+    def sealed_arn(self) -> str:
+        """The ARN of every sealed artifact: what the server copied, and whose place only it writes to."""
+        return self.bucket.arn_for_objects(f"{self._prefix}sealed/*")
 
-        exported_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
+    def _allow_serving_and_sealing(self, role: iam.Role) -> None:
+        """Let the server list and read artifacts, and write sealed ones, with the key for both."""
+        allow = [
+            (["s3:ListBucket"], self.bucket.bucket_arn, self.below_prefix),
+            (["s3:GetObject"], self.objects_arn, {}),
+            (["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"], self.sealed_arn, {}),
+            (["kms:Decrypt", "kms:GenerateDataKey"], self.key.key_arn, {}),
+        ]
+        for actions, resource, conditions in allow:
+            role.add_to_policy(
+                iam.PolicyStatement(actions=actions, resources=[resource], conditions=conditions)
+            )
         acknowledge_resource(
             role,
-            f"{exported_arn}/{self._prefix}*",
+            self.objects_arn,
             because="reading every artifact is what this role is for; their keys are made by clients",
+        )
+        acknowledge_resource(
+            role,
+            self.sealed_arn,
+            because="which versions there will be is not known; the place that only it writes is named",
+        )
+
+    def _keep_what_is_sealed(self, server_role: iam.Role) -> None:
+        # By what stays allowed: a write that S3 learns tomorrow is refused today.
+        self._deny(
+            "OnlyTheServerSeals",
+            not_actions=["s3:GetObject*", "s3:InitiateReplication", "s3:DeleteObjectVersion"],
+            resource=self.sealed_arn,
+            conditions={"ArnNotEquals": {"aws:PrincipalArn": server_role.role_arn}},
+        )
+        self._deny(
+            "NobodyDeletesSealed",
+            "s3:DeleteObject",
+            "s3:DeleteObjectTagging",
+            "s3:DeleteObjectVersionTagging",
+            "s3:BypassGovernanceRetention",
+            resource=self.sealed_arn,
         )
 
     def _deny_version_deletion(self, break_glass_role_arn: str | None) -> None:
         unless = {"ArnNotEquals": {"aws:PrincipalArn": break_glass_role_arn}} if break_glass_role_arn else {}
-        self._deny("OnlyBreakGlassDeletesVersions", "s3:DeleteObjectVersion", unless)
+        self._deny("OnlyBreakGlassDeletesVersions", "s3:DeleteObjectVersion", conditions=unless)
 
     def _deny_other_keys(self) -> None:
         """Refuse an upload that names an encryption other than the bucket's own; most name none."""
@@ -95,27 +137,37 @@ class ArtifactStore(Construct):
         self._deny(
             "OnlyKms",
             "s3:PutObject",
-            {"Null": {algorithm: "false"}, "StringNotEquals": {algorithm: "aws:kms"}},
+            conditions={"Null": {algorithm: "false"}, "StringNotEquals": {algorithm: "aws:kms"}},
         )
         self._deny(
             "OnlyOurKey",
             "s3:PutObject",
-            {"Null": {key: "false"}, "StringNotEquals": {key: self.key.key_arn}},
+            conditions={"Null": {key: "false"}, "StringNotEquals": {key: self.key.key_arn}},
         )
         # KMS without a key means the account's default key, not the bucket's.
         self._deny(
-            "OnlyNamedKey", "s3:PutObject", {"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}}
+            "OnlyNamedKey",
+            "s3:PutObject",
+            conditions={"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}},
         )
-        self._deny("NoCustomerKey", "s3:PutObject", {"Null": {customer_key: "false"}})
+        self._deny("NoCustomerKey", "s3:PutObject", conditions={"Null": {customer_key: "false"}})
 
-    def _deny(self, sid: str, action: str, conditions: dict[str, dict[str, str]]) -> None:
+    def _deny(
+        self,
+        sid: str,
+        *actions: str,
+        not_actions: Sequence[str] = (),
+        resource: str | None = None,
+        conditions: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid=sid,
                 effect=iam.Effect.DENY,
                 principals=[iam.AnyPrincipal()],
-                actions=[action],
-                resources=[self.bucket.arn_for_objects("*")],
+                actions=list(actions) or None,
+                not_actions=list(not_actions) or None,
+                resources=[resource or self.bucket.arn_for_objects("*")],
                 conditions=conditions,
             )
         )

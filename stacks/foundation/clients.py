@@ -26,7 +26,8 @@ class Clients(Construct):
     """A customer-managed policy for each role, to attach to any IAM role, and the roles of the file.
 
     Each policy gives the artifacts below the prefix, their key through S3 only, and tokens for this
-    deployment only; an auditor's gives the logs of the stack `service` too. Nobody deletes a version.
+    deployment only; an auditor's gives the logs of the stack `service` too. Nobody deletes a version, and
+    what is sealed can only be read.
 
     Members of other accounts may do the same with artifacts and key, by the policies of bucket and key, once
     their own account gives it to them too.
@@ -111,6 +112,16 @@ def _policy(
             ),
         ],
     )
+    if role.writes:
+        # The bucket's policy says it to everybody; here it is said to whoever reads this one.
+        policy.add_statements(
+            iam.PolicyStatement(
+                sid="SealedIsReadOnly",
+                effect=iam.Effect.DENY,
+                actions=list(role.writes),
+                resources=[artifacts.sealed_arn],
+            )
+        )
     if role.audit_log:
         _audit_log(policy, role, service=service)
     acknowledge_resource(

@@ -13,6 +13,7 @@ from stacks.foundation.clients import Clients
 from stacks.foundation.database import Database
 from stacks.foundation.log_key import log_key
 from stacks.foundation.network import Network, zones_of
+from stacks.foundation.server_role import server_role
 from stacks.foundation.user_directory import UserDirectory
 from stacks.foundation.verifier import Verifier
 from stacks.reminders import remind
@@ -45,9 +46,15 @@ class MlflowFoundation(cdk.Stack):
         )
         self.break_glass = BreakGlass(self, "BreakGlass", database=self.database)
         self.access_logs = AccessLogs(self, "AccessLogs", config=environment.artifacts)
+        self.server_role = server_role(self, "ServerRole")
         self.artifacts = ArtifactStore(
-            self, "Artifacts", access_logs=self.access_logs.bucket, config=environment.artifacts
+            self,
+            "Artifacts",
+            access_logs=self.access_logs.bucket,
+            server_role=self.server_role,
+            config=environment.artifacts,
         )
+        self.database.grant_connect(self.server_role, user=self.database.server_user)
         self.people = UserDirectory(self, "People", url=environment.ingress.url, config=environment.identity)
         self.account_switches = AccountSwitches(
             self, "Federation", log_key=self.log_key, config=environment.identity

@@ -13,6 +13,7 @@ from stacks.acknowledge import acknowledge, acknowledge_resource
 from stacks.config import ServerConfig
 from stacks.foundation.artifact_store import ArtifactStore
 from stacks.foundation.database import Database
+from stacks.foundation.server_role import tasks_of_this_account
 from stacks.service.cluster import Cluster
 from stacks.service.server_image import ServerImage
 
@@ -35,7 +36,8 @@ class TaskResources:
 class ServerTask(Construct):
     """The server's image without privileges: no root, no writable disk but /tmp, no secret in it.
 
-    It reaches AWS on port 443 and the database, and nothing else. Its role may do only what is granted to it.
+    It reaches AWS on port 443 and the database, and nothing else. Its role, given or its own, may do
+    only what is granted to it.
     """
 
     container_name = "server"
@@ -49,13 +51,14 @@ class ServerTask(Construct):
         command: str,
         environment: Mapping[str, str],
         config: ServerConfig,
+        role: iam.Role | None = None,
         health_check: ecs.HealthCheck | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         database = resources.database
         self.log_stream_prefix = command
-        self.role = iam.Role(self, "Role", assumed_by=_tasks_of_this_account(self))
-        self.execution_role = iam.Role(self, "ExecutionRole", assumed_by=_tasks_of_this_account(self))
+        self.role = role or iam.Role(self, "Role", assumed_by=tasks_of_this_account(self))
+        self.execution_role = iam.Role(self, "ExecutionRole", assumed_by=tasks_of_this_account(self))
         self.security_group = _security_group(self, vpc=resources.cluster.vpc, database=database)
         self.definition = ecs.FargateTaskDefinition(
             self,
@@ -115,17 +118,6 @@ def _linux(scope: Construct) -> ecs.LinuxParameters:
     linux = ecs.LinuxParameters(scope, "Linux", init_process_enabled=True)
     linux.drop_capabilities(ecs.Capability.ALL)
     return linux
-
-
-def _tasks_of_this_account(scope: Construct) -> iam.ServicePrincipal:
-    stack = cdk.Stack.of(scope)
-    return iam.ServicePrincipal(
-        "ecs-tasks.amazonaws.com",
-        conditions={
-            "StringEquals": {"aws:SourceAccount": stack.account},
-            "ArnLike": {"aws:SourceArn": stack.format_arn(service="ecs", resource="*")},
-        },
-    )
 
 
 def _security_group(scope: Construct, *, vpc: ec2.IVpc, database: Database) -> ec2.SecurityGroup:

@@ -53,6 +53,7 @@ class MlflowService(cdk.Stack):
             self,
             "Server",
             resources=resources,
+            role=foundation.server_role,
             identity=identity,
             ingress=environment.ingress,
             config=config,

@@ -6,6 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
+from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable
 
 from stacks.config import ROLLOUT_FACTOR, IngressConfig, ServerConfig
@@ -18,7 +19,7 @@ class TrackingServer(Construct):
     """MLflow that survives a task, a zone and a bad release.
 
     A release that does not become healthy is rolled back. A database failover, a minute or two, does not
-    make ECS replace tasks. Its role may sign in as one database user and read artifacts; clients write them.
+    make ECS replace tasks. Clients write artifacts; the server's role reads them, and writes sealed copies.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class TrackingServer(Construct):
         construct_id: str,
         *,
         resources: TaskResources,
+        role: iam.Role,
         ingress: IngressConfig,
         identity: Mapping[str, str],
         config: ServerConfig,
@@ -38,6 +40,7 @@ class TrackingServer(Construct):
             self,
             "Task",
             resources=resources,
+            role=role,
             command="serve",
             environment={
                 "MLFLOW_AWS_PUBLIC_URL": ingress.url,
@@ -58,8 +61,6 @@ class TrackingServer(Construct):
             config=config,
         )
         task.container.add_port_mappings(ecs.PortMapping(container_port=PORT))
-        resources.database.grant_connect(task.role, user=resources.database.server_user)
-        resources.artifacts.grant_read(task.role)
         self.service = ecs.FargateService(
             self,
             "Service",

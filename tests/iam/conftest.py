@@ -31,13 +31,18 @@ STRANGER = "stranger"
 MEMBERS_ELSEWHERE = {"contributor": "train", "viewer": "report"}
 # As CloudFormation names the log of the stack `Service`, and that of a stack whose name begins alike.
 AUDIT_LOG, OTHER_LOG, STREAM = "Service-ClusterLog1A2B3C4D-x1Y2", "Services-ClusterLog1A2B3C4D-x1Y2", "serve"
-# The buckets with their policies, the key, the pool and what Clients makes; no database, no function.
-KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "Clients", "People")
+# The server's tasks, with the role that the foundation makes for them.
+SERVER = "server"
+# The buckets with their policies, the key, the pool, the server's role and what Clients makes; no database,
+# no function.
+KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "Clients", "People", "ServerRole")
 TYPES = {
     "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
     "AWS::KMS::Key",
     "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::Policy",
+    "AWS::IAM::Role",
     "AWS::Cognito::UserPool",
 }
 
@@ -83,6 +88,7 @@ def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
         for logical_id, resource in whole["Resources"].items()
         if logical_id.startswith(KEPT) and resource["Type"] in TYPES
     }
+    _without_a_database(resources[_only(resources, "ServerRole", "AWS::IAM::Policy")])
     named = {"Pool": "People", "Bucket": "ArtifactsBucket", "Key": "ArtifactsKey"}
     kinds = {"Pool": "AWS::Cognito::UserPool", "Bucket": "AWS::S3::Bucket", "Key": "AWS::KMS::Key"}
     outputs: dict[str, Any] = {
@@ -93,7 +99,13 @@ def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
         outputs[role.capitalize()] = {"Value": {"Ref": policy}}
     key = _only(resources, "ArtifactsKey", "AWS::KMS::Key")
     outputs["Key"] = {"Value": {"Fn::GetAtt": [key, "Arn"]}}
+    outputs["Server"] = {"Value": {"Ref": _only(resources, "ServerRole", "AWS::IAM::Role")}}
     return {"Resources": resources, "Outputs": outputs}
+
+
+def _without_a_database(policy: Mapping[str, Any]) -> None:
+    document = policy["Properties"]["PolicyDocument"]
+    document["Statement"] = [each for each in document["Statement"] if each["Action"] != "rds-db:connect"]
 
 
 def _only(resources: Mapping[str, Any], start: str, kind: str) -> str:
@@ -101,22 +113,32 @@ def _only(resources: Mapping[str, Any], start: str, kind: str) -> str:
     return found
 
 
+def _trusting(root: Aws) -> str:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{root.account_id}:root"},
+        "Action": "sts:AssumeRole",
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
 def session_of(root: Aws, name: str, *, policy_arn: str | None) -> Aws:
     """Make a role to which this policy alone is attached; return the account as its session sees it."""
     iam = root.client("iam")
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"AWS": f"arn:aws:iam::{root.account_id}:root"},
-                "Action": "sts:AssumeRole",
-            }
-        ],
-    }
-    role = iam.create_role(RoleName=f"test-{name}", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    role = iam.create_role(RoleName=f"test-{name}", AssumeRolePolicyDocument=_trusting(root))["Role"]
     if policy_arn is not None:
         iam.attach_role_policy(RoleName=role["RoleName"], PolicyArn=policy_arn)
+    return _assumed(root, role)
+
+
+def session_of_the_server(root: Aws, role: str) -> Aws:
+    """A session of the deployed role: for as long as it takes, it trusts the account rather than ECS."""
+    iam = root.client("iam")
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=_trusting(root))
+    return _assumed(root, iam.get_role(RoleName=role)["Role"])
+
+
+def _assumed(root: Aws, role: Mapping[str, Any]) -> Aws:
     issued = root.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="test")["Credentials"]
     return Aws(
         endpoint=root.endpoint,
@@ -160,6 +182,7 @@ def deployed(account: Account, template: dict[str, Any]) -> Iterator[Deployed]: 
         roles={
             **{role: session_of(account.aws, role, policy_arn=outputs[role.capitalize()]) for role in ROLES},
             STRANGER: session_of(account.aws, STRANGER, policy_arn=None),
+            SERVER: session_of_the_server(account.aws, outputs["Server"]),
         },
         policies={role: outputs[role.capitalize()] for role in ROLES},
         bucket=outputs["Bucket"],

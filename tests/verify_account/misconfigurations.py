@@ -240,7 +240,7 @@ def admitted(logical: str, port: int, cidr: str = "0.0.0.0/0", *, egress: bool =
     return change
 
 
-def role_policy(statement: Mapping[str, Any], logical: str = "ServerTaskRole") -> Change:
+def role_policy(statement: Mapping[str, Any], logical: str = "ServerRole") -> Change:
     """Add a policy to a role of the stacks."""
 
     def change(d: Deployment) -> Undo:
@@ -253,14 +253,14 @@ def role_policy(statement: Mapping[str, Any], logical: str = "ServerTaskRole") -
 
 
 def attached_policy(d: Deployment) -> Undo:
-    iam, role = d.client("iam"), d.stack("AWS::IAM::Role", "ServerTaskRole")
+    iam, role = d.client("iam"), d.stack("AWS::IAM::Role", "ServerRole")
     arn = d.outputs["AdminPolicyArn"]
     iam.attach_role_policy(RoleName=role, PolicyArn=arn)
     return lambda: iam.detach_role_policy(RoleName=role, PolicyArn=arn)
 
 
 def trusting_everybody(d: Deployment) -> Undo:
-    iam, role = d.client("iam"), d.stack("AWS::IAM::Role", "ServerTaskRole")
+    iam, role = d.client("iam"), d.stack("AWS::IAM::Role", "ServerRole")
     before = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
     more = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
 

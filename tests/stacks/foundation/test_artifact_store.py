@@ -67,6 +67,48 @@ def test_only_a_configured_break_glass_role_may_delete_object_versions(replicate
     assert statement["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": BREAK_GLASS}}
 
 
+def test_only_the_server_s_role_does_more_than_read_what_is_sealed(either: Assembly) -> None:
+    statement = denial(either, "OnlyTheServerSeals")
+    assert "Action" not in statement
+    assert set(statement["NotAction"]) == {
+        "s3:GetObject*",
+        "s3:InitiateReplication",
+        "s3:DeleteObjectVersion",
+    }
+    (role,) = (
+        each for each in either.foundation.resources if each.startswith("ServerRole") and "Policy" not in each
+    )
+    assert statement["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": [role, "Arn"]}}}
+
+
+def test_nobody_deletes_what_is_sealed_or_unlocks_it_the_server_neither(either: Assembly) -> None:
+    statement = denial(either, "NobodyDeletesSealed")
+    assert set(statement["Action"]) == {
+        "s3:DeleteObject",
+        "s3:DeleteObjectTagging",
+        "s3:DeleteObjectVersionTagging",
+        "s3:BypassGovernanceRetention",
+    }
+    assert "Condition" not in statement
+
+
+def test_what_is_sealed_is_a_place_below_the_prefix(replicated: Assembly, either: Assembly) -> None:
+    for sid in ("OnlyTheServerSeals", "NobodyDeletesSealed"):
+        assert denial(replicated, sid)["Resource"]["Fn::Join"][1][-1] == "/team/models/sealed/*"
+        assert denial(either, sid)["Resource"]["Fn::Join"][1][-1] == "/sealed/*"
+
+
+def test_the_export_that_the_former_service_imports_is_still_there(either: Assembly) -> None:
+    """Without it, CloudFormation refuses to update the foundation while that service stands."""
+    exported = [each["Value"] for each in either.foundation.outputs.values() if "Export" in each]
+    (bucket,) = (
+        each
+        for each in either.foundation.resources
+        if each.startswith("ArtifactsBucket") and "Policy" not in each
+    )
+    assert {"Fn::GetAtt": [bucket, "Arn"]} in exported
+
+
 def test_an_upload_cannot_name_another_encryption(either: Assembly) -> None:
     algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
     assert denial(either, "OnlyKms")["Condition"] == {

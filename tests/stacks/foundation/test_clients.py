@@ -40,14 +40,26 @@ def trust(assembly: Assembly, name: str) -> Properties:
     return found
 
 
+WRITES = {"s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"}
+
+
 @pytest.mark.parametrize("role", ROLES)
-def test_a_policy_has_four_statements_an_auditor_s_one_more_and_every_one_allows(
+def test_a_policy_has_four_statements_an_auditor_s_one_more_and_a_writer_s_one_that_denies(
     either: Assembly, role: str
 ) -> None:
     found = statements(either, role)
-    more = {"AuditLog"} if role == "auditor" else set()
+    more = {"AuditLog"} if role == "auditor" else {"SealedIsReadOnly"} if OBJECTS[role] & WRITES else set()
     assert set(found) == {"List", "Artifacts", "KeyThroughS3Only", "TokensForMlflowOnly"} | more
-    assert {each["Effect"] for each in found.values()} == {"Allow"}
+    assert {sid for sid, each in found.items() if each["Effect"] != "Allow"} == more & {"SealedIsReadOnly"}
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if OBJECTS[role] & WRITES])
+def test_what_is_sealed_can_only_be_read(replicated: Assembly, either: Assembly, role: str) -> None:
+    for assembly, place in ((replicated, "/team/models/sealed/*"), (either, "/sealed/*")):
+        statement = statements(assembly, role)["SealedIsReadOnly"]
+        assert actions(statement) == OBJECTS[role] & WRITES
+        assert statement["Resource"]["Fn::Join"][1][-1] == place
+        assert "Condition" not in statement
 
 
 @pytest.mark.parametrize("role", ROLES)

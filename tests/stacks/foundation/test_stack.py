@@ -46,8 +46,10 @@ def test_everything_else_is_there_before_a_database_is_created_so_that_nothing_f
         databases = {each for each in resources if resources[each]["Type"] in DATABASES}
         before = {each for database in databases for each in assembly.foundation.needs(database)}
         assert databases
-        # The policy names the database; and a policy does not fail.
-        after = {each for each in resources if each.startswith("BreakGlassPolicy")}
+        # These policies name the database; and a policy does not fail.
+        after = {
+            each for each in resources if each.startswith(("BreakGlassPolicy", "ServerRoleDefaultPolicy"))
+        }
         assert set(resources) - before - databases == after
 
 

@@ -1,4 +1,4 @@
-"""The server's task runs without privileges, and its role may do two things."""
+"""The server's task runs without privileges, and its role may do few things."""
 
 import json
 from collections.abc import Callable
@@ -118,36 +118,55 @@ def test_no_task_holds_a_secret(either: Assembly) -> None:
             assert not [variable for variable in each["Environment"] if "PASSWORD" in variable["Name"]]
 
 
-def test_the_role_signs_in_as_one_user_and_reads_artifacts(either: Assembly) -> None:
-    actions = [
-        action
-        for statement in either.service.statements(id_starts="ServerTaskRole")
-        for action in as_list(statement["Action"])
-    ]
-    assert sorted(actions) == ["kms:Decrypt", "rds-db:connect", "s3:GetObject", "s3:ListBucket"]
+ROLE = "ServerRole"
+
+
+def granted(assembly: Assembly) -> dict[str, Properties]:
+    """The statement of the server's role for each action."""
+    return {
+        action: each
+        for each in assembly.foundation.statements(id_starts=ROLE)
+        for action in as_list(each["Action"])
+    }
+
+
+def test_the_task_has_the_foundation_s_role_and_the_service_grants_it_nothing(either: Assembly) -> None:
+    task = either.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)
+    assert f"GetAtt{ROLE}" in task["TaskRoleArn"]["Fn::ImportValue"]
+    assert {each for each in either.service.resources if each.startswith("ServerTaskRole")} == set()
+    assert either.foundation.one("AWS::IAM::Role", id_starts=ROLE).keys() == {"AssumeRolePolicyDocument"}
+
+
+def test_the_role_signs_in_as_one_user_reads_artifacts_and_seals(either: Assembly) -> None:
+    assert set(granted(either)) == {
+        "rds-db:connect",
+        "s3:ListBucket",
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+    }
 
 
 def test_the_role_signs_in_as_no_other_user(either: Assembly) -> None:
-    (statement,) = (
-        each
-        for each in either.service.statements(id_starts="ServerTaskRole")
-        if each["Action"] == "rds-db:connect"
-    )
+    statement = granted(either)["rds-db:connect"]
     assert statement["Resource"]["Fn::Join"][1][-1] == "/mlflow_server"
     assert "*" not in str(statement["Resource"])
 
 
-def test_the_role_reads_below_the_prefix_only(replicated: Assembly) -> None:
-    statements = {
-        str(each["Action"]): each for each in replicated.service.statements(id_starts="ServerTaskRole")
-    }
+def test_the_role_reads_below_the_prefix_and_writes_what_is_sealed_only(replicated: Assembly) -> None:
+    statements = granted(replicated)
     assert statements["s3:GetObject"]["Resource"]["Fn::Join"][1][-1] == "/team/models/*"
     assert statements["s3:ListBucket"]["Condition"] == {"StringLike": {"s3:prefix": "team/models/*"}}
+    assert statements["s3:PutObject"]["Resource"]["Fn::Join"][1][-1] == "/team/models/sealed/*"
 
 
 def test_task_roles_are_assumed_by_tasks_of_this_account_only(either: Assembly) -> None:
     roles = [*either.service.all("AWS::IAM::Role", id_starts="ServerTask")]
     roles += either.service.all("AWS::IAM::Role", id_starts="MigrationTask")
+    roles += either.foundation.all("AWS::IAM::Role", id_starts=ROLE)
     assert len(roles) == 4
     for role in roles:
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
