@@ -20,6 +20,9 @@ LOGGER = "mlflow_aws_server.audit"
 OBJECT = "mlflow_aws.object"
 """Key of the ASGI scope: a dict in which inner applications note what a request is about."""
 
+LARGEST_LINE = 4096
+"""In bytes, with its end: longer ones of several workers could mix in a pipe (POSIX's PIPE_BUF)."""
+
 LARGEST_BODY = 128 * 1024
 """Request and response bodies of more bytes are not read."""
 
@@ -28,12 +31,15 @@ _NAMES = (
     "experiment_id", "run_id", "run_uuid", "model_id", "name", "new_name", "version", "alias", "stage",
     "dataset_id", "trace_id", "request_id", "issue_id", "queue_id", "schema_id",
 )  # fmt: skip
-_LONGEST_NAME = 200
+# Some 6,000 bytes, if every character needs an escape: the first limit at which a line fits is taken.
+_LONGEST_NAMES = (200, 100, 50, 20, 0)
+_LONGEST_NAME = _LONGEST_NAMES[0]
 _LONGEST_PATH = 256
+_LONGEST_METHOD = 32
 # No segment of a route is as long; a token that a client put into a path is.
 _LONGEST_SEGMENT = 64
-# Provenance, behind the gate, refuses too: forged evidence, a condition that does not hold.
-_REFUSALS = frozenset((401, 403, 412))
+# Provenance, behind the gate, refuses too: forged evidence or figures, a condition that does not hold.
+_REFUSALS = frozenset((401, 403, 409, 412))
 _TRACE_ID = re.compile(rb"[A-Za-z0-9=;:_-]{1,256}")
 
 _log = logging.getLogger(LOGGER)
@@ -66,19 +72,19 @@ class AuditRecord:
             return
         self._written = True
         try:
-            _log.info(orjson.dumps(self._line(refusal)).decode("utf-8"))
+            _log.info(_fitting(self._line(refusal)).decode("utf-8"))
         except Exception as error:
             logging.getLogger("mlflow_aws_server.identity").error("an audit line is lost: %r", error)
 
-    def _line(self, refusal: AccessDeniedError | None) -> dict[str, object]:
+    def _line(self, refusal: AccessDeniedError | None) -> dict[str, Any]:
         principal, route = self.principal, self.route
-        line: dict[str, object] = {
+        line: dict[str, Any] = {
             "audit": self._outcome(refusal),
             "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
             "principal": principal.name if principal else refusal.principal if refusal else None,
             "lane": principal.lane.value if principal else None,
             "role": principal.role if principal else None,
-            "method": self.method,
+            "method": self.method[:_LONGEST_METHOD],
             "route": route.path if route else None,
             "object": self._object(),
             "status": self.status,
@@ -109,6 +115,22 @@ class AuditRecord:
             _take(_created(_json(self.answer)), found)
         found.update(self.found)
         return found
+
+
+def _fitting(line: dict[str, Any]) -> bytes:
+    """The line as JSON. What a client chose (names of objects, a path without route) is cut until it fits."""
+    for longest in _LONGEST_NAMES:
+        cut = {**line, "object": {name: _cut(value, longest) for name, value in line["object"].items()}}
+        if "path" in line:
+            cut["path"] = line["path"][: _LONGEST_PATH * longest // _LONGEST_NAME]
+        if len(text := orjson.dumps(cut)) < LARGEST_LINE:
+            break
+    return text
+
+
+def _cut(name: str, longest: int) -> str:
+    # Half of a surrogate pair is no character, and would lose the line.
+    return name[:longest].encode("utf-8", "replace").decode("utf-8")
 
 
 def _json(document: bytearray) -> Any:

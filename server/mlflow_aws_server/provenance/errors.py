@@ -30,6 +30,11 @@ def reserved(key: str) -> ProvenanceError:
     )
 
 
+def conflict(message: str) -> ProvenanceError:
+    """The present state does not allow it. Nothing was changed."""
+    return ProvenanceError(409, "RESOURCE_CONFLICT", message)
+
+
 def later(message: str, *, seconds: int = 1) -> ProvenanceError:
     """Nothing was changed; the same request may succeed soon."""
     return ProvenanceError(503, "TEMPORARILY_UNAVAILABLE", message, retry_after=seconds)

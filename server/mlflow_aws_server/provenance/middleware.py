@@ -36,7 +36,8 @@ class Provenance:
 
     Runs, logged models and model versions are created with the tag `mlflow_aws.principal`. Each change of
     a stage or an alias leaves a tag `mlflow_aws.history.*` on the version, and can be made conditional with
-    `If-Match: "VERSION"` and `If-None-Match: *`. A client that tries to set or delete such a tag gets 403.
+    `If-Match: "VERSION"` and `If-None-Match: *`; a version's deletion leaves one on the registered model.
+    A client that tries to set or delete such a tag gets 403.
 
     MLflow gets exactly what was checked: a body that was parsed here is written again. A body that cannot be
     understood is refused, and so is a request without a verified principal.
@@ -45,12 +46,15 @@ class Provenance:
     def __init__(
         self, app: App, open_connection: OpenConnection, questions: ConnectionPool, sealing: Seals
     ) -> None:
-        """`open_connection` opens one database connection; `questions` is for short statements."""
+        """`open_connection` opens one database connection; `questions` is for short statements.
+
+        `sealing` seals new versions, and each before a stage or an alias may name it.
+        """
         self._app = app
         self._sealing = sealing
         self._questions = questions
         self._bodies = Bodies()
-        self._promotions = Promotions(app, ModelLocks(open_connection))
+        self._promotions = Promotions(app, ModelLocks(open_connection), questions, ensure_seal=sealing.ensure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""

@@ -16,6 +16,7 @@ class Concern(enum.Enum):
     STAGE = "move a version to a stage: under lock, with history"
     ALIAS = "set an alias: under lock, with history"
     ALIAS_REMOVAL = "remove an alias: under lock, with history"
+    DELETION = "delete a version: under lock, with history"
 
 
 PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
@@ -38,6 +39,7 @@ _CONCERNS = {
     ("POST", "model-versions/transition-stage"): Concern.STAGE,
     ("POST", "registered-models/alias"): Concern.ALIAS,
     ("DELETE", "registered-models/alias"): Concern.ALIAS_REMOVAL,
+    ("DELETE", "model-versions/delete"): Concern.DELETION,
 }
 _BY_PATH = {
     (method, prefix + path): concern for (method, path), concern in _CONCERNS.items() for prefix in PREFIXES

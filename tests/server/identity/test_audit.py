@@ -5,9 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from typing import Any
+from unittest import mock
+from urllib.parse import urlencode
 
 import pytest
-from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow_aws_server.identity.access import route_of
+from mlflow_aws_server.identity.audit import (
+    _NAMES,
+    LARGEST_BODY,
+    LARGEST_LINE,
+    LOGGER,
+    OBJECT,
+    AuditRecord,
+)
+from mlflow_aws_server.identity.errors import PermissionDeniedError
+from mlflow_aws_server.identity.roles import Lane, Principal, Role
 
 from tests.server.identity.conftest import World, arn
 
@@ -137,7 +151,83 @@ async def test_an_inner_application_may_name_the_object(world: World, lines: lis
 async def test_long_names_are_cut(world: World, lines: list[dict[str, Any]]) -> None:
     body = json.dumps({"name": "n" * 10_000}).encode()
     await world.call("POST", f"{_API}/registered-models/create", token=world.token(), body=body)
-    assert len(json.dumps(lines[0])) < 4096, "longer lines of several workers could mix in a pipe"
+    assert lines[0]["object"] == {"name": "n" * 200}
+
+
+# What needs most bytes in UTF-8 and most in JSON, and what is no character at all.
+_CHARACTERS = st.sampled_from(("n", "\x01", '"', "\\", "é", "\u2028", "\U0001f600", "\ud800"))
+
+
+@st.composite
+def _long(draw: st.DrawFn, *characters: str, most: int) -> str:
+    unit = "".join(draw(st.lists(st.sampled_from(characters) if characters else _CHARACTERS, min_size=1)))
+    return (unit * most)[: draw(st.integers(0, most))]
+
+
+@given(
+    who=_long("a", "/", '"', "\\", most=576).map("arn:aws-us-gov:iam::123456789012:role/a".__add__)
+    | _long("a", '"', "é", "\U0001f600", most=128).map("cognito:".__add__),
+    names=st.dictionaries(st.sampled_from(_NAMES), _long(most=300)),
+    found=st.dictionaries(st.sampled_from(_NAMES), _long(most=100_000)),
+    query=st.dictionaries(st.sampled_from(_NAMES), _long("n", "é", "\x01", most=300)),
+    path=_long(most=4000).map("/".__add__)
+    | _long("n", "é", "\x01", '"', most=4000).map(f"{_API}/logged-models/".__add__),
+    method=st.sampled_from(("POST", "DELETE", "X" * 10_000)),
+    trace=_long("a", most=256),
+    status=st.sampled_from((200, 403, 500)),
+    refused=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_line_is_longer_than_what_a_pipe_writes_at_once(
+    who: str,
+    names: dict[str, str],
+    found: dict[str, str],
+    query: dict[str, str],
+    path: str,
+    method: str,
+    trace: str,
+    status: int,
+    refused: bool,
+) -> None:
+    role = Role(name="r" * 64, permissions=frozenset())
+    principal = Principal(name=who, roles=(role,), lane=Lane.IAM)
+    scope = {
+        "method": method,
+        "path": path,
+        "query_string": urlencode(query).encode(),
+        "headers": [(b"x-amzn-trace-id", trace.encode())],
+    }
+    route = route_of("DELETE", f"{_API}/logged-models/m-1") if path.startswith(_API) else None
+    record = AuditRecord(scope, principal=principal, route=route)
+    record.status = status
+    record.body = bytearray(json.dumps(names).encode())
+    record.found.update(found)
+    refusal = PermissionDeniedError("role", "no", principal=who) if refused else None
+    written: list[str] = []
+    with mock.patch.object(logging.getLogger(LOGGER), "info", written.append):
+        record.write(refusal)
+    [text] = written
+    assert len(f"{text}\n".encode()) <= LARGEST_LINE == 4096
+    line = json.loads(text)
+    assert (line["principal"], line["role"], line["status"]) == (who, role.name, status)
+    assert line["route"] == (route.path if route else None)
+    assert line["audit"] == (
+        "refused" if refused or status == 403 else "changed" if status == 200 else "failed"
+    )
+    assert line["request_id"] == (trace or None)
+
+
+def test_names_are_shortened_only_as_far_as_the_line_needs() -> None:
+    written: list[str] = []
+    for names in (1, len(_NAMES)):
+        record = AuditRecord({"method": "POST", "path": "/", "headers": []}, principal=None, route=None)
+        record.body = bytearray(json.dumps(dict.fromkeys(_NAMES[:names], "\x01" * 300)).encode())
+        with mock.patch.object(logging.getLogger(LOGGER), "info", written.append):
+            record.write()
+    one, all_of_them = (json.loads(text)["object"] for text in written)
+    assert [len(value) for value in one.values()] == [200]
+    assert {len(value) for value in all_of_them.values()} == {20}
+    assert set(all_of_them) == set(_NAMES)
 
 
 async def test_no_token_is_written_wherever_it_is_sent(
@@ -181,7 +271,14 @@ async def test_failure_behind_the_gate_is_recorded_and_passed_on(
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(200, "changed"), (403, "refused"), (412, "refused"), (404, "failed"), (500, "failed")],
+    [
+        (200, "changed"),
+        (403, "refused"),
+        (409, "refused"),
+        (412, "refused"),
+        (404, "failed"),
+        (500, "failed"),
+    ],
 )
 async def test_line_says_how_it_ended(
     world: World, lines: list[dict[str, Any]], status: int, outcome: str

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
+from urllib.parse import urlencode
 
 from mlflow.server import handlers
 from mlflow.server.fastapi_app import app as mlflow_app
@@ -18,6 +20,9 @@ from mlflow_aws_server.database.connect import connect_async
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import FastPath
 from mlflow_aws_server.provenance import Provenance
+from mlflow_aws_server.sealing import Seal
+from mlflow_aws_server.sealing.manifest import SEAL_TAG
+from mlflow_aws_server.sealing.versions import PROMPT_SOURCES
 
 from tests.nothing_to_seal import NothingToSeal
 from tests.server.fastpath.harness import App, Message
@@ -56,6 +61,48 @@ class Answer:
 
 
 @dataclass
+class Seals(NothingToSeal):
+    """Stands for sealing: seals what is promoted at once, without copying anything, all but prompts."""
+
+    pool: ConnectionPool
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    refusal: Exception | None = None
+    """What it says instead of sealing."""
+
+    async def ensure(self, name: str, version: str) -> Seal | None:
+        """Seal a version."""
+        self.asked.append((name, version))
+        if self.refusal is not None:
+            raise self.refusal
+        where = ("default", name, int(version))
+
+        async def seal(connection: Any) -> Seal | None:
+            source = await connection.fetchval(
+                "SELECT source FROM model_versions WHERE workspace = $1 AND name = $2 AND version = $3",
+                *where,
+            )
+            if source in PROMPT_SOURCES:
+                return None
+            made = Seal(at="", bucket="bucket", prefix="sealed", manifest="sealed.manifest.json",
+                        sha256=seal_of(name, version), files=1, bytes=1, source=source)  # fmt: skip
+            await connection.execute(
+                "INSERT INTO model_version_tags (workspace, name, version, key, value)"
+                " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                *where,
+                SEAL_TAG,
+                made.write(),
+            )
+            return made
+
+        return await self.pool.run(seal)
+
+
+def seal_of(name: str, version: str) -> str:
+    """The digest with which `Seals` seals a version."""
+    return hashlib.sha256(f"{name}/{version}".encode()).hexdigest()
+
+
+@dataclass
 class Server:
     """One server over a database; `another` makes a second one that shares nothing else with it."""
 
@@ -65,6 +112,7 @@ class Server:
     loop: asyncio.AbstractEventLoop
     app: App
     fast_path: FastPath
+    seals: Seals
     served: list[str] = field(default_factory=list)
     """The paths that reached MLflow itself."""
 
@@ -171,6 +219,12 @@ class Server:
         """The tags of a version."""
         return _tags(self.version(model, version))
 
+    def versions(self, model: str) -> list[str]:
+        """The numbers of a model's versions."""
+        query = urlencode({"filter": f"name='{model}'", "max_results": 1000})
+        found = self.send("GET", "model-versions/search", query=query).json
+        return sorted((str(each["version"]) for each in found.get("model_versions", ())), key=int)
+
     def tags_of_model(self, model: str) -> dict[str, str]:
         """The tags of a registered model."""
         answer = self.send("GET", "registered-models/get", query=f"name={model}")
@@ -181,9 +235,57 @@ class Server:
         tags = self.tags_of_version(model, version)
         return [json.loads(tags[key]) for key in sorted(tags) if key.startswith("mlflow_aws.history.")]
 
+    def sql(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Ask the database itself, past MLflow."""
+
+        async def ask(connection: Any) -> list[tuple[Any, ...]]:
+            return [tuple(row) for row in await connection.fetch(statement, *arguments)]
+
+        return self.loop.run_until_complete(self.seals.pool.run(ask))
+
     def another(self) -> Server:
         """A second server on the same database."""
         return _server(self.database, socket=self.socket, port=self.port, loop=self.loop)
+
+
+def entries_of(server: Server, model: str) -> dict[str, str]:
+    """All history tags of a model, of its versions and its own, by their keys, as clients can read them."""
+    found = server.tags_of_model(model)
+    for version in server.versions(model):
+        found |= server.tags_of_version(model, version)
+    return {key: found[key] for key in sorted(found) if key.startswith("mlflow_aws.history.")}
+
+
+def chain_of(server: Server, model: str) -> list[dict[str, Any]]:
+    """The entries of a model's chain in order; fails if one is missing or was altered."""
+    return verified(entries_of(server, model))
+
+
+def verified(entries: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The numbered ones among history tags in order; fails if one is missing or was altered."""
+    digests = {key: hashlib.sha256(value.encode()).hexdigest() for key, value in entries.items()}
+    told = {key: json.loads(value) for key, value in entries.items()}
+    keys = sorted(entries)
+    assert len({key[:-5] for key in keys}) == len(keys), "two entries have the same time"
+    first = next((place for place, key in enumerate(keys) if "number" in told[key]), len(keys))
+    assert all("number" in told[key] for key in keys[first:]), "an entry in the chain has no number"
+    # What went with a deleted version, and the digest of the entry before each gap.
+    gone: set[int] = set()
+    followed: dict[int, str] = {}
+    for key in keys[first:]:
+        for span in told[key].get("gone", ()):
+            followed[span["first"] - 1] = span["before"]
+            gone |= set(range(span["first"], span["last"] + 1))
+    number, digest = 0, digests[keys[first - 1]] if first else ""
+    for key in keys[first:]:
+        jumped = False
+        while number + 1 in gone:
+            number, jumped = number + 1, True
+        assert told[key]["number"] == number + 1, f"entry {number + 1} is missing"
+        assert jumped or told[key]["before"] == digest, f"the entry before {number + 1} was altered"
+        number, digest = number + 1, digests[key]
+        assert followed.get(number, digest) == digest, f"entry {number} was altered"
+    return [told[key] for key in keys[first:]]
 
 
 def _tags(item: Mapping[str, Any]) -> dict[str, str]:
@@ -220,7 +322,8 @@ def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEven
     loop.run_until_complete(fast_path.startup())
     assert fast_path.serving
     questions = ConnectionPool(open_connection, connections=1, queue=16)
-    app = Provenance(fast_path, open_connection, questions, NothingToSeal())
+    seals = Seals(questions)
+    app = Provenance(fast_path, open_connection, questions, seals)
     # On a busy machine no caller should give up; the tests of giving up set their own wait.
     app._promotions._locks._wait_seconds = 50.0
-    return Server(database, socket, port, loop, app, fast_path, served)
+    return Server(database, socket, port, loop, app, fast_path, seals, served)

@@ -10,12 +10,13 @@ import re
 from typing import Any
 
 import pytest
-from mlflow_aws_server.provenance import promotion
+from mlflow_aws_server.provenance import chain
 from mlflow_aws_server.provenance.locks import ModelLocks, lock_key
 
-from tests.server.provenance.harness import ALICE, Answer, Principal, Server
+from tests.server.provenance.harness import ALICE, Answer, Principal, Server, chain_of, seal_of
 
 STAGE, ALIAS = "model-versions/transition-stage", "registered-models/alias"
+DELETION = "model-versions/delete"
 
 
 def _stage(model: str, version: str, stage: str = "Production", **more: object) -> dict[str, object]:
@@ -48,7 +49,14 @@ def test_history_tells_who_moved_a_version_where_and_what_was_there_before(serve
         "alias": None,
         "archive_existing_versions": False,
         "previous": None,
+        "number": 1,
+        "before": "",
+        "version": "1",
+        "seal": seal_of(name, "1"),
+        "decision": None,
+        "figures": None,
     }
+    assert re.fullmatch("[0-9a-f]{64}", second.pop("before"))
     assert second == {
         "principal": "cognito:bob",
         "action": "stage",
@@ -56,6 +64,11 @@ def test_history_tells_who_moved_a_version_where_and_what_was_there_before(serve
         "alias": None,
         "archive_existing_versions": True,
         "previous": "1",
+        "number": 2,
+        "version": "2",
+        "seal": seal_of(name, "2"),
+        "decision": None,
+        "figures": None,
     }
     assert server.version(name, "1")["current_stage"] == "Archived"
 
@@ -304,33 +317,53 @@ class _Faulty:
         await self.app(scope, receive, send)
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promotion, "_RETRY_SECONDS", (0.0, 0.0, 0.0))
-
-
-@pytest.mark.usefixtures("soon")
-def test_history_is_tried_again(server: Server, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_change_and_entry_are_one_transaction(server: Server, name: str) -> None:
     server.new_model(name, versions=1)
-    behind = _Faulty(server.app._promotions._app, failing="model-versions/set-tag", times=3)  # type: ignore[attr-defined]
-    monkeypatch.setattr(server.app._promotions, "_app", behind)  # type: ignore[attr-defined]
+    server.post(STAGE, _stage(name, "1"))
+    moved = server.sql("SELECT xmin::text FROM model_versions WHERE name = $1", name)
+    noted = server.sql("SELECT xmin::text FROM model_version_tags WHERE name = $1 AND key ~ 'history'", name)
+    assert len(moved) == 1
+    assert moved == noted
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", STAGE, {"version": "2", "stage": "Archived"}),
+        ("POST", ALIAS, {"version": "2", "alias": "champion"}),
+        ("POST", ALIAS, {"version": "1", "alias": "champion"}),
+        ("DELETE", ALIAS, {"alias": "champion"}),
+        ("DELETE", DELETION, {"version": "2"}),
+    ],
+)
+def test_change_is_undone_when_its_entry_cannot_be_written(
+    server: Server, name: str, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: dict[str, str]
+) -> None:
+    server.new_model(name, versions=2)
     server.post(ALIAS, _alias(name, "1"))
-    assert len(server.history(name, "1")) == 1
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(chain, "_append", fail)
+        assert server.send(method, path, {"name": name, **body}).status == 500
+    assert _alias_of(server, name) == "1"
+    assert server.version(name, "2")["current_stage"] == "None"
+    assert server.send(method, path, {"name": name, **body}).status == 200
+    assert [entry["number"] for entry in chain_of(server, name)] == [1, 2]
 
 
-@pytest.mark.usefixtures("soon")
-def test_history_that_cannot_be_written_is_in_the_log(
+def test_change_of_an_mlflow_that_no_longer_tells_is_in_the_log(
     server: Server, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.new_model(name, versions=1)
-    behind = _Faulty(server.app._promotions._app, failing="model-versions/set-tag", times=9)  # type: ignore[attr-defined]
-    monkeypatch.setattr(server.app._promotions, "_app", behind)  # type: ignore[attr-defined]
+    monkeypatch.setattr(chain, "SqlRegisteredModelAlias", type("Renamed", (), {}))
     with caplog.at_level(logging.ERROR, logger="mlflow_aws_server.provenance"):
         server.post(ALIAS, _alias(name, "1"))
     [line] = [r.getMessage() for r in caplog.records if r.name == "mlflow_aws_server.provenance.promotion"]
     told = json.loads(line[line.index('{"model"') :])
-    assert (told["model"], told["version"], told["principal"]) == (name, "1", ALICE)
-    assert _alias_of(server, name) == "1"
+    assert (told["model"], told["version"], told["principal"]) == (name, 1, ALICE)
 
 
 def test_lock_ends_with_a_change_that_fails(server: Server, name: str) -> None:
