@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server.fastpath.conftest import new_mlflow_database, tested_mlflow
+from tests.server.sealing.conftest import own
 
 if TYPE_CHECKING:
     from tests.conftest import RdsLike
     from tests.server.provenance.harness import Server
 
-__all__ = ["new_mlflow_database", "tested_mlflow"]
+__all__ = ["new_mlflow_database", "own", "tested_mlflow"]
 
 
 @pytest.fixture(scope="package")
