@@ -88,6 +88,8 @@ class ArtifactStore(Construct):
         """Let the server list and read artifacts, and write sealed ones, with the key for both."""
         allow = [
             (["s3:ListBucket"], self.bucket.bucket_arn, self.below_prefix),
+            # To end what a server that was stopped had begun; S3 has no condition for its prefix.
+            (["s3:ListBucketMultipartUploads"], self.bucket.bucket_arn, {}),
             (["s3:GetObject"], self.objects_arn, {}),
             (["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"], self.sealed_arn, {}),
             (["kms:Decrypt", "kms:GenerateDataKey"], self.key.key_arn, {}),

@@ -181,6 +181,14 @@ def test_everybody_with_a_role_reads_what_is_sealed(role: str, deployed: Deploye
     assert [each["Key"] for each in listed["Contents"]] == [attempt.at["Key"]]
 
 
+def test_the_server_finds_and_ends_what_a_stopped_one_had_begun_to_copy_in_parts(deployed: Deployed) -> None:
+    attempt = Sealed(deployed, deployed.roles[SERVER])
+    begun = attempt.upload
+    found = attempt.s3.list_multipart_uploads(Bucket=attempt.bucket, Prefix=attempt.at["Key"])
+    assert [each["UploadId"] for each in found["Uploads"]] == [begun]
+    attempt.s3.abort_multipart_upload(**attempt.at, UploadId=begun)
+
+
 def test_the_key_is_the_server_s_for_sealing(deployed: Deployed) -> None:
     attempt = Sealed(deployed, deployed.roles[SERVER])
     attempt.s3.copy_object(**attempt.at, **attempt.source)

@@ -141,6 +141,7 @@ def test_the_role_signs_in_as_one_user_reads_artifacts_and_seals(either: Assembl
     assert set(granted(either)) == {
         "rds-db:connect",
         "s3:ListBucket",
+        "s3:ListBucketMultipartUploads",
         "s3:GetObject",
         "s3:PutObject",
         "s3:AbortMultipartUpload",
