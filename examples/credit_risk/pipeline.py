@@ -79,16 +79,15 @@ def evaluate(_arguments: argparse.Namespace, state: dict[str, Any]) -> int:
 
 
 def register(_arguments: argparse.Namespace, state: dict[str, Any]) -> int:
-    """Make the chosen model a new version, and record which object versions it consists of."""
+    """Make the chosen model a new version, and wait until the server has sealed it."""
     import mlflow
     from model_lifecycle import Registry, record
 
     version = str(mlflow.register_model(state["model_uri"], state["model"]).version)
-    manifest = record(Registry(), state["model"], version)
+    seal = record(Registry(), state["model"], version)
     state["version"] = version
-    _say(
-        f"{state['model']} version {version}: {len(manifest.items)} files, manifest sha256 {manifest.digest}"
-    )
+    sealed = f"{seal.files} files, manifest sha256 {seal.sha256}" if seal else "sealed with its promotion"
+    _say(f"{state['model']} version {version}: {sealed}")
     return 0
 
 

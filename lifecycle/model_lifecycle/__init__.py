@@ -6,7 +6,6 @@ from model_lifecycle.errors import (
     LifecycleError,
     NotPermittedError,
     PolicyError,
-    TamperedError,
 )
 from model_lifecycle.explanation import Explanation, explain
 from model_lifecycle.policy import LoadedPolicy, Policy
@@ -27,7 +26,6 @@ __all__ = [
     "PolicyError",
     "RefusedByPolicyError",
     "Registry",
-    "TamperedError",
     "archive",
     "explain",
     "promote",

@@ -12,7 +12,9 @@ from typing import Any, TextIO
 
 from model_lifecycle.errors import LifecycleError, PolicyError
 from model_lifecycle.rules import Finding, RefusedByPolicyError
+from model_lifecycle.terminal import plain
 
+_LONGEST_LINE = 10_000
 _POLICY = "MLFLOW_LIFECYCLE_POLICY"
 _EPILOG = f"""\
 exit codes:
@@ -21,8 +23,8 @@ exit codes:
   2    wrong usage, or a policy file that cannot be used
   3    refused by the policy: the rules are listed, nothing was changed
   4    refused by the server: your role may not; nothing was changed
-  5    somebody else was first: the message says who; nothing was changed
-  6    explain: an artifact is not what was recorded
+  5    somebody else was first, or the run has changed: the message says what; nothing was changed
+  6    explain: a file is not what was sealed, or the server's record is not whole
   130  interrupted; run the command again to complete it
 
 environment, as for any MLflow client:
@@ -82,10 +84,12 @@ def parser() -> argparse.ArgumentParser:
     )
     archive = command("archive", _archive, "move a version to Archived", decides)
     archive.add_argument("version", metavar="VERSION", type=_version)
-    record = command("record", _record, "record which S3 object versions a model version consists of")
+    record = command("record", _record, "wait until the server has sealed a version")
     record.add_argument("version", metavar="VERSION", type=_version)
 
-    explain = command("explain", _explain, "everything about one version, and whether its files are intact")
+    explain = command(
+        "explain", _explain, "everything about one version, and whether its files are as sealed"
+    )
     which = explain.add_mutually_exclusive_group(required=True)
     which.add_argument("version", metavar="VERSION", type=_version, nargs="?")
     which.add_argument("--alias", metavar="ALIAS", help="the version that has this alias")
@@ -96,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         help="the version that was in Production then: 2026-01-31 or 2026-01-31T12:00Z",
     )
     explain.add_argument("--html", metavar="FILE", type=Path, help="write the report as one HTML file")
-    explain.add_argument("--no-verify", action="store_true", help="do not read the artifacts in S3")
+    explain.add_argument("--no-verify", action="store_true", help="do not ask S3 about the files")
     return top
 
 
@@ -113,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     _print(answer.words, sys.stderr if arguments.json else sys.stdout)
     if arguments.json:
-        _print(json.dumps(answer.document, indent=2, ensure_ascii=False), sys.stdout)
+        _print_json(answer.document)
     code: int = answer.code
     return code
 
@@ -155,13 +159,15 @@ def _archive(arguments: argparse.Namespace) -> _Output:
 
 
 def _record(arguments: argparse.Namespace) -> _Output:
-    from model_lifecycle.evidence import totals
     from model_lifecycle.promotion import record
 
-    manifest = record(_registry(arguments), arguments.name, arguments.version)
-    files, size = totals(manifest.items)
-    words = f"version {arguments.version}: {files} files, {size:,} bytes; manifest sha256 {manifest.digest}"
-    document = {"outcome": "done", "exit_code": 0, "manifest_sha256": manifest.digest, "files": files}
+    seal = record(_registry(arguments), arguments.name, arguments.version)
+    if seal is None:
+        words = f"version {arguments.version}: the server seals it with its first promotion"
+        return _Output(words, {"outcome": "nothing to do", "exit_code": 0, "manifest_sha256": "", "files": 0})
+    size = f"{seal.files} files, {seal.bytes:,} bytes"
+    words = f"version {arguments.version}: {size}; manifest sha256 {seal.sha256}"
+    document = {"outcome": "done", "exit_code": 0, "manifest_sha256": seal.sha256, "files": seal.files}
     return _Output(words, document)
 
 
@@ -195,18 +201,16 @@ def _outcome(outcome: Any) -> _Output:
     else:
         lines.append(f"{outcome.model} version {outcome.version}, {where}: nothing was changed")
     lines += [f"note: {note}" for note in outcome.notes]
-    if outcome.decision:
-        lines.append(
-            f"decision: {outcome.decision.tag[0]}, policy sha256 {outcome.decision.policy['sha256']}"
-        )
+    if outcome.entry:
+        lines.append(f"recorded: entry {outcome.entry} of its history, seal {outcome.seal or 'none'}")
     return _Output("\n".join(lines), outcome.as_dict())
 
 
 def _rules(findings: Sequence[Finding]) -> list[str]:
-    width = max((len(finding.rule) for finding in findings), default=0)
+    width = max((len(plain(finding.rule)) for finding in findings), default=0)
     return [
-        f"{'✓' if finding.passed else '✗'} {finding.rule:<{width}}  {finding.observed}"
-        + ("" if finding.passed else f"  (required: {finding.required})")
+        f"{'✓' if finding.passed else '✗'} {plain(finding.rule):<{width}}  {plain(finding.observed)}"
+        + ("" if finding.passed else f"  (required: {plain(finding.required)})")
         for finding in findings
     ]
 
@@ -216,7 +220,7 @@ def _failed(error: LifecycleError, *, as_json: bool) -> int:
         _print("\n".join(_rules(error.findings)), sys.stderr)
     _print(f"{error.kind}: {error}", sys.stderr)
     if as_json:
-        _print(json.dumps(error.as_dict(), indent=2, ensure_ascii=False), sys.stdout)
+        _print_json(error.as_dict())
     return error.exit_code
 
 
@@ -249,6 +253,15 @@ def _quiet() -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    if text:
-        stream.write(text + "\n")
-        stream.flush()
+    """Lines as a terminal shows them; none holds what moves the cursor or hides text."""
+    encoding = stream.encoding or "utf-8"
+    for line in text.split("\n") if text else ():
+        stream.write(
+            plain(line, limit=_LONGEST_LINE).encode(encoding, "backslashreplace").decode(encoding) + "\n"
+        )
+    stream.flush()
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()

@@ -31,14 +31,7 @@ class NotPermittedError(LifecycleError):
 
 
 class ConflictError(LifecycleError):
-    """Somebody else was first; nothing was changed by this command."""
+    """Somebody else was first, or what was judged has changed; nothing was changed by this command."""
 
     exit_code = 5
     kind = "conflict"
-
-
-class TamperedError(LifecycleError):
-    """An artifact is not what was recorded; raised by nothing but the command line, after its report."""
-
-    exit_code = 6
-    kind = "tampered"

@@ -1,96 +1,102 @@
-"""The manifest of a model's files: which S3 object versions they are, and what is in them.
+"""Whether a version's files are what the server sealed, as S3 itself says at that moment.
 
-S3 never changes an object version: an overwritten or deleted object shows as another version id, and its
-content as another SHA-256. Needs s3:ListBucket and s3:GetObject on the artifacts; s3:GetObjectVersion, if
-granted, also tells whether an overwritten or deleted version still exists.
+The server copies a version to a prefix that only it writes, and keeps a manifest of object versions and
+checksums beside the copy; its tag `mlflow_aws.seal` holds the manifest's SHA-256. S3 never changes an object
+version and computed the checksums itself, so no file is read here. Needs s3:ListBucket and s3:GetObject;
+s3:GetObjectVersion, if granted, also tells whether an overwritten or deleted version still exists.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-TAG = "lifecycle.manifest"
-# MLflow takes 100,000 characters in a tag of a model version (mlflow/utils/validation.py).
-_TAG_CHARACTERS = 90_000
-_BLOCK = 1024 * 1024
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+TAG = "mlflow_aws.seal"
+_PARALLEL = 16
+# The server seals at most 10,000 files; with keys of 1,024 characters that is half of this.
+_LARGEST_MANIFEST = 32 * 1024 * 1024
 _UNVERSIONED = "null"
+
+Verdict = Literal["intact", "tampered", "not sealed", "unreadable", "not verified"]
 
 
 class UnreadableError(Exception):
-    """The artifacts cannot be read here; the message says why."""
+    """S3 does not answer here; the message says why."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """One file: its path below the manifest's location, the object version, and its content."""
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class SealTag(_Record):
+    """What the server wrote into the version when it had sealed it."""
+
+    at: str
+    bucket: str
+    prefix: str
+    manifest: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    files: int
+    bytes: int
+    source: str
+
+    @property
+    def location(self) -> str:
+        """Where the sealed files are."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @classmethod
+    def of(cls, tags: Mapping[str, str]) -> SealTag | None:
+        """The seal among a version's tags.
+
+        Raises:
+            ValueError: there is one, but it cannot be read.
+        """
+        return cls.model_validate_json(tags[TAG]) if TAG in tags else None
+
+
+class RecordedFile(_Record):
+    """One file of the manifest. `checksum` is S3's own SHA-256, in base64."""
 
     path: str
     version_id: str
-    sha256: str
-    etag: str
     size: int
-    modified: str
+    checksum: str
+    checksum_type: str
+    etag: str
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """All files of a model at one moment."""
+class RecordedManifest(_Record):
+    """All files of a version as they were sealed."""
 
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    model: str
+    version: str
     bucket: str
     prefix: str
-    items: tuple[Item, ...]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest's canonical JSON."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, items by path."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`."""
-        raw = json.loads(text)
-        return cls(raw["bucket"], raw["prefix"], tuple(Item(**item) for item in raw["items"]))
-
-    def to_tags(self) -> dict[str, str]:
-        """Tags that hold it: one, or several numbered ones for a model of very many files."""
-        text = self.to_json()
-        parts = [text[start : start + _TAG_CHARACTERS] for start in range(0, len(text), _TAG_CHARACTERS)]
-        return {TAG if n == 0 else f"{TAG}.{n}": part for n, part in enumerate(parts)}
-
-    @classmethod
-    def from_tags(cls, tags: Mapping[str, str]) -> Self | None:
-        """The manifest in a version's tags, or None."""
-        if TAG not in tags:
-            return None
-        text, number = tags[TAG], 1
-        while f"{TAG}.{number}" in tags:
-            text, number = text + tags[f"{TAG}.{number}"], number + 1
-        return cls.from_json(text)
+    items: tuple[RecordedFile, ...]
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One file that is not what was recorded."""
+    """One file that is not what was sealed."""
 
     path: str
     what: str
-    expected_version_id: str
-    found_version_id: str
-    expected_sha256: str
-    found_sha256: str
-    when: str
-    recoverable: bool | None
+    expected_version_id: str = ""
+    found_version_id: str = ""
+    expected_checksum: str = ""
+    found_checksum: str = ""
+    when: str = ""
+    recoverable: bool | None = None
 
     def __str__(self) -> str:
         words = f"{self.path} was {self.what}"
@@ -100,158 +106,194 @@ class Damage:
             words += f" (expected object version {self.expected_version_id}"
             words += f", found {self.found_version_id}" if self.found_version_id else ""
             if self.recoverable is not None:
-                words += f"; the recorded version {'still exists' if self.recoverable else 'is gone'}"
+                words += f"; the sealed version {'still exists' if self.recoverable else 'is gone'}"
             words += ")"
         return words
+
+
+@dataclass(frozen=True)
+class Integrity:
+    """What S3 said at `at` about the files that consumers load."""
+
+    verdict: Verdict
+    note: str
+    at: str
+    seal: SealTag | None = None
+    files: tuple[RecordedFile, ...] = ()
+    damage: tuple[Damage, ...] = ()
 
 
 def client() -> Any:
     """An S3 client as MLflow's own artifact code makes it."""
     import boto3
+    from botocore.config import Config
 
-    return boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
-
-
-def record(s3: Any, uri: str) -> Manifest:
-    """Read every object below `uri` (`s3://bucket/prefix`) once.
-
-    Raises:
-        UnreadableError: it is not in S3, may not be read, or holds nothing.
-    """
-    bucket, prefix = _location(uri)
-    with _readable(uri):
-        items = tuple(_read(s3, bucket, prefix, path) for path in sorted(_paths(s3, bucket, prefix)))
-    if not items:
-        raise UnreadableError(f"{uri} holds no objects")
-    return Manifest(bucket, prefix, items)
-
-
-def verify(s3: Any, manifest: Manifest) -> tuple[Damage, ...]:
-    """Read every object again and compare; also names files that were added.
-
-    Raises:
-        UnreadableError: the artifacts may not be read here.
-    """
-    bucket, prefix = manifest.bucket, manifest.prefix
-    with _readable(f"s3://{bucket}/{prefix}"):
-        present = set(_paths(s3, bucket, prefix))
-        damage = []
-        for item in manifest.items:
-            found = _read(s3, bucket, prefix, item.path) if item.path in present else None
-            if found is None:
-                damage.append(_deleted(s3, bucket, prefix, item))
-            elif (found.version_id, found.sha256) != (item.version_id, item.sha256):
-                damage.append(_overwritten(s3, bucket, prefix, item, found))
-        for path in sorted(present - {item.path for item in manifest.items}):
-            found = _read(s3, bucket, prefix, path)
-            damage.append(
-                Damage(
-                    path, "added", "", found.version_id, "", found.sha256, found.modified, recoverable=None
-                )
-            )
-    return tuple(damage)
-
-
-def written_after(manifest: Manifest, moment: dt.datetime) -> tuple[str, ...]:
-    """Files whose recorded object version is younger than `moment`.
-
-    A manifest is a tag, which a contributor can write again; S3's own time of an object version and the
-    server's time of a promotion cannot be written by anybody.
-    """
-    return tuple(item.path for item in manifest.items if dt.datetime.fromisoformat(item.modified) > moment)
-
-
-def _location(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise UnreadableError(f"{uri} is not in S3, so there are no object versions to record")
-    return parts.netloc, parts.path.strip("/")
-
-
-def _paths(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/"):
-        for found in page.get("Contents", ()):
-            yield found["Key"].removeprefix(f"{prefix}/")
-
-
-def _read(s3: Any, bucket: str, prefix: str, path: str) -> Item:
-    answer = s3.get_object(Bucket=bucket, Key=f"{prefix}/{path}")
-    digest, size = hashlib.sha256(), 0
-    for block in answer["Body"].iter_chunks(_BLOCK):
-        digest.update(block)
-        size += len(block)
-    return Item(
-        path=path,
-        version_id=answer.get("VersionId", _UNVERSIONED),
-        sha256=digest.hexdigest(),
-        etag=answer["ETag"].strip('"'),
-        size=size,
-        modified=answer["LastModified"].astimezone(dt.UTC).isoformat(timespec="seconds"),
+    return boto3.client(
+        "s3",
+        endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
+        config=Config(max_pool_connections=_PARALLEL),
     )
 
 
-def _overwritten(s3: Any, bucket: str, prefix: str, item: Item, found: Item) -> Damage:
-    what = "overwritten" if found.sha256 != item.sha256 else "written again with the same content"
+def examine(
+    s3: Callable[[], Any],
+    tags: Mapping[str, str],
+    *,
+    model: str,
+    version: str,
+    served: str,
+    verify: bool = True,
+) -> Integrity:
+    """Compare what consumers load (`served`, MLflow's download URI) with what the server sealed.
+
+    With `verify=False` S3 is not asked.
+    """
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    try:
+        seal = SealTag.of(tags)
+    except ValueError:
+        return Integrity("tampered", f"the tag {TAG} is not a seal", at)
+    if seal is None:
+        return Integrity("not sealed", "not sealed: nothing keeps the files as they are", at)
+    if served.rstrip("/") != seal.location:
+        note = f"consumers load {served}, but what was sealed is {seal.location}"
+        return Integrity("tampered", note, at, seal)
+    if not verify:
+        return Integrity("not verified", "S3 was not asked", at, seal)
+    try:
+        return _compared(s3(), seal, model, version, at)
+    except UnreadableError as error:
+        return Integrity("unreadable", str(error), at, seal)
+    except (BotoCoreError, ClientError) as error:
+        return Integrity("unreadable", f"{seal.location} cannot be read here: {error}", at, seal)
+
+
+def written_after(s3: Callable[[], Any], uri: str, moment: dt.datetime) -> tuple[str, ...]:
+    """Files below `uri` that were written after `moment`, by S3's own time.
+
+    Raises:
+        UnreadableError: it is not in S3, or may not be listed here.
+    """
+    bucket, key = _location(uri)
+    try:
+        found = list(_objects(s3(), bucket, key))
+    except (BotoCoreError, ClientError) as error:
+        raise UnreadableError(f"{uri} cannot be listed here: {error}") from error
+    return tuple(path for path, modified in found if modified > moment)
+
+
+def beginning(s3: Callable[[], Any], uri: str, *, limit: int) -> str:
+    """The first `limit` bytes of a text file in S3; "" if there is none or it cannot be read."""
+    try:
+        bucket, key = _location(uri)
+        answer = s3().get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{limit - 1}")
+        return str(answer["Body"].read(limit).decode(errors="replace"))
+    except (UnreadableError, BotoCoreError, ClientError):
+        return ""
+
+
+def _location(uri: str) -> tuple[str, str]:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise UnreadableError(f"{uri} is not in S3")
+    return bucket, key.strip("/")
+
+
+def _compared(s3: Any, seal: SealTag, model: str, version: str, at: str) -> Integrity:
+    content = _content(s3, seal)
+    if content is None:
+        return Integrity("tampered", f"the manifest {seal.manifest} is gone", at, seal)
+    if hashlib.sha256(content).hexdigest() != seal.sha256:
+        return Integrity("tampered", f"the manifest {seal.manifest} is not the one that was sealed", at, seal)
+    try:
+        manifest = RecordedManifest.model_validate_json(content)
+    except ValidationError:
+        return Integrity("tampered", f"the manifest {seal.manifest} cannot be read as one", at, seal)
+    said = (manifest.model, manifest.version, manifest.bucket, manifest.prefix)
+    if said != (model, version, seal.bucket, seal.prefix):
+        note = f"the seal is that of version {manifest.version} of {manifest.model}"
+        return Integrity("tampered", note, at, seal)
+    damage = tuple(_damage(s3, seal, manifest.items))
+    files, size = len(manifest.items), sum(item.size for item in manifest.items)
+    if damage:
+        note = f"{len(damage)} files are not as sealed, of {files}"
+        return Integrity("tampered", note, at, seal, manifest.items, damage)
+    note = f"{files} files, {size:,} bytes: object versions and SHA-256 as sealed, says S3"
+    return Integrity("intact", note, at, seal, manifest.items)
+
+
+def _content(s3: Any, seal: SealTag) -> bytes | None:
+    try:
+        answer = s3.get_object(Bucket=seal.bucket, Key=seal.manifest)
+    except ClientError as error:
+        if _status(error) == 404:
+            return None
+        raise
+    return bytes(answer["Body"].read(_LARGEST_MANIFEST))
+
+
+def _damage(s3: Any, seal: SealTag, items: tuple[RecordedFile, ...]) -> Iterator[Damage]:
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        for damage in pool.map(lambda item: _look(s3, seal, item), items):
+            if damage is not None:
+                yield damage
+    known = {item.path for item in items}
+    for path, modified in _objects(s3, seal.bucket, seal.prefix):
+        if path not in known:
+            yield Damage(path, "added", when=_time(modified))
+
+
+def _look(s3: Any, seal: SealTag, item: RecordedFile) -> Damage | None:
+    key = f"{seal.prefix}/{item.path}"
+    try:
+        found = s3.head_object(Bucket=seal.bucket, Key=key, ChecksumMode="ENABLED")
+    except ClientError as error:
+        if _status(error) != 404:
+            raise
+        # S3 answers 404 with the delete marker's id, and its time, in the headers.
+        headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+        what, marker = "deleted", headers.get("x-amz-version-id", "")
+        checksum, when = "", headers.get("last-modified", "")
+    else:
+        marker, checksum = found.get("VersionId", _UNVERSIONED), found.get("ChecksumSHA256", "")
+        when = _time(found["LastModified"])
+        if marker == item.version_id and not checksum:
+            raise UnreadableError(f"S3 does not tell the checksum of {key}; may this role use its key?")
+        if (marker, checksum, found["ContentLength"]) == (item.version_id, item.checksum, item.size):
+            return None
+        what = "overwritten" if checksum != item.checksum else "written again with the same content"
     return Damage(
         item.path,
         what,
         item.version_id,
-        found.version_id,
-        item.sha256,
-        found.sha256,
-        found.modified,
-        _still_there(s3, bucket, f"{prefix}/{item.path}", item.version_id),
-    )
-
-
-def _deleted(s3: Any, bucket: str, prefix: str, item: Item) -> Damage:
-    from botocore.exceptions import ClientError
-
-    key, marker, when = f"{prefix}/{item.path}", "", ""
-    try:
-        s3.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        # S3 answers 404 with the delete marker's id, and its time, in the headers.
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        marker, when = headers.get("x-amz-version-id", ""), headers.get("last-modified", "")
-    return Damage(
-        item.path,
-        "deleted",
-        item.version_id,
         marker,
-        item.sha256,
-        "",
+        item.checksum,
+        checksum,
         when,
-        _still_there(s3, bucket, key, item.version_id),
+        _still_there(s3, seal.bucket, key, item.version_id),
     )
 
 
 def _still_there(s3: Any, bucket: str, key: str, version_id: str) -> bool | None:
-    from botocore.exceptions import ClientError
-
     if version_id == _UNVERSIONED:
         return None
     try:
         s3.head_object(Bucket=bucket, Key=key, VersionId=version_id)
     except ClientError as error:
-        return False if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 else None
+        return False if _status(error) == 404 else None
     return True
 
 
-class _readable:  # noqa: N801 - reads as a phrase where it is used
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        if isinstance(error, BotoCoreError | ClientError):
-            raise UnreadableError(f"{self._uri} cannot be read here: {error}") from error
+def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dt.datetime]]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/"):
+        for found in page.get("Contents", ()):
+            yield found["Key"].removeprefix(f"{prefix}/"), found["LastModified"]
 
 
-def totals(items: Sequence[Item]) -> tuple[int, int]:
-    """Number of files and of bytes."""
-    return len(items), sum(item.size for item in items)
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _time(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -7,18 +7,24 @@ import datetime as dt
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from model_lifecycle import decision, evidence, history
+from pydantic import BaseModel
+
+from model_lifecycle import evidence, history
+from model_lifecycle.decision import Claim, Decision, claims, json_number
 from model_lifecycle.errors import LifecycleError
-from model_lifecycle.evidence import Damage
-from model_lifecycle.history import Event, Tenure
+from model_lifecycle.evidence import Integrity, UnreadableError
+from model_lifecycle.history import Event, History, Tenure
 from model_lifecycle.registry import Model, Registry, Version
 
 _ENVIRONMENT = ("requirements.txt", "python_env.yaml", "conda.yaml")
 _IMAGES = (".png", ".jpg", ".jpeg", ".svg")
 _MOST_IMAGES, _LARGEST_IMAGE = 12, 2 * 1024 * 1024
+_LARGEST_TEXT, _MOST_ARTIFACTS, _MOST_NAMED = 256 * 1024, 10_000, 20
 _CODE = {
     "commit": "mlflow.source.git.commit",
     "revision": "code.revision",
@@ -30,14 +36,17 @@ _CODE = {
 
 @dataclass(frozen=True)
 class LifeEvent:
-    """One thing that happened to the version. `by` is verified by the server; `detail` explains it."""
+    """One thing that happened to the version, as the server recorded it: `by` is a verified name.
+
+    `entry` is its number in the model's history; a decision came with the change, and is kept there too.
+    """
 
     at: str
     what: str
     by: str
     detail: str = ""
-    decision: Mapping[str, Any] | None = None
-    confirmed: bool = True
+    entry: int | None = None
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,18 @@ class Live:
     name: str
     since: str
     until: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Data that the run says it used."""
+
+    name: str
+    digest: str
+    context: str
+    source: str
+    source_type: str
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,9 @@ class Plot:
 class Explanation:
     """The whole account of one version.
 
-    `integrity` is "intact", "tampered", "not recorded", "unreadable" or "not verified".
+    `integrity` is what S3 said of the sealed files; `record_problems` what shows that the server's history of
+    the model is not whole. What clients wrote is in `claims`, and judges nothing; so are, by their nature,
+    the description, parameters, data and code.
     """
 
     generated: str
@@ -85,31 +108,49 @@ class Explanation:
     artifact_uri: str
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
-    data: tuple[Mapping[str, str], ...]
+    data: tuple[Dataset, ...]
     code: Mapping[str, str]
     environment: Mapping[str, str]
     life: tuple[LifeEvent, ...]
     live: tuple[Live, ...]
     stage_history: tuple[Mapping[str, str], ...]
-    integrity: str
-    integrity_note: str
-    damage: tuple[Damage, ...]
-    files: tuple[evidence.Item, ...]
-    manifest_sha256: str
+    integrity: Integrity
+    record_entries: int
+    record_problems: tuple[str, ...]
+    claims: tuple[Claim, ...]
     warnings: tuple[str, ...]
     images: tuple[Plot, ...] = ()
 
     @property
     def tampered(self) -> bool:
-        """Whether a file is not what was recorded."""
-        return self.integrity == "tampered"
+        """Whether a file is not what was sealed, or the record is not whole."""
+        return self.integrity.verdict == "tampered" or bool(self.record_problems)
 
     def as_dict(self) -> dict[str, Any]:
         """The account for machines, without the images; keys are stable."""
-        document = asdict(replace(self, images=()))
+        document = _plain(asdict(replace(self, images=())))
         del document["images"]
-        document["damage"] = [{**asdict(each), "says": str(each)} for each in self.damage]
-        return {"outcome": self.integrity, "exit_code": 6 if self.tampered else 0, **document}
+        document.update(
+            integrity=self.integrity.verdict,
+            integrity_note=self.integrity.note,
+            verified_at=self.integrity.at,
+            seal=_plain(self.integrity.seal),
+            damage=[{**asdict(each), "says": str(each)} for each in self.integrity.damage],
+            files=_plain(self.integrity.files),
+        )
+        outcome = "tampered" if self.tampered else self.integrity.verdict
+        return {"outcome": outcome, "exit_code": 6 if self.tampered else 0, **document}
+
+
+def _plain(value: Any) -> Any:
+    """The same as JSON has it."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(by_alias=True)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return json_number(value)
 
 
 def explain(
@@ -131,15 +172,16 @@ def explain(
     Raises:
         LifecycleError: there is no such version, or nothing was in Production then.
     """
+    s3 = cache(s3)
     model = registry.model(name)
-    seen = history.events(model.tags())
+    record = model.history()
+    seen = record.events
     number, asked = _choose(model, seen, version=version, alias=alias, stage=stage, at=at)
     chosen = model.version(number)
     run = registry.run(chosen.run_id) if chosen.run_id else None
     tags: Mapping[str, str] = dict(run.data.tags) if run else {}
-    uri = registry.artifact_uri(chosen)
-    integrity, note, damage, manifest = _integrity(chosen, verify=verify, s3=s3)
-    life = tuple(_life(chosen, seen, tags, run))
+    served = registry.artifact_uri(chosen)
+    integrity = evidence.examine(s3, chosen.tags, model=name, version=number, served=served, verify=verify)
     production = history.stage_tenures(seen, "Production")
     return Explanation(
         generated=_now(),
@@ -154,26 +196,28 @@ def explain(
         registered_by=chosen.tags.get(history.PRINCIPAL, ""),
         trained_by=tags.get(history.PRINCIPAL, ""),
         trained_at=_of_ms(run.info.start_time) if run else "",
-        approved_by=_approvers(seen, number),
+        approved_by=_approvers(record, number),
         run_id=chosen.run_id,
         run_name=(run.info.run_name or "") if run else "",
-        experiment=registry.client.get_experiment(run.info.experiment_id).name if run else "",
+        experiment=registry.experiment(run.info.experiment_id) if run else "",
         source=chosen.source,
-        artifact_uri=uri,
+        artifact_uri=served,
         parameters=dict(sorted(run.data.params.items())) if run else {},
         metrics=dict(sorted(run.data.metrics.items())) if run else {},
         data=tuple(_data(run)) if run else (),
         code={label: tags[key] for label, key in _CODE.items() if tags.get(key)},
-        environment=_environment(uri),
-        life=life,
+        environment=_environment(s3, served),
+        life=tuple(_life(chosen, seen, tags, run)),
         live=tuple(_live(seen, number)),
         stage_history=tuple(_row(tenure) for tenure in production),
-        integrity=integrity,
-        integrity_note=note,
-        damage=damage,
-        files=manifest.items if manifest else (),
-        manifest_sha256=manifest.digest if manifest else "",
-        warnings=tuple(_warnings(chosen, model, seen, run)),
+        integrity=_named_by(record.of(number), integrity),
+        record_entries=sum(event.number is not None for event in seen),
+        record_problems=record.problems,
+        claims=claims(chosen.tags),
+        warnings=(
+            *_warnings(chosen, model, seen, run),
+            *(_late(s3, record.of(number), run) if verify else ()),
+        ),
         images=tuple(_images(registry, chosen.run_id)) if run else (),
     )
 
@@ -227,37 +271,14 @@ def moment(text: str) -> tuple[dt.datetime, dt.datetime]:
     return instant, instant + dt.timedelta(microseconds=1)
 
 
-def _integrity(
-    version: Version, *, verify: bool, s3: Callable[[], Any]
-) -> tuple[str, str, tuple[Damage, ...], evidence.Manifest | None]:
-    manifest = evidence.Manifest.from_tags(version.tags)
-    if manifest is None:
-        return "not recorded", "no manifest was recorded for this version", (), None
-    made = [each for each in decision.decisions(version.tags) if each.manifest_sha256]
-    differing = [each for each in made if each.manifest_sha256 != manifest.digest]
-    if differing:
-        note = f"the recorded manifest is not the one of the decision at {differing[0].at}"
-        return "tampered", note, (), manifest
-    moves = history.events({version.number: version.tags})
-    late = evidence.written_after(manifest, moves[0].at) if moves else ()
-    if late:
-        note = f"written after the version's first promotion at {moves[0].at.isoformat()}: {', '.join(late)}"
-        return "tampered", note, (), manifest
-    if not verify:
-        return "not verified", "the artifacts in S3 were not read", (), manifest
-    try:
-        damage = evidence.verify(s3(), manifest)
-    except evidence.UnreadableError as error:
-        return "unreadable", str(error), (), manifest
-    if damage:
-        return (
-            "tampered",
-            f"{len(damage)} of {len(manifest.items)} files are not as recorded",
-            damage,
-            manifest,
-        )
-    files, size = evidence.totals(manifest.items)
-    return "intact", f"{files} files, {size:,} bytes: object versions and SHA-256 as recorded", (), manifest
+def _named_by(own: tuple[Event, ...], integrity: Integrity) -> Integrity:
+    """The same, or tampered if the version went live under another seal."""
+    digest = integrity.seal.sha256 if integrity.seal else ""
+    for event in own:
+        if event.number is not None and event.brings_live and event.seal != digest:
+            note = f"the history's entry {event.number} names another seal: {event.seal or 'none'}"
+            return replace(integrity, verdict="tampered", note=note)
+    return integrity
 
 
 def _life(
@@ -267,52 +288,36 @@ def _life(
     if run is not None:
         yield LifeEvent(_of_ms(run.info.start_time), "trained", tags.get(history.PRINCIPAL, ""), "")
     yield LifeEvent(_of_ms(version.created_ms), "registered", version.tags.get(history.PRINCIPAL, ""))
-    made = {each.event: each for each in decision.decisions(version.tags)}
     stage = "None"
     for event in seen:
         own = event.version == version.number
         if own and event.action == "stage":
-            taken = made.pop(event.identifier, None)
-            yield _moved(event, stage, taken)
+            yield _moved(event, stage)
             stage = event.stage
         elif own:
             verb = "given the alias" if event.action == "alias" else "lost the alias"
-            yield LifeEvent(event.at.isoformat(), f"{verb} {event.alias}", event.principal)
+            yield _happened(event, f"{verb} {event.alias}")
         elif event.action == "stage" and event.archived_others and event.stage == stage:
-            detail = f"version {event.version} took its place in {stage}"
-            yield LifeEvent(event.at.isoformat(), "archived", event.principal, detail)
+            yield _happened(event, "archived", f"version {event.version} took its place in {stage}")
             stage = "Archived"
         elif event.action == "alias" and event.previous == version.number:
-            detail = f"version {event.version} has it now"
-            yield LifeEvent(event.at.isoformat(), f"lost the alias {event.alias}", event.principal, detail)
-    for taken in made.values():
-        yield LifeEvent(
-            taken.at,
-            f"decision to {taken.action}",
-            "",
-            "the server has no record that this was carried out",
-            asdict(taken),
-            confirmed=False,
-        )
+            yield _happened(event, f"lost the alias {event.alias}", f"version {event.version} has it now")
 
 
-def _moved(event: Event, stage: str, taken: decision.Decision | None) -> LifeEvent:
+def _happened(event: Event, what: str, detail: str = "") -> LifeEvent:
+    return LifeEvent(event.at.isoformat(), what, event.principal, detail, event.number)
+
+
+def _moved(event: Event, stage: str) -> LifeEvent:
     what = {"Archived": "archived"}.get(event.stage, f"moved to {event.stage}")
-    if taken is not None and taken.action == "rollback":
+    if event.decision is not None and event.decision.action == "rollback":
         what = f"back in {event.stage} by a rollback"
     detail = f"from {stage}"
     if event.previous and event.previous != event.version and event.stage != "Archived":
         detail += f", instead of version {event.previous}"
-    if taken is None:
+    if event.decision is None and event.number is not None:
         detail += "; without a recorded policy decision"
-    return LifeEvent(
-        event.at.isoformat(),
-        what,
-        event.principal,
-        detail,
-        asdict(taken) if taken else None,
-        confirmed=taken is None or taken.is_confirmed_by(event),
-    )
+    return replace(_happened(event, what, detail), decision=event.decision)
 
 
 def _live(seen: tuple[Event, ...], number: str) -> Iterator[Live]:
@@ -336,66 +341,55 @@ def _row(tenure: Tenure) -> dict[str, str]:
     }
 
 
-def _approvers(seen: tuple[Event, ...], number: str) -> tuple[str, ...]:
-    moves = (e for e in seen if e.version == number and e.stage in ("Staging", "Production"))
-    return tuple(dict.fromkeys(event.principal for event in moves))
+def _approvers(record: History, number: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(event.principal for event in record.of(number) if event.brings_live))
 
 
-def _data(run: Any) -> Iterator[Mapping[str, str]]:
+def _data(run: Any) -> Iterator[Dataset]:
     for each in run.inputs.dataset_inputs if run.inputs else ():
-        contexts = [tag.value for tag in each.tags if tag.key == "mlflow.data.context"]
-        more = {tag.key: tag.value for tag in each.tags if tag.key != "mlflow.data.context"}
-        yield {
-            "name": each.dataset.name,
-            "digest": each.dataset.digest,
-            "context": ", ".join(contexts),
-            "source": each.dataset.source,
-            "source_type": each.dataset.source_type,
-            **more,
-        }
+        tags = {tag.key: tag.value for tag in each.tags}
+        context = tags.pop("mlflow.data.context", "")
+        of = each.dataset
+        yield Dataset(of.name, of.digest, context, of.source or "", of.source_type or "", tags)
 
 
-def _environment(uri: str) -> dict[str, str]:
+def _environment(s3: Callable[[], Any], served: str) -> dict[str, str]:
     """The files that say what the model needs, as far as they can be read."""
-    import mlflow
+    found = {name: evidence.beginning(s3, f"{served}/{name}", limit=_LARGEST_TEXT) for name in _ENVIRONMENT}
+    return {name: text for name, text in found.items() if text}
 
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in _ENVIRONMENT:
-            try:
-                path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=folder)
-                found[name] = Path(path).read_text(encoding="utf-8", errors="replace")
-            except Exception:  # noqa: S112 - a deleted or unreadable file is the subject of `integrity`
-                continue
-    return found
+
+def _late(s3: Callable[[], Any], own: tuple[Event, ...], run: Any) -> Iterator[str]:
+    """The run's artifacts are no part of what was sealed: say which are younger than the promotion."""
+    first = next((event.at for event in own if event.brings_live), None)
+    if run is None or first is None:
+        return
+    try:
+        late = evidence.written_after(s3, run.info.artifact_uri, first)
+    except UnreadableError as error:
+        yield f"whether the run's artifacts are older than the first promotion is unknown: {error}"
+        return
+    for path in late[:_MOST_NAMED]:
+        yield f"the run's artifact {path} was written after the version's first promotion"
+    if len(late) > _MOST_NAMED:
+        yield f"so were {len(late) - _MOST_NAMED} more of the run's artifacts"
 
 
 def _images(registry: Registry, run_id: str) -> Iterator[Plot]:
     """The plots of the run; those that cannot be read are left out."""
     try:
-        paths = list(_image_paths(registry, run_id))
+        found = list(islice(registry.artifacts(run_id), _MOST_ARTIFACTS))
     except Exception:
         return
+    paths = sorted(each.path for each in found if (each.file_size or 0) <= _LARGEST_IMAGE)
     with tempfile.TemporaryDirectory() as folder:
-        for path in paths[:_MOST_IMAGES]:
+        for path in [path for path in paths if path.endswith(_IMAGES)][:_MOST_IMAGES]:
             try:
                 content = Path(registry.client.download_artifacts(run_id, path, folder)).read_bytes()
-            except Exception:  # noqa: S112 - as above
+            except Exception:  # noqa: S112 - a deleted or unreadable plot is not the version's integrity
                 continue
             kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(Path(path).suffix, "image/jpeg")
             yield Plot(path, kind, base64.b64encode(content).decode())
-
-
-def _image_paths(registry: Registry, run_id: str) -> Iterator[str]:
-    folders = [""]
-    while folders:
-        for entry in sorted(
-            registry.client.list_artifacts(run_id, folders.pop(0) or None), key=lambda e: e.path
-        ):
-            if entry.is_dir:
-                folders.append(entry.path)
-            elif entry.path.endswith(_IMAGES) and (entry.file_size or 0) <= _LARGEST_IMAGE:
-                yield entry.path
 
 
 def _warnings(version: Version, model: Model, seen: tuple[Event, ...], run: Any) -> Iterator[str]:
@@ -417,9 +411,12 @@ def _warnings(version: Version, model: Model, seen: tuple[Event, ...], run: Any)
 
 
 def _of_ms(milliseconds: int | None) -> str:
-    if not milliseconds:
-        return ""
-    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).isoformat(timespec="milliseconds")
+    """ "" for none, and for what is no time: clients choose when a run began."""
+    try:
+        moment = dt.datetime.fromtimestamp((milliseconds or 0) / 1000, dt.UTC) if milliseconds else None
+    except (OverflowError, ValueError, OSError):
+        moment = None
+    return moment.isoformat(timespec="milliseconds") if moment else ""
 
 
 def _now() -> str:

@@ -85,7 +85,7 @@ class Transition(_Table):
         default=False, description="figures are compared only between runs with the same evaluation data"
     )
     manifest: bool = Field(
-        default=True, description="the artifacts must be in S3, readable, and as first recorded"
+        default=True, description="the version must be sealed, and its files in S3 as they were sealed"
     )
     approvers: Approvers = Field(default=Approvers(), description="who may decide")
 

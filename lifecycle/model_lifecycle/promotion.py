@@ -1,22 +1,21 @@
-"""Promote, roll back, archive: judge by the policy, change under a condition, write down the decision.
+"""Promote, roll back, archive: judge by the policy, then change under a condition.
 
-Only metadata changes. The order is: judge, move the stage (the one step in which somebody wins), bring the
-aliases into step, write the decision. A command that was cut short is completed by running it again.
+Only metadata changes. The order is: judge, move the stage (the one step in which somebody wins, and with
+which the server records the decision), bring the aliases into step. A command that was cut short is completed
+by running it again.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from model_lifecycle import ci, decision, evidence, history
 from model_lifecycle.decision import Decision
 from model_lifecycle.errors import ConflictError, LifecycleError
-from model_lifecycle.evidence import Manifest
+from model_lifecycle.evidence import Integrity, SealTag
 from model_lifecycle.history import Event
 from model_lifecycle.policy import LoadedPolicy, Transition
 from model_lifecycle.registry import ChangedMeanwhileError, Model, Registry, Version
@@ -30,7 +29,10 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did. `changed` is False if it had been done before, or was only asked for."""
+    """What a command did. `changed` is False if it had been done before, or was only asked for.
+
+    `entry` is the number of the server's record of it, and `seal` the SHA-256 of the manifest named there.
+    """
 
     action: str
     model: str
@@ -41,6 +43,8 @@ class Outcome:
     instead_of: str = ""
     findings: tuple[Finding, ...] = ()
     decision: Decision | None = None
+    entry: int | None = None
+    seal: str = ""
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,7 +59,9 @@ class Outcome:
             "alias": self.alias,
             "instead_of": self.instead_of,
             "rules": [finding.as_dict() for finding in self.findings],
-            "decision": asdict(self.decision) if self.decision else None,
+            "decision": self.decision.document() if self.decision else None,
+            "entry": self.entry,
+            "seal": self.seal,
             "notes": list(self.notes),
         }
 
@@ -80,15 +86,16 @@ def promote(
     Raises:
         RefusedByPolicyError: the policy refuses; carries every rule. Nothing was changed.
         NotPermittedError: the server refuses, by who we are. Nothing was changed.
-        ConflictError: another version was promoted meanwhile. Nothing was changed.
+        ConflictError: another version was promoted meanwhile, or the run's figures are no longer those that
+            were judged. Nothing was changed.
     """
     stage, alias = STAGES[to], getattr(lifecycle.policy.policy.aliases, to)
     transition = lifecycle.policy.transition(to, model=name)
     approver = lifecycle.registry.whoami()
-    model = lifecycle.registry.model(name)
+    model = lifecycle.registry.sealed(name, number)
     version = model.version(number)
     if model.holder(stage) == number:
-        return _complete(lifecycle, model, version, transition, stage=stage, alias=alias, approver=approver)
+        return _there_already(lifecycle, model, version, approver, "promote", stage, alias)
     move = _Move(
         lifecycle, model, version, transition, approver, "promote", stage, alias, model.holder(stage)
     )
@@ -116,10 +123,8 @@ def rollback(
     if not holder:
         raise LifecycleError(f'model "{name}" has no version in Production, so there is nothing to roll back')
     if to == holder or away_from not in ("", holder):
-        return _complete(
-            lifecycle, model, model.version(holder), transition, stage=stage, alias=alias, approver=approver
-        )
-    tenures = history.stage_tenures(history.events(model.tags()), stage)
+        return _there_already(lifecycle, model, model.version(holder), approver, "rollback", stage, alias)
+    tenures = history.stage_tenures(model.history().events, stage)
     target = to or history.before(tenures, existing=model.versions)
     if not target:
         raise LifecycleError(
@@ -128,6 +133,7 @@ def rollback(
         )
     if to and to not in {tenure.version for tenure in tenures}:
         raise LifecycleError(f"version {to} was never in Production: promote it instead")
+    model = lifecycle.registry.sealed(name, target)
     move = _Move(
         lifecycle, model, model.version(target), transition, approver, "rollback", stage, alias, holder
     )
@@ -151,20 +157,20 @@ def archive(lifecycle: Lifecycle, name: str, number: str, *, dry_run: bool = Fal
     return move.judged() if dry_run else move.made()
 
 
-def record(registry: Registry, name: str, number: str, s3: Callable[[], Any] = evidence.client) -> Manifest:
-    """Record the manifest of a version's files, if none is recorded; best done right after registration.
+def record(registry: Registry, name: str, number: str) -> SealTag | None:
+    """Wait until the server has sealed a version; None if it seals it only with its first promotion.
 
     Raises:
-        LifecycleError: the files cannot be read, or are not as recorded before.
+        LifecycleError: it cannot be sealed, or the server seals nothing.
     """
-    version = registry.model(name).version(number)
-    manifest, damage, problem = _inspect(registry, version, s3)
-    if manifest is None:
-        raise LifecycleError(f"version {number}: {problem}")
-    if damage:
-        raise LifecycleError(f"version {number} is not as it was recorded: {'; '.join(damage)}")
-    _keep(registry, version, manifest)
-    return manifest
+    version = registry.sealed(name, number).version(number)
+    try:
+        seal = SealTag.of(version.tags)
+    except ValueError as error:
+        raise LifecycleError(f"version {number} has a seal that cannot be read: {error}") from error
+    if seal is None and not registry.seals():
+        raise LifecycleError(f"version {number} is not sealed: this server seals nothing")
+    return seal
 
 
 @dataclass(frozen=True)
@@ -182,38 +188,59 @@ class _Move:
     holder: str | None
 
     def judged(self) -> Outcome:
-        findings, _ = self._judge()
-        return self._outcome(findings, changed=False, notes=("dry run: nothing was changed",))
+        _, findings = self._judge()
+        return self._outcome(findings, changed=False, notes=("dry run: nothing was changed", *self._notes()))
 
     def made(self) -> Outcome:
-        findings, manifest = self._judge()
+        facts, findings = self._judge()
         name, number = self.model.name, self.version.number
         registry = self.lifecycle.registry
+        decided = decision.of(
+            self.action,
+            policy=self.lifecycle.policy,
+            findings=findings,
+            figures={each.name: facts.candidate.metrics[each.name] for each in self.transition.metrics},
+            compared_with=self.holder or None,
+            ci=ci.run_of(self.lifecycle.environ),
+        )
         try:
             registry.move(
-                name, number, self.stage, archive_existing=self.stage != "Archived", holder=self.holder
+                name,
+                number,
+                self.stage,
+                archive_existing=self.stage != "Archived",
+                holder=self.holder,
+                decision=decided.document(),
             )
         except ChangedMeanwhileError:
             model = registry.model(name)
-            event = history.last_move(history.events(model.tags()), number, self.stage)
+            event = history.last_move(model.history().events, number, self.stage)
             # MLflow's client sends a request again if its answer was lost: then the winner is us.
-            ours = (
-                event is not None and self.approver is not None and event.principal == self.approver.principal
-            )
+            ours = self._mine(event) and event is not None and event.decision == decided
             if not (ours and model.holder(self.stage) == number):
                 raise self._lost(model) from None
-        notes = self._align()
-        if manifest is not None:
-            _keep(registry, self.version, manifest)
-        made = _write_down(self, findings, manifest)
-        return self._outcome(findings, changed=True, notes=notes, made=made)
+        notes = (*self._align(), *self._notes())
+        model = registry.model(name)
+        if facts.sealed_next and evidence.TAG not in model.version(number).tags:
+            raise LifecycleError(f"version {number} is in {self.stage}, but the server has not sealed it")
+        event = history.last_move(model.history().events, number, self.stage)
+        return self._outcome(findings, changed=True, notes=notes, decided=decided, event=event)
 
-    def _judge(self) -> tuple[tuple[Finding, ...], Manifest | None]:
-        facts, manifest = _facts(self)
+    def _judge(self) -> tuple[Facts, tuple[Finding, ...]]:
+        facts = _facts(self)
         findings = evaluate(self.transition, facts)
         if not all(finding.passed for finding in findings):
             raise RefusedByPolicyError(f"to {self._intent()}", findings)
-        return findings, manifest
+        return facts, findings
+
+    def _mine(self, event: Event | None) -> bool:
+        return event is not None and self.approver is not None and event.principal == self.approver.principal
+
+    def _notes(self) -> tuple[str, ...]:
+        broken = tuple(f"the server's record is not whole: {each}" for each in self.model.history().problems)
+        if self.lifecycle.registry.guarded:
+            return broken
+        return (*broken, "not sealed: this server seals nothing, so the files may change", "not recorded")
 
     def _intent(self) -> str:
         number, name = self.version.number, self.model.name
@@ -228,7 +255,7 @@ class _Move:
         if not holder:
             now = f"nobody holds {self.stage} any more"
         else:
-            event = history.last_move(history.events(model.tags()), holder, self.stage)
+            event = history.last_move(model.history().events, holder, self.stage)
             who = f" by {event.principal} at {event.at:%Y-%m-%d %H:%M:%S} UTC" if event else ""
             now = f"version {holder} was moved to {self.stage}{who}"
         return ConflictError(
@@ -266,10 +293,10 @@ class _Move:
         findings: tuple[Finding, ...],
         *,
         changed: bool,
-        notes: tuple[str, ...] = (),
-        made: Decision | None = None,
+        notes: tuple[str, ...],
+        decided: Decision | None = None,
+        event: Event | None = None,
     ) -> Outcome:
-        instead_of = self.holder or ""
         return Outcome(
             self.action,
             self.model.name,
@@ -277,98 +304,63 @@ class _Move:
             self.stage,
             self.alias,
             changed,
-            instead_of,
+            self.holder or "",
             findings,
-            made,
+            decided,
+            event.number if event else None,
+            event.seal if event else "",
             notes,
         )
 
 
-def _complete(
+def _there_already(
     lifecycle: Lifecycle,
     model: Model,
     version: Version,
-    transition: Transition,
-    *,
+    approver: Approver | None,
+    action: str,
     stage: str,
     alias: str,
-    approver: Approver | None,
 ) -> Outcome:
-    """The version is there already: finish what an interrupted run of ours may have left undone."""
-    seen = history.events(model.tags())
-    event = history.last_move(seen, version.number, stage)
-    action = "promote" if transition is not lifecycle.policy.policy.transitions.rollback else "rollback"
-    previous = event.previous if event and event.previous != version.number else None
-    anywhere = transition.model_copy(update={"from_stages": ()})
-    move = _Move(lifecycle, model, version, anywhere, approver, action, stage, alias, previous)
-    mine = event is not None and approver is not None and event.principal == approver.principal
-    known = {each.event for each in decision.decisions(version.tags)}
-    if not mine or event is None or event.identifier in known:
-        return Outcome(
-            action, model.name, version.number, stage, alias, changed=False, notes=_aligned(move, mine=mine)
-        )
-    findings, manifest = move._judge()
-    notes = move._align()
-    if manifest is not None:
-        _keep(lifecycle.registry, version, manifest)
-    made = _write_down(move, findings, manifest)
-    return move._outcome(findings, changed=True, notes=("completed an earlier run", *notes), made=made)
+    """Bring the aliases into step, which an interrupted run of ours may have left undone."""
+    move = _Move(lifecycle, model, version, Transition(), approver, action, stage, alias, None)
+    mine = move._mine(history.last_move(model.history().events, version.number, stage))
+    notes = (f"version {version.number} is in {stage} already", *(move._align() if mine else ()))
+    return Outcome(action, model.name, version.number, stage, alias, changed=False, notes=notes)
 
 
-def _aligned(move: _Move, *, mine: bool) -> tuple[str, ...]:
-    already = f"version {move.version.number} is in {move.stage} already"
-    return (already, *(move._align() if mine else ()))
-
-
-def _write_down(move: _Move, findings: tuple[Finding, ...], manifest: Manifest | None) -> Decision:
-    registry, name, number = move.lifecycle.registry, move.model.name, move.version.number
-    event = history.last_move(history.events(registry.model(name).tags()), number, move.stage)
-    made = decision.of(
-        move.action,
-        event=event or _unrecorded(number, move.stage),
-        policy=move.lifecycle.policy,
-        findings=findings,
-        approver=move.approver,
-        compared_with=move.holder or "",
-        alias=move.alias,
-        manifest_sha256=manifest.digest if manifest else "",
-        ci=ci.run_of(move.lifecycle.environ),
-    )
-    registry.set_tag(name, number, *made.tag)
-    return made
-
-
-def _unrecorded(number: str, stage: str) -> Event:
-    """What stands for the server's record at a server that keeps none."""
-    now = dt.datetime.now(dt.UTC)
-    key = f"{history.PREFIX}{now:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}"
-    return Event(now, key, number, "", "stage", stage, "", archived_others=True, previous="")
-
-
-def _facts(move: _Move) -> tuple[Facts, Manifest | None]:
+def _facts(move: _Move) -> Facts:
     registry, version = move.lifecycle.registry, move.version
     run = registry.run(version.run_id) if version.run_id else None
     holder = move.holder if move.holder in move.model.versions else None
     compared = move.transition.metrics and holder
-    damage: tuple[str, ...] | None = ()
-    manifest, unreadable = None, ""
-    if move.transition.manifest:
-        manifest, damage, unreadable = _inspect(registry, version, move.lifecycle.s3)
+    integrity = _integrity(move) if move.transition.manifest and registry.guarded else None
     makers = {
         version.tags.get(history.PRINCIPAL, ""),
         run.data.tags.get(history.PRINCIPAL, "") if run else "",
     }
-    facts = Facts(
+    wanted = registry.artifacts(version.run_id) if move.transition.evidence else ()
+    return Facts(
         candidate=_figures(version, run),
         stage=version.stage,
         current=_current(registry, move.model.version(holder)) if compared and holder else None,
         approver=move.approver,
         makers=frozenset(makers - {""}),
-        artifacts=_artifacts(registry, version) if move.transition.evidence else frozenset(),
-        damage=damage,
-        unreadable=unreadable,
+        artifacts=frozenset(entry.path for entry in wanted),
+        integrity=integrity,
+        sealed_next=integrity is not None and integrity.verdict == "not sealed" and registry.seals(),
     )
-    return facts, manifest
+
+
+def _integrity(move: _Move) -> Integrity:
+    version = move.version
+    return evidence.examine(
+        move.lifecycle.s3,
+        version.tags,
+        model=version.name,
+        version=version.number,
+        served=move.lifecycle.registry.artifact_uri(version),
+    )
 
 
 def _current(registry: Registry, version: Version) -> Figures:
@@ -382,44 +374,3 @@ def _figures(version: Version, run: Any) -> Figures:
     contexts = {each.dataset.digest: {tag.value for tag in each.tags} for each in inputs}
     evaluated = {digest for digest, values in contexts.items() if values & _EVALUATION}
     return Figures(version.number, dict(run.data.metrics), frozenset(evaluated or contexts))
-
-
-def _artifacts(registry: Registry, version: Version) -> frozenset[str]:
-    """Every file path among the artifacts of the version's run."""
-    if not version.run_id:
-        return frozenset()
-    found, folders = set(), [""]
-    while folders:
-        for entry in registry.client.list_artifacts(version.run_id, folders.pop() or None):
-            if entry.is_dir:
-                folders.append(entry.path)
-            else:
-                found.add(entry.path)
-    return frozenset(found)
-
-
-def _inspect(
-    registry: Registry, version: Version, s3: Callable[[], Any]
-) -> tuple[Manifest | None, tuple[str, ...] | None, str]:
-    """The manifest (as recorded, or made now), what is wrong with the files, and why they are unreadable."""
-    try:
-        recorded = evidence.Manifest.from_tags(version.tags)
-        if recorded is None:
-            recorded = evidence.record(s3(), registry.artifact_uri(version))
-            damage: tuple[str, ...] = ()
-        else:
-            damage = tuple(str(each) for each in evidence.verify(s3(), recorded))
-    except evidence.UnreadableError as error:
-        return None, None, str(error)
-    moves = history.events({version.number: version.tags})
-    if moves:
-        late = evidence.written_after(recorded, moves[0].at)
-        when = f"{moves[0].at:%Y-%m-%d %H:%M:%S} UTC"
-        damage += tuple(f"{path} was written after the version's first promotion ({when})" for path in late)
-    return recorded, damage, ""
-
-
-def _keep(registry: Registry, version: Version, manifest: Manifest) -> None:
-    if evidence.TAG not in version.tags:
-        for key, value in manifest.to_tags().items():
-            registry.set_tag(version.name, version.number, key, value)

@@ -7,14 +7,18 @@ authorities and retries are those of any MLflow client.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from model_lifecycle.errors import LifecycleError, NotPermittedError
+from model_lifecycle.errors import ConflictError, LifecycleError, NotPermittedError
+from model_lifecycle.history import History, record
 from model_lifecycle.rules import Approver
+from model_lifecycle.terminal import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
 
 _API = "/api/2.0/mlflow"
 _WHOAMI = "/api/2.0/mlflow-aws/whoami"
+_DECISION = "mlflow_aws.decision"
+# Sealing copies within S3: gigabytes take minutes. After this the command can be run again.
+_PATIENCE_SECONDS = 300.0
+_POLL_SECONDS = 2.0
+# What MLflow's client sends again by itself, but 503: what is said with it is worth telling.
+_RETRIED = frozenset((408, 429, 500, 502, 504))
+_SEALING, _NOT_SEALABLE = "PENDING_REGISTRATION", "FAILED_REGISTRATION"
 
 
 class ChangedMeanwhileError(Exception):
@@ -42,15 +53,18 @@ class Version:
     created_ms: int
     tags: Mapping[str, str]
     description: str = ""
+    status: str = "READY"
+    status_message: str = ""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model at one moment: its versions by number, and its aliases."""
+    """A registered model at one moment: its versions by number, its aliases and its own tags."""
 
     name: str
     versions: Mapping[str, Version]
     aliases: Mapping[str, str]
+    own_tags: Mapping[str, str] = field(default_factory=dict)
 
     def version(self, number: str) -> Version:
         """One version.
@@ -68,9 +82,9 @@ class Model:
         held = (number for number, version in self.versions.items() if version.stage == stage)
         return max(held, key=int, default="")
 
-    def tags(self) -> dict[str, Mapping[str, str]]:
-        """The tags of every version."""
-        return {number: version.tags for number, version in self.versions.items()}
+    def history(self) -> History:
+        """What the server has recorded about it."""
+        return record({number: each.tags for number, each in self.versions.items()}, self.own_tags)
 
 
 class Registry:
@@ -104,6 +118,14 @@ class Registry:
         """
         if not self.guarded:
             return None
+        answer = self._whoami()
+        return Approver(answer["principal"], answer["role"], answer["lane"])
+
+    def seals(self) -> bool:
+        """Whether the server seals a version before any stage or alias may name it."""
+        return self.guarded and self._whoami().get("seals") is True
+
+    def _whoami(self) -> dict[str, Any]:
         response = self._send("GET", _WHOAMI)
         if response.status_code == 404:
             raise LifecycleError(
@@ -111,13 +133,12 @@ class Registry:
                 "would be verified and two promotions at once could both win; "
                 "use --unguarded if you accept that"
             )
-        answer = self._checked(response, "ask who we are")
-        return Approver(answer["principal"], answer["role"], answer["lane"])
+        return self._checked(response, "ask who we are")
 
     def model(self, name: str) -> Model:
         """A registered model with all of its versions."""
         with _explained(f'read model "{name}"'):
-            aliases = dict(self.client.get_registered_model(name).aliases or {})
+            known = self.client.get_registered_model(name)
             quote = '"' if "'" in name else "'"
             versions, token = [], None
             while True:
@@ -131,37 +152,86 @@ class Registry:
         return Model(
             name,
             {str(each.version): _version(each) for each in versions},
-            {alias: str(number) for alias, number in aliases.items()},
+            {alias: str(number) for alias, number in (known.aliases or {}).items()},
+            dict(known.tags or {}),
         )
+
+    def sealed(self, name: str, number: str) -> Model:
+        """The model, as soon as the server has finished sealing this version of it.
+
+        Raises:
+            LifecycleError: it cannot be sealed, or not within minutes; says what the server says.
+        """
+        deadline, said = time.monotonic() + _PATIENCE_SECONDS, ""
+        while True:
+            model = self.model(name)
+            version = model.version(number)
+            if version.status == _NOT_SEALABLE:
+                raise LifecycleError(f"version {number} could not be sealed: {version.status_message}")
+            if version.status != _SEALING:
+                return model
+            if time.monotonic() > deadline:
+                raise LifecycleError(
+                    f"version {number} is still being sealed ({version.status_message}); "
+                    "run the command again later"
+                )
+            if version.status_message != said or not said:
+                said = version.status_message or "sealing has begun"
+                progress(f"version {number}: {said}")
+            time.sleep(_POLL_SECONDS)
 
     def run(self, run_id: str) -> Run:
         """A run with its metrics, parameters, tags and inputs."""
         with _explained(f"read run {run_id}"):
             return self.client.get_run(run_id)
 
+    def experiment(self, experiment_id: str) -> str:
+        """An experiment's name."""
+        with _explained(f"read experiment {experiment_id}"):
+            return str(self.client.get_experiment(experiment_id).name)
+
     def artifact_uri(self, version: Version) -> str:
         """Where the model's files are, for example `s3://bucket/1/models/m-…/artifacts`."""
         with _explained(f"find the artifacts of version {version.number}"):
             return str(self.client.get_model_version_download_uri(version.name, version.number))
 
-    def set_tag(self, name: str, number: str, key: str, value: str) -> None:
-        """Write one tag of a version."""
-        with _explained(f"write tag {key} of version {number}"):
-            self.client.set_model_version_tag(name, number, key, value)
+    def artifacts(self, run_id: str) -> Iterator[Any]:
+        """The files among a run's artifacts, as MLflow lists them."""
+        folders = [""] if run_id else []
+        while folders:
+            for entry in self.client.list_artifacts(run_id, folders.pop() or None):
+                if entry.is_dir:
+                    folders.append(entry.path)
+                else:
+                    yield entry
 
-    def move(self, name: str, number: str, stage: str, *, archive_existing: bool, holder: str | None) -> None:
+    def move(
+        self,
+        name: str,
+        number: str,
+        stage: str,
+        *,
+        archive_existing: bool,
+        holder: str | None,
+        decision: Mapping[str, Any] | None = None,
+    ) -> None:
         """Move a version to a stage if `holder` still holds it ("": if nobody does; None: in any case).
+
+        The server keeps `decision` in its record of the move. Waits while it seals the version first.
 
         Raises:
             ChangedMeanwhileError: the stage has another holder now; nothing was changed.
+            ConflictError: the decision's figures are not the run's; nothing was changed.
             NotPermittedError: our role may not.
         """
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "version": number,
             "stage": stage,
             "archive_existing_versions": archive_existing,
         }
+        if decision is not None and self.guarded:
+            body[_DECISION] = decision
         path = f"{_API}/model-versions/transition-stage"
         self._checked(
             self._send("POST", path, body, self._condition(holder)), f"move version {number} to {stage}"
@@ -190,29 +260,53 @@ class Registry:
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
 
-        more = {} if body is None else {"json": body}
-        with _explained(f"reach {self.uri}"):
-            return http_request(
-                get_default_host_creds(self.uri),
-                path,
-                method,
-                extra_headers=dict(headers or {}),
-                raise_on_status=False,
-                **more,
-            )
+        more: dict[str, Any] = {} if body is None else {"json": body}
+        if "respect_retry_after_header" in signature(http_request).parameters:
+            # Or MLflow's client waits by itself, and silently, as older ones always do.
+            more["respect_retry_after_header"] = False
+        deadline, said = time.monotonic() + _PATIENCE_SECONDS, ""
+        while True:
+            with _explained(f"reach {self.uri}"):
+                response = http_request(
+                    get_default_host_creds(self.uri),
+                    path,
+                    method,
+                    extra_headers=dict(headers or {}),
+                    raise_on_status=False,
+                    retry_codes=_RETRIED,
+                    **more,
+                )
+            if response.status_code != 503 or time.monotonic() > deadline:
+                return response
+            if _message(response) != said:
+                said = _message(response)
+                progress(f"waiting for {self.uri}: {said}")
+            time.sleep(_retry_after(response))
 
     def _checked(self, response: Any, what: str) -> dict[str, Any]:
         if response.status_code == 200:
             return dict(response.json() or {})
-        try:
-            said = str(response.json()["message"])
-        except (ValueError, KeyError, TypeError):
-            said = response.text[:300]
+        said = _message(response)
         if response.status_code == 412:
             raise ChangedMeanwhileError(said)
         if response.status_code in (401, 403):
             raise NotPermittedError(f"the server refuses to {what}: {said}")
+        if response.status_code == 409:
+            raise ConflictError(f"the server did not {what}: {said}")
         raise LifecycleError(f"the server did not {what} (HTTP {response.status_code}): {said}")
+
+
+def _message(response: Any) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return str(response.text[:300])
+
+
+def _retry_after(response: Any) -> float:
+    """The seconds that the server asks for, within reason."""
+    asked = str(response.headers.get("Retry-After", ""))
+    return min(max(float(asked), 1.0), 30.0) if asked.isdecimal() else _POLL_SECONDS
 
 
 @contextmanager
@@ -242,4 +336,6 @@ def _version(entity: Any) -> Version:
         created_ms=int(entity.creation_timestamp or 0),
         tags=dict(entity.tags or {}),
         description=entity.description or "",
+        status=str(entity.status or "READY"),
+        status_message=str(entity.status_message or ""),
     )

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from model_lifecycle.errors import LifecycleError
+from model_lifecycle.evidence import Integrity
 from model_lifecycle.policy import Approvers, Archival, Metric, Transition, matches
 
 
@@ -31,7 +32,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that rules look at. `damage` is what the manifest shows; None: artifacts could not be read."""
+    """All that rules look at.
+
+    `integrity` is what S3 said of the sealed files, or None at a server that seals nothing (`--unguarded`);
+    `sealed_next`: the server seals the version before it moves.
+    """
 
     candidate: Figures
     stage: str
@@ -39,8 +44,8 @@ class Facts:
     approver: Approver | None
     makers: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
-    damage: tuple[str, ...] | None = ()
-    unreadable: str = ""
+    integrity: Integrity | None = None
+    sealed_next: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,8 @@ def _findings(transition: Transition, facts: Facts) -> Iterator[Finding]:
             else "the run has no such artifact",
             f"an artifact {pattern} in the run",
         )
-    if transition.manifest:
-        yield _of_artifacts(facts)
+    if transition.manifest and facts.integrity is not None:
+        yield _of_artifacts(facts.integrity, sealed_next=facts.sealed_next)
     yield from _of_approvers(transition.approvers, facts)
 
 
@@ -175,12 +180,15 @@ def _compared(metric: Metric, value: float | None, facts: Facts, *, same_dataset
     )
 
 
-def _of_artifacts(facts: Facts) -> Finding:
-    required = "every artifact readable in S3 and as first recorded"
-    if facts.damage is None:
-        return Finding("artifacts unchanged", False, facts.unreadable, required)
+def _of_artifacts(integrity: Integrity, *, sealed_next: bool) -> Finding:
+    kept, observed = integrity.verdict == "intact", integrity.note
+    if integrity.verdict == "not sealed" and sealed_next:
+        kept, observed = True, "not sealed yet; the server seals it before it moves"
     return Finding(
-        "artifacts unchanged", not facts.damage, "; ".join(facts.damage) or "all as recorded", required
+        "sealed and unchanged",
+        kept,
+        "; ".join((observed, *map(str, integrity.damage))),
+        "sealed by the server, and every file in S3 as it was sealed",
     )
 
 

@@ -1,16 +1,13 @@
-"""A real server with real tokens, a registered model in it, and an S3 in memory."""
+"""A real server with real tokens, a registered model in it, and the session's S3."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import hashlib
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from io import BytesIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,8 +18,10 @@ if TYPE_CHECKING:
     from model_lifecycle import Lifecycle, Registry
 
     from tests.conftest import RdsLike
+    from tests.object_store import ObjectStore
     from tests.server.conftest import Migration
 
+_STORE = "mlflow.store.model_registry.abstract_store"
 POLICY = """\
 version = 7
 
@@ -43,72 +42,13 @@ no_worse_than_current_by = 0.01
 
 
 @dataclass
-class _Object:
-    version_id: str
-    content: bytes
-    modified: dt.datetime
-
-
-class _Body:
-    def __init__(self, content: bytes) -> None:
-        self._content = BytesIO(content)
-
-    def iter_chunks(self, size: int) -> Iterator[bytes]:
-        return iter(lambda: self._content.read(size), b"")
-
-
-@dataclass
-class MemoryS3:
-    """The calls of a versioned bucket that the manifest needs, shaped as boto3's; no other part of S3."""
-
-    objects: dict[str, list[_Object]] = field(default_factory=dict)
-    markers: dict[str, dt.datetime] = field(default_factory=dict)
-
-    def write(self, key: str, content: bytes, *, at: dt.datetime | None = None) -> str:
-        made = _Object(secrets.token_hex(8), content, at or dt.datetime.now(dt.UTC).replace(microsecond=0))
-        self.objects.setdefault(key, []).append(made)
-        self.markers.pop(key, None)
-        return made.version_id
-
-    def mark_deleted(self, key: str) -> None:
-        self.markers[key] = dt.datetime.now(dt.UTC)
-
-    def get_paginator(self, _operation: str) -> MemoryS3:
-        return self
-
-    def paginate(self, *, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto3's names
-        found = (key for key in self.objects if key.startswith(Prefix) and key not in self.markers)
-        yield {"Contents": [{"Key": key} for key in found]}
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - boto3's names
-        found = self.objects[Key][-1]
-        return {
-            "Body": _Body(found.content),
-            "VersionId": found.version_id,
-            "ETag": f'"{hashlib.sha256(found.content).hexdigest()[:32]}"',
-            "LastModified": found.modified,
-        }
-
-    def head_object(self, *, Bucket: str, Key: str, VersionId: str = "") -> dict[str, Any]:  # noqa: N803
-        from botocore.exceptions import ClientError
-
-        if VersionId and any(each.version_id == VersionId for each in self.objects.get(Key, ())):
-            return {"VersionId": VersionId}
-        headers = {"x-amz-version-id": "marker-1"} if Key in self.markers else {}
-        raise ClientError(
-            {"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404, "HTTPHeaders": headers}},
-            "HeadObject",
-        )
-
-
-@dataclass
 class Site:
     """One server, and how to be somebody there."""
 
     url: str
     identity: Identity
     policy: Path
-    s3: MemoryS3
+    store: ObjectStore
     bearer: Callable[[str], contextlib.AbstractContextManager[None]]
 
     def registry(self) -> Registry:
@@ -119,7 +59,7 @@ class Site:
     def lifecycle(self, **environ: str) -> Lifecycle:
         from model_lifecycle import Lifecycle, LoadedPolicy
 
-        return Lifecycle(self.registry(), LoadedPolicy.load(self.policy), lambda: self.s3, environ)
+        return Lifecycle(self.registry(), LoadedPolicy.load(self.policy), lambda: self.store.client, environ)
 
     def client(self) -> MlflowClient:
         return self.registry().client
@@ -132,25 +72,30 @@ class Registered:
     site: Site
     name: str
 
-    def version(self, auc: float | None = 0.8) -> str:
-        """Train, log a file and register; returns the version's number."""
+    def version(self, auc: float | None = 0.8, *, files: Mapping[str, bytes] | None = None) -> str:
+        """Train, log a model and register it; returns the version's number."""
         with self.site.bearer("contributor"):
             client = self.site.client()
-            run = client.create_run("0").info.run_id
+            run = client.create_run("0").info
             if auc is not None:
-                client.log_metric(run, "auc", auc)
-            client.log_param(run, "depth", 4)
-            prefix = f"runs/{run}/artifacts/model"
-            self.site.s3.write(f"{prefix}/MLmodel", b"flavors: {}")
-            self.site.s3.write(f"{prefix}/model.skops", run.encode())
-            made = client.create_model_version(self.name, f"s3://example-artifacts/{prefix}", run)
+                client.log_metric(run.run_id, "auc", auc)
+            client.log_param(run.run_id, "depth", 4)
+            prefix = f"{run.artifact_uri}/model".removeprefix(f"s3://{self.site.store.bucket}/")
+            model = {"MLmodel": b"flavors: {}", "model.skops": run.run_id.encode()}
+            source = self.site.store.write_model(prefix, files or model)
+            made = client.create_model_version(self.name, source, run.run_id)
         return str(made.version)
 
-    def key(self, version: str, file: str = "model.skops") -> str:
-        """The S3 key of one of a version's files."""
+    def run_id(self, version: str) -> str:
+        """The run of a version."""
         with self.site.bearer("viewer"):
-            run = self.site.client().get_model_version(self.name, version).run_id
-        return f"runs/{run}/artifacts/model/{file}"
+            return str(self.site.client().get_model_version(self.name, version).run_id)
+
+    def overwrite(self, version: str, content: bytes, file: str = "model.skops") -> None:
+        """Write over what consumers load, as nobody's permissions allow."""
+        with self.site.bearer("viewer"):
+            served = self.site.client().get_model_version_download_uri(self.name, version)
+        self.site.store.write_model(served.removeprefix(f"s3://{self.site.store.bucket}/"), {file: content})
 
     def live(self, *numbers: str) -> None:
         """Bring versions to Production, one after the other, as the approver."""
@@ -187,7 +132,11 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
 
 @pytest.fixture(scope="session")
 def site(
-    rds: RdsLike, migration: Migration, identity: Identity, tmp_path_factory: pytest.TempPathFactory
+    rds: RdsLike,
+    migration: Migration,
+    identity: Identity,
+    object_store: ObjectStore,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     """The server's own process, behind nothing: tokens and roles are real, TLS is the balancer's."""
     from local.parts.ports import free_port
@@ -199,17 +148,23 @@ def site(
         process = made.start("serve", port=port, MLFLOW_AWS_PUBLIC_URL=f"https://localhost:{port}")
         try:
             wait_until_ready(process, port)
-            yield Site(f"http://localhost:{port}", identity, policy, MemoryS3(), _as(identity))
+            yield Site(
+                f"http://localhost:{port}", identity, policy, object_store, _as(identity, object_store)
+            )
         finally:
             process.terminate()
             process.communicate(timeout=60)
 
 
-def _as(identity: Identity) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+def _as(identity: Identity, store: ObjectStore) -> Callable[[str], contextlib.AbstractContextManager[None]]:
     @contextlib.contextmanager
     def bearer(role: str) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(f"{_STORE}.AWAIT_MODEL_VERSION_CREATE_SLEEP_INTERVAL_SECONDS", 0.1)
             patch.setenv("MLFLOW_TRACKING_TOKEN", identity.token(role))
+            patch.setenv("MLFLOW_S3_ENDPOINT_URL", store.endpoint)
+            patch.setenv("AWS_ACCESS_KEY_ID", "ASIAEXAMPLEEXAMPLE")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "example-of-a-role-s-secret")
             yield
 
     return bearer

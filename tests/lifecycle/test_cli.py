@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import shlex
 
 import pytest
 from model_lifecycle.cli import main, parser
 
+from tests.documents import blocks
 from tests.lifecycle.conftest import Registered
-
-
-@pytest.fixture(autouse=True)
-def memory_s3(model: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line makes its S3 client itself; here it gets the one in memory."""
-    monkeypatch.setattr("boto3.client", lambda *_names, **_options: model.site.s3)
 
 
 def _run(model: Registered, role: str, command: str, *arguments: str) -> int:
@@ -69,14 +67,16 @@ def test_a_tampered_version_is_explained_with_6(
 ) -> None:
     number = model.version()
     model.live(number)
-    model.site.s3.write(model.key(number), b"another model")
+    model.overwrite(number, b"another model")
     assert _run(model, "viewer", "explain", number, "--json") == 6
     document = json.loads(capsys.readouterr().out)
     assert document["outcome"] == "tampered"
     assert document["damage"][0]["path"] == "model.skops"
 
 
-def test_a_manifest_is_recorded_once(model: Registered, capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_waits_for_the_seal_and_names_it(
+    model: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
     number = model.version()
     digests = []
     for _ in range(2):
@@ -84,6 +84,37 @@ def test_a_manifest_is_recorded_once(model: Registered, capsys: pytest.CaptureFi
             assert main(["record", model.name, number, "--json", f"--tracking-uri={model.site.url}"]) == 0
         digests.append(json.loads(capsys.readouterr().out)["manifest_sha256"])
     assert digests[0] == digests[1]
+    with model.site.bearer("viewer"):
+        tags = model.site.client().get_model_version(model.name, number).tags
+    assert json.loads(tags["mlflow_aws.seal"])["sha256"] == digests[0]
+
+
+def test_json_is_valid_where_a_figure_is_no_number(
+    model: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = model.version(math.nan)
+    assert _run(model, "viewer", "explain", number, "--json") == 0
+    document = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert document["metrics"] == {"auc": "NaN"}
+
+
+def test_a_terminal_that_knows_only_ascii_gets_escapes(
+    model: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = model.version()
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", narrow)
+    assert _run(model, "viewer", "explain", number) == 0
+    assert b"\\u2713 files" in narrow.buffer.getvalue()
+
+
+def test_every_command_of_the_document_is_one_that_the_parser_takes() -> None:
+    lines = [line for block in blocks("docs/lifecycle.md") for line in block.commands.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("mlflow-lifecycle ")]
+    named = {
+        parser().parse_args(words[1 : words.index(">") if ">" in words else None]).run for words in commands
+    }
+    assert len(named) == 4
 
 
 @pytest.mark.parametrize("code", ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "130 "])

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
+import time
+from typing import Any
 
 import pytest
-from model_lifecycle import Explanation, LifecycleError, archive, explain, report, rollback
-from model_lifecycle.decision import PREFIX
+from model_lifecycle import (
+    Explanation,
+    LifecycleError,
+    RefusedByPolicyError,
+    Registry,
+    archive,
+    explain,
+    promote,
+    report,
+    rollback,
+)
 from model_lifecycle.explanation import moment
+from model_lifecycle.history import PREFIX, Event, History
 
 from tests.lifecycle.conftest import Registered, Site, new_model
+from tests.lifecycle.test_decision import GOOD, POISON
 
 
 def _explain(model: Registered, **which: str) -> Explanation:
     with model.site.bearer("viewer"):
-        return explain(model.site.registry(), model.name, s3=lambda: model.site.s3, **which)  # type: ignore[arg-type]
+        return explain(model.site.registry(), model.name, s3=lambda: model.site.store.client, **which)  # type: ignore[arg-type]
 
 
 def _rolled_back(site: Site) -> Registered:
@@ -54,7 +68,7 @@ def test_a_rolled_back_version_shows_its_whole_life(rolled_back: Registered) -> 
     contributor, approver = map(rolled_back.site.identity.arn, ("contributor", "approver"))
     assert [each.by for each in account.life] == [contributor, contributor, *[approver] * 7]
     assert account.stage == "Archived"
-    assert account.integrity == "intact"
+    assert (account.integrity.verdict, account.record_problems) == ("intact", ())
 
 
 def test_the_version_that_came_back_was_live_twice(rolled_back: Registered) -> None:
@@ -63,7 +77,8 @@ def test_the_version_that_came_back_was_live_twice(rolled_back: Registered) -> N
     live = [each for each in account.live if each.name == "Production"]
     assert [bool(each.until) for each in live] == [True, False]
     assert "back in Production by a rollback" in [each.what for each in account.life]
-    assert all(each.confirmed for each in account.life)
+    moves = [each for each in account.life if "Production" in each.what]
+    assert [each.decision.action for each in moves if each.decision] == ["promote", "rollback"]
 
 
 def test_a_moment_names_the_version_that_was_live_then(rolled_back: Registered) -> None:
@@ -80,34 +95,34 @@ def test_a_moment_before_the_first_promotion_names_none(rolled_back: Registered)
 def test_an_archived_version_is_explained_with_its_tampered_file(touched: Registered) -> None:
     with touched.site.bearer("approver"):
         archive(touched.site.lifecycle(), touched.name, "2")
-    touched.site.s3.write(touched.key("2"), b"another model")
+    touched.overwrite("2", b"another model")
     account = _explain(touched, version="2")
     assert account.tampered
-    assert [(each.path, each.what) for each in account.damage] == [("model.skops", "overwritten")]
+    assert [(each.path, each.what) for each in account.integrity.damage] == [("model.skops", "overwritten")]
 
 
-def test_a_manifest_written_again_after_the_fact_is_no_cover(touched: Registered) -> None:
-    from model_lifecycle import evidence
-
-    site = touched.site
-    site.s3.write(touched.key("2"), b"another model")
-    with site.bearer("contributor"):
-        uri = site.client().get_model_version_download_uri(touched.name, "2")
-        forged = evidence.record(site.s3, uri)
-        for key, value in forged.to_tags().items():
-            site.client().set_model_version_tag(touched.name, "2", key, value)
-    assert _explain(touched, version="2").tampered
-
-
-def test_a_decision_that_nobody_carried_out_is_marked(touched: Registered) -> None:
-    with touched.site.bearer("contributor"):
-        client = touched.site.client()
-        tags = client.get_model_version(touched.name, "2").tags
-        made = json.loads(next(value for key, value in tags.items() if key.startswith(PREFIX)))
-        made["event"] = "20300101T000000.000000Z-beef"
-        client.set_model_version_tag(touched.name, "2", f"{PREFIX}{made['event']}", json.dumps(made))
-    account = _explain(touched, version="2")
-    assert [each.what for each in account.life if not each.confirmed] == ["decision to promote"]
+def test_a_claim_of_a_client_makes_no_version_tampered(model: Registered) -> None:
+    """The issue's fourth point: a decision with a foreign digest, and worse."""
+    number = model.version()
+    model.live(number)
+    claims = {
+        "lifecycle.manifest": '{"bucket": "b", "prefix": "p", "items": []}',
+        "lifecycle.decision.20300101T000000.000000Z-beef": json.dumps({**GOOD, "manifest_sha256": "f" * 64}),
+    }
+    for n, poison in enumerate(POISON):
+        claims[f"lifecycle.decision.{n}"] = json.dumps({**GOOD, **poison})
+    with model.site.bearer("contributor"):
+        for key, value in claims.items():
+            model.site.client().set_model_version_tag(model.name, number, key, value)
+    account = _explain(model, version=number)
+    assert (account.tampered, account.integrity.verdict) == (False, "intact")
+    assert {each.tag for each in account.claims} == set(claims)
+    assert "<img" not in report.as_html(account)
+    json.dumps(account.as_dict(), allow_nan=False)
+    with model.site.bearer("approver"):
+        assert not promote(model.site.lifecycle(), model.name, number, to="production").changed
+        with pytest.raises(RefusedByPolicyError, match="is refused"):
+            archive(model.site.lifecycle(), model.name, number)
 
 
 def test_a_move_without_a_decision_is_said_to_be_one(model: Registered) -> None:
@@ -116,7 +131,59 @@ def test_a_move_without_a_decision_is_said_to_be_one(model: Registered) -> None:
         model.site.registry().move(model.name, number, "Production", archive_existing=True, holder="")
     account = _explain(model, version=number)
     assert "without a recorded policy decision" in account.life[-1].detail
-    assert account.integrity == "not recorded"
+
+
+def test_an_artifact_of_the_run_that_is_younger_than_the_promotion_is_a_warning(model: Registered) -> None:
+    number = model.version()
+    model.live(number)
+    time.sleep(1.1)
+    with model.site.bearer("viewer"):
+        uri = model.site.client().get_run(model.run_id(number)).info.artifact_uri
+    prefix = uri.removeprefix(f"s3://{model.site.store.bucket}/")
+    model.site.store.write_model(prefix, {"plots/roc.png": b"better"})
+    account = _explain(model, version=number)
+    assert (
+        "the run's artifact plots/roc.png was written after the version's first promotion" in account.warnings
+    )
+    assert not account.tampered
+
+
+def test_a_version_that_went_live_under_another_seal_is_tampered_with(
+    model: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = model.version()
+    model.live(number)
+    of = History.of
+
+    def other(history: History, version: str) -> tuple[Event, ...]:
+        return tuple(event.model_copy(update={"seal": "0" * 64}) for event in of(history, version))
+
+    monkeypatch.setattr(History, "of", other)
+    account = _explain(model, version=number)
+    assert account.tampered
+    assert "names another seal" in account.integrity.note
+
+
+def test_a_broken_record_is_told_and_counts_as_tampering(
+    model: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = model.version(), model.version(0.85)
+    model.live(first, second)
+    read = Registry.model
+
+    def with_a_gap(registry: Registry, name: str) -> Any:
+        found = read(registry, name)
+        tags = dict(found.version(first).tags)
+        del tags[min(key for key in tags if key.startswith(PREFIX))]
+        version = dataclasses.replace(found.version(first), tags=tags)
+        return dataclasses.replace(found, versions={**found.versions, first: version})
+
+    monkeypatch.setattr(Registry, "model", with_a_gap)
+    account = _explain(model, version=second)
+    assert account.tampered
+    assert account.integrity.verdict == "intact"
+    assert "The server’s record is not whole" in report.as_html(account)
+    assert "✗ record     not whole" in report.as_text(account)
 
 
 def test_an_alias_that_is_not_there_is_answered_with_those_that_are(rolled_back: Registered) -> None:

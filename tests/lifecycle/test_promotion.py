@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 from model_lifecycle import (
     ConflictError,
     LifecycleError,
@@ -15,13 +19,21 @@ from model_lifecycle import (
     Registry,
     archive,
     promote,
-    record,
     rollback,
 )
-from model_lifecycle.decision import decisions
-from model_lifecycle.history import events
+from model_lifecycle.evidence import TAG
+from model_lifecycle.history import Event
+from model_lifecycle.registry import Model
 
 from tests.lifecycle.conftest import Registered
+
+
+def _events(model: Registered, number: str) -> list[Event]:
+    """The moves of a version between stages, as the server recorded them."""
+    with model.site.bearer("viewer"):
+        history = model.site.registry().model(model.name).history()
+    assert history.problems == ()
+    return [event for event in history.of(number) if event.action == "stage"]
 
 
 def test_a_version_goes_through_staging_to_production_and_its_alias_with_it(model: Registered) -> None:
@@ -74,24 +86,45 @@ def test_the_decision_says_what_was_compared_under_which_policy_and_who_decided(
     }
     with model.site.bearer("approver"):
         promote(model.site.lifecycle(), model.name, second, to="staging")
-        made = promote(model.site.lifecycle(**run), model.name, second, to="production").decision
-        tags = model.site.registry().model(model.name).version(second).tags
+        outcome = promote(model.site.lifecycle(**run), model.name, second, to="production")
+        seal = json.loads(model.site.client().get_model_version(model.name, second).tags[TAG])
+    recorded = _events(model, second)[-1]
+    made = recorded.decision
     assert made is not None
-    assert made in decisions(tags)
-    assert made.policy["sha256"] == LoadedPolicy.load(model.site.policy).sha256
-    assert made.principal == model.site.identity.arn("approver")
+    assert (made, recorded.number, recorded.seal) == (outcome.decision, outcome.entry, outcome.seal)
+    assert recorded.seal == seal["sha256"]
+    assert recorded.principal == model.site.identity.arn("approver")
+    assert made.policy.sha256 == LoadedPolicy.load(model.site.policy).sha256
+    assert (made.compared_with, made.figures) == (first, {"auc": 0.85})
     assert made.ci == {"url": "https://github.example.com/team/models/actions/runs/42"}
-    figures = next(rule["figures"] for rule in made.rules if rule["rule"] == "auc against current")
+    figures = next(rule.figures for rule in made.rules if rule.rule == "auc against current")
     assert (figures["candidate"], figures["current"], figures["current_version"]) == (0.85, 0.8, first)
 
 
-def test_the_servers_own_record_confirms_the_decision(model: Registered) -> None:
+def test_nothing_is_written_that_a_client_could_write(model: Registered) -> None:
     number = model.version()
     model.live(number)
     with model.site.bearer("viewer"):
-        tags = model.site.registry().model(model.name).version(number).tags
-    recorded = {event.identifier: event for event in events({number: tags})}
-    assert [made.is_confirmed_by(recorded.get(made.event)) for made in decisions(tags)] == [True, True]
+        tags = model.site.client().get_model_version(model.name, number).tags
+    assert all(key.startswith("mlflow_aws.") for key in tags)
+
+
+def test_a_figure_that_changed_after_it_was_judged_is_a_conflict(
+    model: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, run = model.version(), ""
+    run = model.run_id(number)
+    move = Registry.move
+
+    def change_and_move(*arguments: Any, **more: Any) -> None:
+        with model.site.bearer("contributor"):
+            model.site.client().log_metric(run, "auc", 0.99)
+        move(*arguments, **more)
+
+    monkeypatch.setattr(Registry, "move", change_and_move)
+    with model.site.bearer("approver"), pytest.raises(ConflictError, match=r"0\.8 for the metric 'auc'"):
+        promote(model.site.lifecycle(), model.name, number, to="staging")
+    assert (model.stages(), model.aliases()) == ({number: "None"}, {})
 
 
 def test_a_second_run_changes_nothing(model: Registered) -> None:
@@ -111,10 +144,25 @@ def test_a_run_that_was_cut_short_is_completed_by_the_next(model: Registered) ->
         promote(model.site.lifecycle(), model.name, number, to="staging")
         model.site.registry().move(model.name, number, "Production", archive_existing=True, holder="")
         outcome = promote(model.site.lifecycle(), model.name, number, to="production")
-        tags = model.site.registry().model(model.name).version(number).tags
-    assert outcome.changed
-    assert [made.stage for made in decisions(tags)] == ["Staging", "Production"]
+    assert not outcome.changed
     assert model.aliases() == {"champion": number}
+
+
+def test_a_move_whose_answer_was_lost_is_not_taken_for_somebody_elses(
+    model: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's client sends a request again by itself; the second finds the place taken, by us."""
+    number = model.version()
+    move = Registry.move
+
+    def move_twice(*arguments: Any, **more: Any) -> None:
+        move(*arguments, **more)
+        move(*arguments, **more)
+
+    monkeypatch.setattr(Registry, "move", move_twice)
+    with model.site.bearer("approver"):
+        assert promote(model.site.lifecycle(), model.name, number, to="staging").changed
+    assert [event.stage for event in _events(model, number)] == ["Staging"]
 
 
 def test_a_dry_run_judges_and_changes_nothing(model: Registered) -> None:
@@ -154,21 +202,108 @@ def test_rollback_without_a_predecessor_says_so(model: Registered) -> None:
 def test_rollback_to_a_tampered_version_is_refused(model: Registered) -> None:
     first, second = model.version(), model.version(0.85)
     model.live(first, second)
-    model.site.s3.write(model.key(first), b"something else")
+    model.overwrite(first, b"something else")
     with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError) as refused:
         rollback(model.site.lifecycle(), model.name)
     assert "model.skops was overwritten" in refused.value.findings[-1].observed
     assert model.stages()[second] == "Production"
 
 
-def test_a_version_that_changed_after_it_was_recorded_is_not_promoted(model: Registered) -> None:
+def test_a_version_that_was_tampered_with_in_staging_is_not_promoted(model: Registered) -> None:
     number = model.version()
-    with model.site.bearer("contributor"):
-        record(model.site.registry(), model.name, number, lambda: model.site.s3)
-    model.site.s3.write(model.key(number), b"better, surely")
-    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError):
+    with model.site.bearer("approver"):
         promote(model.site.lifecycle(), model.name, number, to="staging")
+    model.overwrite(number, b"better, surely")
+    with model.site.bearer("contributor"):
+        model.site.client().set_model_version_tag(model.name, number, "lifecycle.manifest", "{}")
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError):
+        promote(model.site.lifecycle(), model.name, number, to="production")
+    assert model.stages() == {number: "Staging"}
+
+
+def test_a_server_that_seals_nothing_is_told_so_plainly(
+    model: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = model.version()
+    sealed = Registry.sealed
+
+    def unsealed(registry: Registry, name: str, number: str) -> Model:
+        found = sealed(registry, name, number)
+        version = replace(found.version(number), tags={})
+        return replace(found, versions={**found.versions, number: version})
+
+    monkeypatch.setattr(Registry, "sealed", unsealed)
+    monkeypatch.setattr(Registry, "seals", lambda _registry: False)
+    with model.site.bearer("approver"), pytest.raises(RefusedByPolicyError) as refused:
+        promote(model.site.lifecycle(), model.name, number, to="staging")
+    assert refused.value.findings[-1].observed == "not sealed: nothing keeps the files as they are"
     assert model.stages() == {number: "None"}
+
+
+def test_a_promotion_waits_until_the_server_has_sealed_the_version(
+    model: Registered, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = model.version()
+    states = iter(["copied 1 of 2 files", "copied 2 of 2 files"])
+    read = Registry.model
+
+    def pending(registry: Registry, name: str) -> Model:
+        found = read(registry, name)
+        message = next(states, "")
+        status = "PENDING_REGISTRATION" if message else "READY"
+        version = replace(found.version(number), status=status, status_message=message)
+        return replace(found, versions={number: version})
+
+    monkeypatch.setattr(Registry, "model", pending)
+    monkeypatch.setattr("model_lifecycle.registry._POLL_SECONDS", 0)
+    capsys.readouterr()
+    with model.site.bearer("approver"):
+        promote(model.site.lifecycle(), model.name, number, to="staging")
+    assert capsys.readouterr().err.splitlines() == [
+        f"version {number}: copied 1 of 2 files",
+        f"version {number}: copied 2 of 2 files",
+    ]
+
+
+def test_a_version_that_cannot_be_sealed_is_not_promoted_and_says_why(model: Registered) -> None:
+    with model.site.bearer("contributor"):
+        client = model.site.client()
+        run = client.create_run("0").info
+        with pytest.raises(MlflowException, match="no file"):
+            client.create_model_version(model.name, f"{run.artifact_uri}/nothing", run.run_id)
+    with model.site.bearer("approver"), pytest.raises(LifecycleError, match="could not be sealed"):
+        promote(model.site.lifecycle(), model.name, "1", to="staging")
+
+
+def test_a_busy_server_is_asked_again_after_the_time_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    waited: list[float] = []
+
+    class Sealing(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            busy = len(asked) < 3
+            body = b'{"message": "Sealing has begun."}' if busy else b"{}"
+            self.send_response(503 if busy else 200)
+            self.send_header("Retry-After", "7")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    monkeypatch.setattr("model_lifecycle.registry.time.sleep", waited.append)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sealing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        registry = Registry(f"http://127.0.0.1:{server.server_port}")
+        registry.move("m", "1", "Staging", archive_existing=True, holder="", decision={"schema": 1})
+        server.shutdown()
+    assert [body["mlflow_aws.decision"] for body in asked] == [{"schema": 1}] * 3
+    assert waited == [7.0, 7.0]
+    assert capsys.readouterr().err.count("Sealing has begun.") == 1
 
 
 def test_archiving_takes_the_alias_too(model: Registered) -> None:
@@ -225,9 +360,9 @@ def test_of_two_promotions_at_once_exactly_one_wins(model: Registered) -> None:
     )
     assert model.stages() == {first: "Archived", won: "Production", lost: "None"}
     assert model.aliases() == {"champion": won}
-    moves = [e for e in events(registry.tags()) if e.stage == "Production"]
+    moves = [e for e in registry.history().events if e.stage == "Production"]
     assert [(event.version, event.previous) for event in moves] == [(first, ""), (won, first)]
-    assert decisions(registry.version(lost).tags) == ()
+    assert registry.history().of(lost) == ()
 
 
 def test_a_server_that_verifies_nobody_is_refused_unless_asked_for() -> None:

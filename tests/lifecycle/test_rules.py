@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
+from model_lifecycle.evidence import Damage, Integrity, Verdict
 from model_lifecycle.policy import Transition
 from model_lifecycle.rules import Approver, Facts, Figures, Finding, evaluate
 
@@ -95,14 +97,31 @@ def test_evidence_is_matched_by_its_path() -> None:
     assert (findings[0].passed, findings[0].observed) == (True, "plots/roc.png")
 
 
+def _integrity(verdict: Verdict, note: str = "", *damage: Damage) -> Integrity:
+    return Integrity(verdict, note, "2026-01-01T00:00:00+00:00", damage=damage)
+
+
+def test_sealed_files_that_are_intact_keep_the_rule() -> None:
+    (finding,) = _judge({"manifest": True}, integrity=_integrity("intact", "2 files"))
+    assert (finding.rule, finding.passed, finding.observed) == ("sealed and unchanged", True, "2 files")
+
+
 def test_changed_files_are_named() -> None:
-    (finding,) = _judge({"manifest": True}, damage=("model.skops was overwritten",))
-    assert (finding.passed, finding.observed) == (False, "model.skops was overwritten")
+    tampered = _integrity("tampered", "1 of 2", Damage("model.skops", "overwritten"))
+    (finding,) = _judge({"manifest": True}, integrity=tampered)
+    assert (finding.passed, finding.observed) == (False, "1 of 2; model.skops was overwritten")
 
 
-def test_files_that_cannot_be_read_are_no_evidence() -> None:
-    (finding,) = _judge({"manifest": True}, damage=None, unreadable="AccessDenied")
+@pytest.mark.parametrize("verdict", ["tampered", "not sealed", "unreadable", "not verified"])
+def test_files_of_which_s3_did_not_say_that_they_are_intact_are_no_evidence(verdict: Verdict) -> None:
+    (finding,) = _judge({"manifest": True}, integrity=_integrity(verdict, "AccessDenied"))
     assert (finding.passed, finding.observed) == (False, "AccessDenied")
+
+
+@pytest.mark.parametrize(("verdict", "kept"), [("not sealed", True), ("tampered", False)])
+def test_what_the_server_seals_before_it_moves_need_not_be_sealed_yet(verdict: Verdict, kept: bool) -> None:
+    (finding,) = _judge({"manifest": True}, integrity=_integrity(verdict), sealed_next=True)
+    assert finding.passed is kept
 
 
 def test_an_approver_is_known_by_principal_or_by_role() -> None:

@@ -186,6 +186,8 @@ class Gate:
                 "permissions": sorted(may, key=list(Permission).index),
                 "lane": principal.lane.value,
                 "ui_url": self._settings.public_url,
+                # No stage Staging or Production, and no alias, names a version before it is sealed.
+                "seals": True,
             }
         ).encode()
 

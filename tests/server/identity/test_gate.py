@@ -406,6 +406,7 @@ async def test_whoami_is_answered_by_the_gate(world: World, prefix: str) -> None
         "permissions": ["read", "write"],
         "lane": "iam",
         "ui_url": AUDIENCE,
+        "seals": True,
     }
     assert not world.behind.reached
 
