@@ -523,6 +523,71 @@ class DatabaseConfig(Section):
         return most, f"max_acu = {self.max_acu} x {GIB_PER_ACU} GiB x {CONNECTIONS_PER_GIB}"
 
 
+@dataclass(frozen=True)
+class Variable:
+    """Marks a setting that the server reads from the environment variable `name`."""
+
+    name: str
+
+
+def _variables(section: Section) -> dict[str, str]:
+    """The server's environment variables that these settings set; a switch is `on` or `off`."""
+    values = {
+        marker.name: getattr(section, setting)
+        for setting, field in type(section).model_fields.items()
+        for marker in field.metadata
+        if isinstance(marker, Variable)
+    }
+    return {
+        name: ("off", "on")[value] if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+class ObjectLockConfig(Section):
+    """How long S3 itself refuses to delete a version of what is sealed. Turned on, it stays on."""
+
+    mode: Literal["governance", "compliance"] = Field(
+        description="`compliance` cannot be undone: nobody deletes it before, not even the account's root. "
+        "`governance`: nobody may bypass it while the bucket's policy stands."
+    )
+    years: int = Field(ge=1, le=MOST_DAYS // 365, description="Years from the moment of sealing.")
+
+    def __str__(self) -> str:
+        """As the server reads it."""
+        return f"{self.mode}:{self.years}"
+
+
+class SealedReplicaConfig(Section):
+    """A bucket of yours, in any region or account, to which S3 copies whatever is sealed from now on."""
+
+    bucket_arn: Annotated[
+        str,
+        matching(
+            r"arn:aws[a-z-]*:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+            "is not the ARN of a bucket",
+            "write one such as arn:aws:s3:::my-replicas",
+        ),
+    ] = Field(description="The bucket; versioned, and with Object Lock if `object_lock` is set.")
+    key_arn: KeyArn = Field(description="KMS key of the copies, in that bucket's region.")
+    account: AccountId | None = Field(
+        default=None, description="Account that owns the bucket and shall own the copies, if it is another."
+    )
+
+    @model_validator(mode="after")
+    def _another_bucket(self) -> Self:
+        # As CloudFormation names the bucket of artifacts, this one's or another environment's.
+        if re.search(r":mlflowonaws-.+-foundation-artifactsbucket", self.bucket_arn):
+            raise refusal(
+                "bucket_arn",
+                self.bucket_arn,
+                "is a bucket of artifacts, which refuses copies under another key than its own",
+                "make a bucket for the copies, and name that one",
+            )
+        return self
+
+
 class ArtifactsConfig(Section):
     """The bucket of models and run artifacts."""
 
@@ -556,13 +621,31 @@ class ArtifactsConfig(Section):
         default=None,
         description="The only role that may delete object versions; without it, nobody may.",
     )
+    seal_at: Annotated[Literal["registration", "promotion"], Variable("MLFLOW_AWS_SEAL_AT")] = Field(
+        default="registration",
+        description="When the server copies a version to `sealed/`: at `registration`, or when a stage or an "
+        "alias first names it.",
+    )
+    object_lock: Annotated[ObjectLockConfig | None, Variable("MLFLOW_AWS_SEAL_LOCK")] = Field(
+        default=None, description=ObjectLockConfig.__doc__
+    )
+    sealed_replica: SealedReplicaConfig | None = Field(default=None, description=SealedReplicaConfig.__doc__)
 
+    @model_validator(mode="after")
+    def _a_replica_survives_the_key(self) -> Self:
+        if self.sealed_replica is not None and self.sealed_replica.key_arn == self.key_arn:
+            raise refusal(
+                "sealed_replica.key_arn",
+                self.key_arn,
+                "is artifacts.key_arn: whoever deletes that key loses the copies too",
+                "name another key",
+            )
+        return self
 
-@dataclass(frozen=True)
-class Variable:
-    """Marks a setting that the server reads from the environment variable `name`."""
-
-    name: str
+    @property
+    def variables(self) -> dict[str, str]:
+        """The server's environment variables that these settings set."""
+        return _variables(self)
 
 
 class ServerConfig(Section):
@@ -718,17 +801,8 @@ class ServerConfig(Section):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The server's environment variables that these settings set; a switch is `on` or `off`."""
-        values = {
-            marker.name: getattr(self, setting)
-            for setting, field in type(self).model_fields.items()
-            for marker in field.metadata
-            if isinstance(marker, Variable)
-        }
-        return {
-            name: ("off", "on")[value] if isinstance(value, bool) else str(value)
-            for name, value in values.items()
-        }
+        """The server's environment variables that these settings set."""
+        return _variables(self)
 
 
 def _public_addresses(network: IPv4Network) -> int:
@@ -876,6 +950,18 @@ class EnvironmentConfig(Section):
                 None,
                 "is missing, and ingress.internet_facing = true",
                 "list one public subnet for each zone, or set internet_facing = false",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_replica_in_another_account(self) -> Self:
+        replica = self.artifacts.sealed_replica
+        if replica is not None and replica.account is not None and replica.account == self.account:
+            raise refusal(
+                "artifacts.sealed_replica.account",
+                replica.account,
+                "is the deployment's own account, which owns the copies anyway",
+                "remove it",
             )
         return self
 

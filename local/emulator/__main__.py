@@ -121,6 +121,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     """Install our parts in MiniStack."""
     from local.emulator import (
         adapters,
+        copy_adapters,
         identity_adapters,
         operation_adapters,
         stack_adapters,
@@ -150,6 +151,9 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     storage_adapters.authorize_the_first_of_a_batch_too()
     storage_adapters.encrypt_with_the_account_key_by_default()
     storage_adapters.compute_the_checksums_that_a_copy_asks_for()
+    copy_adapters.copy_and_upload_with_their_own_lock()
+    copy_adapters.copy_parts_into_their_own_upload()
+    copy_adapters.hide_what_is_missing_from_who_may_not_list()
     stack_adapters.create_single_security_group_rules()
     stack_adapters.publish_every_amazon_linux()
     stack_adapters.refuse_role_names_that_are_taken()

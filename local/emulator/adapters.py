@@ -215,7 +215,7 @@ def complete_db_instances(*, host: str) -> None:
 
 
 def configure_buckets_fully() -> None:
-    """A bucket from CloudFormation lacks its encryption, lifecycle and access logs in MiniStack."""
+    """A bucket from CloudFormation lacks most of its configuration in MiniStack."""
     from ministack.services import s3
     from ministack.services.cloudformation import provisioners
 
@@ -234,6 +234,8 @@ def configure_buckets_fully() -> None:
             (bucket_documents.encryption, s3._put_bucket_encryption),
             (bucket_documents.lifecycle, s3._put_bucket_lifecycle),
             (bucket_documents.logging, s3._put_bucket_logging),
+            (bucket_documents.object_lock, s3._put_object_lock_configuration),
+            (bucket_documents.replication, s3._put_bucket_replication),
         ):
             document = render(props)
             if document is not None and (answer := put(name, document))[0] >= 400:

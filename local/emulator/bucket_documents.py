@@ -40,6 +40,32 @@ def logging(properties: Mapping[str, Any]) -> bytes | None:
     return _document("BucketLoggingStatus", [f"<LoggingEnabled>{enabled}</LoggingEnabled>"])
 
 
+def object_lock(properties: Mapping[str, Any]) -> bytes | None:
+    """The body of PutObjectLockConfiguration; None if the template does not turn Object Lock on."""
+    if not properties.get("ObjectLockEnabled"):
+        return None
+    return _document("ObjectLockConfiguration", [_element("ObjectLockEnabled", "Enabled")])
+
+
+def replication(properties: Mapping[str, Any]) -> bytes | None:
+    """The body of PutBucketReplication; None if the template has no replication."""
+    stated = properties.get("ReplicationConfiguration")
+    if not stated:
+        return None
+    rules = "".join(f"<Rule>{_elements(rule)}</Rule>" for rule in stated["Rules"])
+    return _document("ReplicationConfiguration", [_element("Role", stated["Role"]), rules])
+
+
+def _elements(properties: Mapping[str, Any]) -> str:
+    """Properties, and those inside them, as elements of the same names."""
+    return "".join(
+        f"<{name}>{_elements(value)}</{name}>"
+        if isinstance(value, Mapping)
+        else _element({"Id": "ID"}.get(name, name), value)
+        for name, value in properties.items()
+    )
+
+
 def _encryption_rule(rule: Mapping[str, Any]) -> str:
     default = rule.get("ServerSideEncryptionByDefault") or {}
     inner = "".join(

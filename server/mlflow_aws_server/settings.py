@@ -385,8 +385,8 @@ def _sealing(read: EnvironmentReader, *, root: str, region: str) -> SealSettings
     if read.optional("MLFLOW_AWS_SEAL_LOCK") is not None:
         mode, _, years = read.matching(
             "MLFLOW_AWS_SEAL_LOCK",
-            re.compile(r"(governance|compliance):[1-9][0-9]?"),
-            expected="`governance:YEARS` or `compliance:YEARS`, from 1 to 99 years",
+            re.compile(r"(governance|compliance):([1-9][0-9]?|100)"),
+            expected="`governance:YEARS` or `compliance:YEARS`, from 1 to 100 years",
         ).partition(":")
         lock = ObjectLock(mode=mode, years=int(years))
     return SealSettings(root=root, region=region, at_registration=at == "registration", lock=lock)

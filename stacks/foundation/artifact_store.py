@@ -9,6 +9,7 @@ from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
 from stacks.config import ArtifactsConfig
+from stacks.foundation.sealed_replica import SealedReplica
 from stacks.keys import encryption_key
 
 
@@ -42,6 +43,7 @@ class ArtifactStore(Construct):
             enforce_ssl=True,
             minimum_tls_version=1.2,
             versioned=True,
+            object_lock_enabled=True if config.object_lock else None,
             server_access_logs_bucket=access_logs,
             server_access_logs_prefix="artifacts/",
             lifecycle_rules=[
@@ -55,11 +57,23 @@ class ArtifactStore(Construct):
             metrics=[s3.BucketMetrics(id="EntireBucket")],
             removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
+        # What the server is told about sealing, as its environment variables.
+        self.sealing = config.variables
         self._prefix = f"{config.prefix}/" if config.prefix else ""
         self._deny_version_deletion(config.break_glass_role_arn)
         self._deny_other_keys()
         self._keep_what_is_sealed(server_role)
-        self._allow_serving_and_sealing(server_role)
+        self._allow_serving_and_sealing(server_role, locks=config.object_lock is not None)
+        if config.sealed_replica is not None:
+            SealedReplica(
+                self,
+                "SealedReplica",
+                bucket=self.bucket,
+                key=self.key,
+                prefix=f"{self._prefix}sealed/",
+                locked=config.object_lock is not None,
+                config=config.sealed_replica,
+            )
         # Nobody needs this export any more but the service stack as it was before it took `server_role`:
         # without it, the foundation could not be deployed while that one stands.
         cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
@@ -80,18 +94,25 @@ class ArtifactStore(Construct):
         return {"StringLike": {"s3:prefix": f"{self._prefix}*"}} if self._prefix else {}
 
     @property
+    def _below_prefix_or_one_object(self) -> dict[str, dict[str, str]]:
+        # Who asks for one object names no prefix, and without this permission S3 answers 403 where it would
+        # say that there is none.
+        return {f"{operator}IfExists": keys for operator, keys in self.below_prefix.items()}
+
+    @property
     def sealed_arn(self) -> str:
         """The ARN of every sealed artifact: what the server copied, and whose place only it writes to."""
         return self.bucket.arn_for_objects(f"{self._prefix}sealed/*")
 
-    def _allow_serving_and_sealing(self, role: iam.Role) -> None:
+    def _allow_serving_and_sealing(self, role: iam.Role, *, locks: bool) -> None:
         """Let the server list and read artifacts, and write sealed ones, with the key for both."""
+        seal = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
         allow = [
-            (["s3:ListBucket"], self.bucket.bucket_arn, self.below_prefix),
+            (["s3:ListBucket"], self.bucket.bucket_arn, self._below_prefix_or_one_object),
             # To end what a server that was stopped had begun; S3 has no condition for its prefix.
             (["s3:ListBucketMultipartUploads"], self.bucket.bucket_arn, {}),
             (["s3:GetObject"], self.objects_arn, {}),
-            (["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"], self.sealed_arn, {}),
+            (seal + ["s3:PutObjectRetention"] * locks, self.sealed_arn, {}),
             (["kms:Decrypt", "kms:GenerateDataKey"], self.key.key_arn, {}),
         ]
         for actions, resource, conditions in allow:

@@ -48,6 +48,7 @@ class TrackingServer(Construct):
                 "MLFLOW_AWS_PORT": str(PORT),
                 **({"MLFLOW_AWS_DATABASE_READER_HOST": reader.hostname} if reader else {}),
                 **config.variables,
+                **resources.artifacts.sealing,
                 **identity,
             },
             health_check=ecs.HealthCheck(

@@ -73,6 +73,12 @@ IDENTITY = {
     "eks": EKS_ROLES,
 }
 BREAK_GLASS = "arn:aws:iam::111122223333:role/break-glass"
+OBJECT_LOCK = {"mode": "governance", "years": 7}
+REPLICA = {
+    "bucket_arn": "arn:aws:s3:::company-replicas",
+    "key_arn": "arn:aws:kms:eu-west-1:222233334444:key/00000000-0000-0000-0000-000000000009",
+    "account": "222233334444",
+}
 # What prod's instance has and a cluster has not is removed.
 AURORA = {
     "engine": "aurora",
@@ -210,7 +216,12 @@ def replicated(build: Callable[..., Assembly]) -> Assembly:
         {
             "tags": {"cost-centre": "research"},
             "database": AURORA,
-            "artifacts": {"prefix": "team/models", "break_glass_role_arn": BREAK_GLASS},
+            "artifacts": {
+                "prefix": "team/models",
+                "break_glass_role_arn": BREAK_GLASS,
+                "object_lock": OBJECT_LOCK,
+                "sealed_replica": REPLICA,
+            },
             "identity": IDENTITY,
         },
     )

@@ -11,6 +11,9 @@ from stacks.config_file import ConfigurationError, load_environment
 from stacks.roles import ROLES
 from tests.stacks.conftest import GITHUB_PROVIDER, ROOT
 
+KEY = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-000000000000"
+OWN_BUCKET = "arn:aws:s3:::mlflowonaws-dev-foundation-artifactsbucket88671897-x1y2z3"
+
 DEV = (ROOT / "config" / "dev.toml").read_text()
 
 
@@ -338,6 +341,43 @@ MISTAKES = {
         after("[database]", 'key_arn = "alias/mine"'),
         'database.key_arn = "alias/mine": is not the ARN of a KMS key',
         "not an alias",
+    ),
+    "sealing never": (
+        after_all('[artifacts]\nseal_at = "never"'),
+        'artifacts.seal_at = "never"',
+        'use "registration" or "promotion"',
+    ),
+    "a lock of no length": (
+        after_all('[artifacts.object_lock]\nmode = "governance"\nyears = 0'),
+        "artifacts.object_lock.years = 0",
+        "1",
+    ),
+    "a replica by its name": (
+        after_all(f'[artifacts.sealed_replica]\nbucket_arn = "my-replicas"\nkey_arn = "{KEY}"'),
+        'artifacts.sealed_replica.bucket_arn = "my-replicas": is not the ARN of a bucket',
+        "write one such as arn:aws:s3:::my-replicas",
+    ),
+    "a bucket that is its own replica": (
+        after_all(f'[artifacts.sealed_replica]\nbucket_arn = "{OWN_BUCKET}"\nkey_arn = "{KEY}"'),
+        f'artifacts.sealed_replica.bucket_arn = "{OWN_BUCKET}": is a bucket of artifacts',
+        "make a bucket for the copies",
+    ),
+    "a replica under the key of the artifacts": (
+        after_all(
+            f'[artifacts]\nkey_arn = "{KEY}"\n'
+            f'[artifacts.sealed_replica]\nbucket_arn = "arn:aws:s3:::my-replicas"\nkey_arn = "{KEY}"'
+        ),
+        f'artifacts.sealed_replica.key_arn = "{KEY}": is artifacts.key_arn',
+        "name another key",
+    ),
+    "an owner of copies that owns them anyway": (
+        'account = "111122223333"\n'
+        + after_all(
+            f'[artifacts.sealed_replica]\nbucket_arn = "arn:aws:s3:::my-replicas"\nkey_arn = "{KEY}"\n'
+            'account = "111122223333"'
+        ),
+        'artifacts.sealed_replica.account = "111122223333": is the deployment\'s own account',
+        "remove it",
     ),
     "public addresses without public subnets": (
         DEV.replace("internet_facing = false", "internet_facing = true")

@@ -63,6 +63,13 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "noncurrent_days": 33,
             "access_log_days": 44,
             "break_glass_role_arn": "arn:aws:iam::111122223333:role/break-glass",
+            "seal_at": "promotion",
+            "object_lock": {"mode": "compliance", "years": 12},
+            "sealed_replica": {
+                "bucket_arn": "arn:aws:s3:::replicas",
+                "key_arn": f"{KEY}4",
+                "account": "444455556666",
+            },
         },
         "server": {
             "architecture": "x86_64",
@@ -242,6 +249,11 @@ def retention(kind: str, id_starts: str) -> Observe:
     )
 
 
+def replica(*path: str) -> Observe:
+    rule = ("ReplicationConfiguration", "Rules", 0, "Destination")
+    return foundation("AWS::S3::Bucket", *rule, *path, id_starts="Artifacts")
+
+
 INSTANCE = "AWS::RDS::DBInstance"
 POOL = "AWS::Cognito::UserPool"
 BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
@@ -349,6 +361,12 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         mentions('{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/break-glass"}'),
         True,
     ),
+    "artifacts.seal_at": (variable("MLFLOW_AWS_SEAL_AT"), "promotion"),
+    "artifacts.object_lock.mode": (variable("MLFLOW_AWS_SEAL_LOCK"), "compliance:12"),
+    "artifacts.object_lock.years": (variable("MLFLOW_AWS_SEAL_LOCK"), "compliance:12"),
+    "artifacts.sealed_replica.bucket_arn": (replica("Bucket"), "arn:aws:s3:::replicas"),
+    "artifacts.sealed_replica.key_arn": (replica("EncryptionConfiguration", "ReplicaKmsKeyID"), f"{KEY}4"),
+    "artifacts.sealed_replica.account": (replica("Account"), "444455556666"),
     "server.architecture": (service(TASK, "RuntimePlatform", "CpuArchitecture"), "X86_64"),
     "server.build": (count("AWS::CodeBuild::Project"), 0),
     "server.image_uri": (

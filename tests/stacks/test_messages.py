@@ -9,7 +9,17 @@ import pytest
 import tomlkit
 
 from stacks.config_file import ConfigurationError, load_environment
-from tests.stacks.conftest import EXISTING_VPC, GITHUB_PROVIDER, IDENTITY, IMAGE, ROOT, merged, read_config
+from tests.stacks.conftest import (
+    EXISTING_VPC,
+    GITHUB_PROVIDER,
+    IDENTITY,
+    IMAGE,
+    OBJECT_LOCK,
+    REPLICA,
+    ROOT,
+    merged,
+    read_config,
+)
 from tests.stacks.schema import replaced, settings
 
 # Every optional table is here, so that every setting has a place.
@@ -19,6 +29,7 @@ WHOLE = merged(
         "account": "111122223333",
         "network": {"existing": EXISTING_VPC},
         "server": {"image_uri": IMAGE},
+        "artifacts": {"object_lock": OBJECT_LOCK, "sealed_replica": REPLICA},
         "identity": {
             **IDENTITY,
             "github_provider_arn": GITHUB_PROVIDER,

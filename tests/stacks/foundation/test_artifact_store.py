@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
 from tests.stacks.conftest import BREAK_GLASS
 from tests.stacks.templates import Assembly, Properties
 
@@ -142,6 +144,23 @@ def test_current_artifacts_never_expire(either: Assembly) -> None:
     for rule in bucket(either)["LifecycleConfiguration"]["Rules"]:
         assert "ExpirationInDays" not in rule
         assert "ExpirationDate" not in rule
+
+
+def test_the_bucket_has_object_lock_where_the_file_says_so_and_no_retention_of_its_own(
+    replicated: Assembly, either: Assembly
+) -> None:
+    assert bucket(replicated)["ObjectLockEnabled"] is True
+    # It would lock every run's artifacts; the server locks what it seals.
+    assert "ObjectLockConfiguration" not in bucket(replicated)
+    assert "ObjectLockEnabled" not in bucket(either)
+
+
+def test_cloudformation_turns_object_lock_on_without_replacing_the_bucket() -> None:
+    """By its schema; docs/configuration.md says how to see it in a change set before it happens."""
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("eu-central-1", "AWS::S3::Bucket").schema
+    assert "/properties/BucketName" in schema["createOnlyProperties"]
+    assert "ObjectLockEnabled" in schema["properties"]
+    assert "/properties/ObjectLockEnabled" not in schema["createOnlyProperties"]
 
 
 def test_access_to_artifacts_is_logged_elsewhere(either: Assembly) -> None:

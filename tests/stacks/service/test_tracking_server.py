@@ -82,6 +82,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
             },
             separators=(",", ":"),
         ),
+        "MLFLOW_AWS_SEAL_AT": "registration",
         **ServerConfig.model_validate(read_config("dev")["server"]).variables,
     }
     assert {name for name, value in environment(dev).items() if not isinstance(value, str)} == {
@@ -95,7 +96,9 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
 
 
 def test_the_server_reads_its_settings_as_the_file_has_them(build: Callable[..., Assembly]) -> None:
-    deployed = environment(build("prod", {"server": {"image_uri": IMAGE, "fast_path": False}}))
+    artifacts = {"seal_at": "promotion", "object_lock": {"mode": "compliance", "years": 100}}
+    changes = {"server": {"image_uri": IMAGE, "fast_path": False}, "artifacts": artifacts}
+    deployed = environment(build("prod", changes))
     known_at_deployment = {
         "AWS_REGION": "eu-central-1",
         "MLFLOW_AWS_DATABASE_HOST": "database.example.com",
@@ -104,6 +107,10 @@ def test_the_server_reads_its_settings_as_the_file_has_them(build: Callable[...,
     }
     settings = ServerSettings.from_environ(deployed | known_at_deployment)
     assert (settings.workers, settings.max_connections, settings.fast_path) == (2, 96, False)
+    sealing = settings.sealing
+    assert not sealing.at_registration
+    assert sealing.lock is not None
+    assert (sealing.lock.mode, sealing.lock.years) == ("compliance", 100)
 
 
 def test_the_prefix_of_the_file_is_part_of_the_artifact_root(replicated: Assembly, dev: Assembly) -> None:
@@ -160,8 +167,15 @@ def test_the_role_signs_in_as_no_other_user(either: Assembly) -> None:
 def test_the_role_reads_below_the_prefix_and_writes_what_is_sealed_only(replicated: Assembly) -> None:
     statements = granted(replicated)
     assert statements["s3:GetObject"]["Resource"]["Fn::Join"][1][-1] == "/team/models/*"
-    assert statements["s3:ListBucket"]["Condition"] == {"StringLike": {"s3:prefix": "team/models/*"}}
+    assert statements["s3:ListBucket"]["Condition"] == {"StringLikeIfExists": {"s3:prefix": "team/models/*"}}
     assert statements["s3:PutObject"]["Resource"]["Fn::Join"][1][-1] == "/team/models/sealed/*"
+
+
+def test_the_role_locks_what_it_seals_where_the_file_says_so(replicated: Assembly, either: Assembly) -> None:
+    assert granted(replicated)["s3:PutObjectRetention"] == granted(replicated)["s3:PutObject"]
+    assert "s3:PutObjectRetention" not in granted(either)
+    assert environment(replicated)["MLFLOW_AWS_SEAL_LOCK"] == "governance:7"
+    assert "MLFLOW_AWS_SEAL_LOCK" not in environment(either)
 
 
 def test_task_roles_are_assumed_by_tasks_of_this_account_only(either: Assembly) -> None:
