@@ -57,7 +57,7 @@ def copy_and_upload_with_their_own_lock() -> None:
 
 
 def copy_parts_into_their_own_upload() -> None:
-    """MiniStack copies a part into any upload; in AWS, it must be one of the object that the request names."""
+    """MiniStack copies a part into any upload; in AWS, it is one of the object that the request names."""
     from ministack.services import s3
 
     copy_part = s3._upload_part_copy
