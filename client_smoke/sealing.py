@@ -31,6 +31,12 @@ class SealedCopy:
     manifest: str
     path: str
     version_id: str
+    files: int
+
+    @property
+    def where(self) -> str:
+        """The address that clients load from."""
+        return f"s3://{self.bucket}/{self.prefix}"
 
     @property
     def key(self) -> str:
@@ -49,15 +55,21 @@ class _Attempt:
 
 def version_is_sealed(smoke: Smoke) -> str:
     """What the second version loads is named by its seal, and S3 has each file as the manifest says."""
-    client, name = smoke.mlflow, smoke.model_name
     number = smoke.recall(SecondVersion).version
-    version = client.get_model_version(name, number)
-    what = f"version {number} of {name}"
+    version = smoke.mlflow.get_model_version(smoke.model_name, number)
     if SEAL not in version.tags and version.current_stage == "None":
         raise NotTried(
-            f"{what} has no seal, and was not promoted",
+            f"version {number} of {smoke.model_name} has no seal, and was not promoted",
             next_action="pass --approver-token-file FILE: some deployments seal at the first promotion",
         )
+    copy = sealed_copy(smoke.mlflow, smoke.s3, smoke.model_name, number)
+    smoke.remember(copy)
+    return f"{copy.files} files under {copy.where}, with versions, sizes, SHA-256 of the manifest"
+
+
+def sealed_copy(client: Any, s3: Any, name: str, number: str) -> SealedCopy:
+    """The copy that clients load this version from; `StepFailed` unless its seal and S3 agree about it."""
+    version, what = client.get_model_version(name, number), f"version {number} of {name}"
     if SEAL not in version.tags or version.status != "READY":
         raise StepFailed(
             f"{what} is {version.status} ({version.status_message or 'no message'}), in stage "
@@ -65,29 +77,28 @@ def version_is_sealed(smoke: Smoke) -> str:
             next_action=_SEALING,
         )
     seal = json.loads(version.tags[SEAL])
-    bucket, prefix, manifest_key = str(seal["bucket"]), str(seal["prefix"]), str(seal["manifest"])
+    bucket, prefix, manifest = str(seal["bucket"]), str(seal["prefix"]), str(seal["manifest"])
     loaded = client.get_model_version_download_uri(name, number)
     if loaded.rstrip("/") != f"s3://{bucket}/{prefix}":
         raise StepFailed(
             f"clients load {what} from {loaded}, and its seal names s3://{bucket}/{prefix}",
             next_action=_SEALING,
         )
-    written: bytes = smoke.s3.get_object(Bucket=bucket, Key=manifest_key)["Body"].read()
+    written: bytes = s3.get_object(Bucket=bucket, Key=manifest)["Body"].read()
     if hashlib.sha256(written).hexdigest() != seal["sha256"]:
         raise StepFailed(
-            f"s3://{bucket}/{manifest_key} is not the manifest that the seal of {what} names",
+            f"s3://{bucket}/{manifest} is not the manifest that the seal of {what} names",
             next_action="list the object's versions in S3: somebody wrote it after the server did",
         )
     items = json.loads(written)["items"]
-    _compare(smoke, bucket, prefix, items)
+    _compare(s3, bucket, prefix, items)
     smallest = min(items, key=lambda item: int(item["size"]))
-    smoke.remember(SealedCopy(bucket, prefix, manifest_key, smallest["path"], smallest["version_id"]))
-    return f"{len(items)} files under s3://{bucket}/{prefix}, with versions, sizes, SHA-256 of the manifest"
+    return SealedCopy(bucket, prefix, manifest, smallest["path"], smallest["version_id"], len(items))
 
 
 def you_cannot_change_what_is_sealed(smoke: Smoke) -> str:
     """Every S3 write and delete on what Production loads, with this client's own AWS identity, is denied."""
-    return _all_denied(smoke, smoke.s3, who="your role")
+    return every_change_is_denied(smoke.s3, smoke.recall(SealedCopy), who="your role")
 
 
 def approver_cannot_change_what_is_sealed(smoke: Smoke) -> str:
@@ -103,7 +114,7 @@ def approver_cannot_change_what_is_sealed(smoke: Smoke) -> str:
             f"the approver's profile may not write s3://{experiment.bucket}/{probe} either ({code})",
             next_action="pass the profile of a role with the policy ApproverPolicyArn",
         )
-    return _all_denied(smoke, s3, who="an approver")
+    return every_change_is_denied(s3, smoke.recall(SealedCopy), who="an approver")
 
 
 def contributor_is_refused_a_frozen_run(smoke: Smoke) -> str:
@@ -123,8 +134,30 @@ def contributor_is_refused_a_frozen_run(smoke: Smoke) -> str:
     return f"{len(attempts)} changes of run {second.run_id} refused with 403"
 
 
-def _compare(smoke: Smoke, bucket: str, prefix: str, items: list[dict[str, Any]]) -> None:
-    pages = smoke.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+def every_change_is_denied(s3: Any, copy: SealedCopy, *, who: str) -> str:
+    """Try every way to write or delete; the first that S3 lets through is a `StepFailed`."""
+    # The same bytes: should S3 let one through, the file still says what it said.
+    body: bytes = s3.get_object(Bucket=copy.bucket, Key=copy.key)["Body"].read()
+    tried = 0
+    for attempt in _attempts(s3, copy, body):
+        tried += 1
+        answer, code = _try(attempt.call)
+        if code is None:
+            raise StepFailed(
+                f"{who} could {attempt.what} under {copy.where}: {attempt.change(answer)}",
+                next_action="put the bucket policy's Deny on sealed/* back (docs/sealing.md), then undo the "
+                "change as the break-glass role",
+            )
+        if code != _DENIED:
+            raise StepFailed(
+                f"S3 answered {code} when {who} tried to {attempt.what}, not {_DENIED}",
+                next_action="compare the statements on sealed/* of the bucket's and of the role's policy",
+            )
+    return f"{tried} ways to write or delete under {copy.where}: {_DENIED} to each"
+
+
+def _compare(s3: Any, bucket: str, prefix: str, items: list[dict[str, Any]]) -> None:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     listed = {entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", ())}
     named = {str(item["path"]) for item in items}
     if not items or listed != named:
@@ -134,7 +167,7 @@ def _compare(smoke: Smoke, bucket: str, prefix: str, items: list[dict[str, Any]]
             next_action="list the prefix's versions in S3: somebody but the server wrote or deleted there",
         )
     for item in items:
-        head = smoke.s3.head_object(Bucket=bucket, Key=f"{prefix}/{item['path']}", ChecksumMode="ENABLED")
+        head = s3.head_object(Bucket=bucket, Key=f"{prefix}/{item['path']}", ChecksumMode="ENABLED")
         found = (head.get("VersionId"), head["ContentLength"], head.get("ChecksumSHA256"))
         recorded = (item["version_id"], item["size"], item["checksum"])
         if found != recorded:
@@ -143,30 +176,6 @@ def _compare(smoke: Smoke, bucket: str, prefix: str, items: list[dict[str, Any]]
                 f"and its manifest says {recorded}",
                 next_action="list the object's versions in S3: somebody wrote it after the server did",
             )
-
-
-def _all_denied(smoke: Smoke, s3: Any, *, who: str) -> str:
-    copy = smoke.recall(SealedCopy)
-    where = f"s3://{copy.bucket}/{copy.prefix}"
-    # The same bytes: should S3 let one through, the file still says what it said.
-    body: bytes = s3.get_object(Bucket=copy.bucket, Key=copy.key)["Body"].read()
-    tried = 0
-    for attempt in _attempts(s3, copy, body):
-        tried += 1
-        answer, code = _try(attempt.call)
-        if code is None:
-            raise StepFailed(
-                f"{who} could {attempt.what} under {where}, of this smoke run's own model: "
-                f"{attempt.change(answer)}",
-                next_action="put the bucket policy's Deny on sealed/* back (docs/sealing.md), then undo the "
-                "change as the break-glass role",
-            )
-        if code != _DENIED:
-            raise StepFailed(
-                f"S3 answered {code} when {who} tried to {attempt.what}, not {_DENIED}",
-                next_action="compare the statements on sealed/* of the bucket's and of the role's policy",
-            )
-    return f"{tried} ways to write or delete under {where}: {_DENIED} to each"
 
 
 def _attempts(s3: Any, copy: SealedCopy, body: bytes) -> Iterator[_Attempt]:

@@ -25,6 +25,11 @@ from client_smoke.models import (
     version_predicts_the_same,
 )
 from client_smoke.roles import contributor_is_refused_a_promotion, viewer_is_refused_a_write
+from client_smoke.sealing import (
+    approver_cannot_change_what_is_sealed,
+    version_is_sealed,
+    you_cannot_change_what_is_sealed,
+)
 from client_smoke.server import server_is_healthy
 from client_smoke.smoke import Step
 from client_smoke.tracking import (
@@ -125,6 +130,21 @@ STEPS: tuple[Step, ...] = (
             server_knows_you,
             model_is_registered_by_name,
         ),
+    ),
+    Step(
+        version_is_sealed,
+        "what is registered is sealed, and S3 agrees with its manifest",
+        needs=(model_is_registered_by_name,),
+    ),
+    Step(
+        you_cannot_change_what_is_sealed,
+        "what Production loads cannot be written or deleted",
+        needs=(role_reaches_s3, version_is_sealed),
+    ),
+    Step(
+        approver_cannot_change_what_is_sealed,
+        "nor by an approver",
+        needs=(version_is_sealed,),
     ),
 )
 

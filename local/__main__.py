@@ -226,6 +226,7 @@ def _running(state: State, progress: Progress) -> Iterator[Platform]:
 def _smoke(platform: Platform) -> int:
     environment = platform.client_environment()
     tokens = _token_files(platform)
+    profiles = {"AWS_SHARED_CREDENTIALS_FILE": str(_profile_file(platform))}
     child = subprocess.Popen(
         [
             sys.executable,
@@ -238,10 +239,12 @@ def _smoke(platform: Platform) -> int:
             str(tokens["viewer"]),
             "--approver-token-file",
             str(tokens["approver"]),
+            "--approver-profile",
+            "approver",
         ],
         cwd=PROJECT,
         stdin=subprocess.DEVNULL,
-        env={**clean(), **environment.variables()},
+        env={**clean(), **environment.variables(), **profiles},
     )
     with platform.state.ledger.tracked(child, "smoke client"):
         return child.wait()
@@ -252,10 +255,24 @@ def _token_files(platform: Platform) -> dict[str, Path]:
     files = {}
     for role in ("viewer", "approver"):
         files[role] = platform.state.run / f"{role}.token"
-        descriptor = os.open(files[role], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(platform.client_environment(role).token)
+        _write_privately(files[role], platform.client_environment(role).token)
     return files
+
+
+def _profile_file(platform: Platform) -> Path:
+    """The approver's AWS credentials as a profile, in a file that only this user may read."""
+    variables = platform.client_environment("approver").variables()
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    file = platform.state.run / "approver.credentials"
+    lines = [f"{name.lower()} = {variables[name]}" for name in names]
+    _write_privately(file, "\n".join(["[approver]", *lines, ""]))
+    return file
+
+
+def _write_privately(file: Path, content: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as opened:
+        opened.write(content)
 
 
 def _live(platform: Platform) -> int:

@@ -44,15 +44,11 @@ class Deployment:
     aws: Mapping[str, Aws]
     identity: Identity
 
-    @property
-    def environ(self) -> dict[str, str]:
-        """A contributor's environment."""
-        contributor = self.aws["contributor"]
-        return (
-            environment(contributor.endpoint, self.ca.bundle)
-            | {name: str(value) for name, value in _keys(contributor).items()}
-            | {"MLFLOW_TRACKING_TOKEN": self.token("contributor")}
-        )
+    def environ(self, role: str) -> dict[str, str]:
+        """The environment of somebody with this role."""
+        aws = self.aws[role]
+        keys = {name: str(value) for name, value in _keys(aws).items()}
+        return environment(aws.endpoint, self.ca.bundle) | keys | {"MLFLOW_TRACKING_TOKEN": self.token(role)}
 
     def token(self, role: str, *, seconds: int = 3600) -> str:
         return self.identity.token(role, seconds=seconds)
@@ -107,6 +103,7 @@ def deployment(
     writes = _allow("s3:PutObject", "s3:DeleteObject", on=f"arn:aws:s3:::{bucket}/{ROOT}/*")
     aws = {
         "server": account.role([*_READ, _allow("s3:PutObject", on=f"arn:aws:s3:::{bucket}/{ROOT}/sealed/*")]),
+        "viewer": account.role([*_READ]),
         **{role: account.role([*_READ, writes, _sealed(bucket)]) for role in ("contributor", "approver")},
     }
     port = free_port()
@@ -158,7 +155,7 @@ def client_environment(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) 
     for name in list(os.environ):
         if name.startswith(("AWS_", "MLFLOW_")):
             monkeypatch.delenv(name)
-    for name, value in deployment.environ.items():
+    for name, value in deployment.environ("contributor").items():
         monkeypatch.setenv(name, value)
     added: dict[str, str] = {}
     bound_waits(added, seconds=TIMEOUT)

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from tests.clients.conftest import RunScript
 
 # Moving a stage or an alias takes an approver; everything else is a contributor's daily work.
-_APPROVERS = {"registry_stages", "registry_aliases"}
+_APPROVERS = {"registry_stages", "registry_aliases", "registry_sealed"}
 _RUNS = [
     *(
         (name, TODAY)
-        for name in ("tracking", "nested", "logged_models", "registry_stages", "registry_aliases")
+        for name in (
+            *("tracking", "nested", "logged_models", "registry_stages", "registry_aliases"),
+            *("registry_sealed", "registered_afterwards"),
+        )
     ),
     *((f"autolog_{library}", TODAY) for library in ("sklearn", "xgboost", "lightgbm")),
     *(
         (name, version)
         for version in (OLDEST, LAST_OF_2)
-        for name in ("tracking", "nested", "registry_stages")
+        for name in ("tracking", "nested", "registry_stages", "registry_sealed", "registered_afterwards")
     ),
 ]
 
