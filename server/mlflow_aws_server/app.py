@@ -32,7 +32,7 @@ def create_app() -> App:
     from mlflow_aws_server.database.check import DatabaseCheck
     from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.database.pool import ConnectionPool
-    from mlflow_aws_server.provenance import Provenance
+    from mlflow_aws_server.provenance import ArtifactPlaces, Provenance, StoredPlaces
     from mlflow_aws_server.sealing import Sealing
 
     settings = ServerSettings.from_environ(os.environ)
@@ -51,7 +51,9 @@ def create_app() -> App:
     questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
     sealing = Sealing(open_connection, questions, settings.sealing)
     app = _Sealed(app, sealing)
-    app = Provenance(app, open_connection, questions, sealing)
+    places = ArtifactPlaces(settings.artifact_root)
+    StoredPlaces(places).watch()
+    app = Provenance(app, open_connection, questions, sealing, places)
     app = Gate(app, IdentitySettings.from_environ(os.environ), may_lag=settings.reader is not None)
     return Readiness(app, DatabaseCheck(settings))
 

@@ -174,13 +174,15 @@ def test_run_names_its_author_and_not_even_an_admin_can_change_it(world: World) 
     for headers, who in ((bearer(world.token(BATCH)), BATCH), (_signed_in(world), "cognito:someone")):
         forged = [{"key": "mlflow_aws.principal", "value": "mallory"}]
         made = world.balancer.send(_post("runs/create", {"experiment_id": "0", "tags": forged}), headers)
-        run = made.json["run"]["info"]["run_id"]
+        assert (made.status, made.json["error_code"]) == (403, "PERMISSION_DENIED")
+        claim = {"experiment_id": "0", "tags": [{"key": "mlflow.user", "value": "mallory"}]}
+        run = world.balancer.send(_post("runs/create", claim), headers).json["run"]["info"]["run_id"]
         change = {"run_id": run, "key": "mlflow_aws.principal", "value": "mallory"}
         refused = world.balancer.send(_post("runs/set-tag", change), admin)
         assert (refused.status, refused.json["error_code"]) == (403, "PERMISSION_DENIED")
         got = world.balancer.send(Request("GET", f"/api/2.0/mlflow/runs/get?run_id={run}"), admin)
         tags = {tag["key"]: tag["value"] for tag in got.json["run"]["data"]["tags"]}
-        assert tags["mlflow_aws.principal"] == who
+        assert (tags["mlflow_aws.principal"], tags["mlflow.user"]) == (who, who)
 
 
 def test_of_two_promotions_at_once_by_two_people_exactly_one_wins(world: World) -> None:

@@ -4,5 +4,7 @@
 """
 
 from mlflow_aws_server.provenance.middleware import Provenance
+from mlflow_aws_server.provenance.places import ArtifactPlaces
+from mlflow_aws_server.provenance.stored_places import StoredPlaces
 
-__all__ = ["Provenance"]
+__all__ = ["ArtifactPlaces", "Provenance", "StoredPlaces"]

@@ -25,8 +25,8 @@ def reserved(key: str) -> ProvenanceError:
     return ProvenanceError(
         403,
         "PERMISSION_DENIED",
-        f"Only the server writes the tag {key!r}: tags whose names begin with 'mlflow_aws.' are evidence "
-        "that no client can set, change or delete. Choose another name.",
+        f"Only the server writes the tag {key!r}: it and all whose names begin with 'mlflow_aws.' are "
+        "evidence that no client can set, change or delete. Choose another name, or leave it out.",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, replay
+from mlflow_aws_server.asgi import JSON, App, Message, Receive, Scope, Send, replay
 from mlflow_aws_server.provenance import documents
 
 _PREFIX = "/api/2.0/mlflow/"
@@ -34,6 +34,14 @@ class BufferedResponse:
     def json(self) -> Any:
         """The body, parsed."""
         return json.loads(self.body)
+
+    def without_content(self) -> BufferedResponse:
+        """The same response if it is an error; otherwise an empty JSON object."""
+        if self.status != 200:
+            return self
+        headers = [(b"content-type", JSON), (b"content-length", b"2")]
+        start = {"type": "http.response.start", "status": 200, "headers": headers}
+        return BufferedResponse((start, {"type": "http.response.body", "body": b"{}"}))
 
     async def pass_to(self, send: Send) -> None:
         """Send it to the caller."""

@@ -1,4 +1,4 @@
-"""The tags that only the server writes."""
+"""The tags that only the server writes, and how they are told from the others in a request."""
 
 from __future__ import annotations
 
@@ -6,20 +6,33 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_aws_server.provenance.errors import reserved, unclear
+from mlflow_aws_server.provenance import documents
+from mlflow_aws_server.provenance.errors import unclear
+from mlflow_aws_server.provenance.routes import Thing
 
 RESERVED = "mlflow_aws."
 PRINCIPAL = "mlflow_aws.principal"
+CLAIMED_USER = "mlflow_aws.claimed_user"
 HISTORY = "mlflow_aws.history."
+USER = "mlflow.user"
+"""Where MLflow and its user interface look for the author of a run or a logged model."""
 
-_PLAIN = RESERVED.rstrip(".").encode("ascii")
+Pair = tuple[str, str]
+"""A tag's name and value."""
+
+_PLAIN = re.compile(rb"mlflow(?:_aws|\.user)")
 # JSON's other spelling of an ASCII letter.
 _ESCAPED_LETTER = re.compile(rb"\\u00[0-7]")
+# Of MLflow's column `user_id`.
+_LONGEST_USER = 256
+# What MLflow's client says if it knows nobody.
+_NOBODY = frozenset(("", "unknown"))
+_WITH_USER = frozenset((Thing.RUN, Thing.LOGGED_MODEL))
 
 
-def is_reserved(key: str) -> bool:
-    """Whether only the server may write a tag of this name."""
-    return key.startswith(RESERVED)
+def is_reserved(key: str, thing: Thing) -> bool:
+    """Whether only the server may write a tag of this name on such a thing."""
+    return key.startswith(RESERVED) or (key == USER and thing in _WITH_USER)
 
 
 def may_name_reserved(body: bytes) -> bool:
@@ -29,7 +42,8 @@ def may_name_reserved(body: bytes) -> bool:
     backslash there is escaped, which counts as another spelling.
     """
     return (
-        _PLAIN in body
+        # Looking for one byte is cheap, and what MLflow itself sends for metrics has none of this.
+        (b"w" in body and _PLAIN.search(body) is not None)
         # UTF-16 or UTF-32.
         or b"\x00" in body
         # Most bodies have no backslash, and looking for one is cheap.
@@ -37,38 +51,65 @@ def may_name_reserved(body: bytes) -> bool:
     )
 
 
-def refuse_reserved(document: Mapping[str, Any]) -> None:
-    """Check a request's `key` and the keys of its `tags`.
+def separate(document: Mapping[str, Any], thing: Thing) -> tuple[dict[str, Any], list[Pair]]:
+    """A request without the reserved tags that it writes or deletes, and those.
 
     Raises:
-        ProvenanceError: one of them is reserved, or is not a string.
+        ProvenanceError: `key`, or a tag in `tags`, is not what MLflow takes.
     """
-    keys = [document.get("key"), *(tag.get("key") for tag in _tags(document))]
-    for key in keys:
-        if key is None:
-            continue
-        if not isinstance(key, str):
-            raise unclear(f"the key of a tag is {key!r}, which is not a string")
-        if is_reserved(key):
-            raise reserved(key)
-
-
-def stamp(document: Mapping[str, Any], *, principal: str) -> dict[str, Any]:
-    """The same request with the caller's tag, and no other reserved tag.
-
-    Those are dropped, not refused: clients copy the tags of one version to the next.
-
-    Raises:
-        ProvenanceError: the tags are not a list of objects with string keys.
-    """
+    rest, found = dict(document), []
+    key = _text(document, "key")
+    if key and is_reserved(key, thing):
+        found.append((key, _text(document, "value")))
+        del rest["key"]
     kept = []
     for tag in _tags(document):
-        key = tag.get("key")
-        if not isinstance(key, str):
-            raise unclear(f"the key of a tag is {key!r}, which is not a string")
-        if not is_reserved(key):
+        if not isinstance(tag.get("key"), str):
+            raise unclear(f"the key of a tag is {tag.get('key')!r}, which is not a string")
+        pair = tag["key"], _text(tag, "value")
+        if is_reserved(tag["key"], thing):
+            found.append(pair)
+        else:
             kept.append(tag)
-    return {**document, "tags": [*kept, {"key": PRINCIPAL, "value": principal}]}
+    if "tags" in document:
+        rest["tags"] = kept
+    return rest, found
+
+
+def stamp(document: Mapping[str, Any], thing: Thing, given: list[Pair], *, principal: str) -> dict[str, Any]:
+    """The request to make something, whose reserved tags were `given`, in the name of `principal`.
+
+    MLflow's own fields for the author hold the principal too. Somebody else whom the client names is kept as
+    its claim.
+
+    Raises:
+        ProvenanceError: the user is not a string.
+    """
+    ours = {PRINCIPAL: principal}
+    rest = dict(document)
+    stamped: dict[str, Any] = {"tags": [*_tags(document)]}
+    claims = [value for key, value in given if key == USER]
+    if thing is Thing.RUN:
+        claims.insert(0, documents.field(document, "user_id", str) or "")
+        rest.pop("userId", None)
+        stamped["user_id"] = principal[:_LONGEST_USER]
+    if thing in _WITH_USER:
+        ours[USER] = principal
+        claim = next((claim for claim in reversed(claims) if claim not in _NOBODY), principal)
+        if claim != principal:
+            ours[CLAIMED_USER] = claim[:_LONGEST_USER]
+    stamped["tags"] += [{"key": key, "value": value} for key, value in ours.items()]
+    # They come first: MLflow goes on with what it read before a field that it could not read.
+    return {**stamped, **{name: value for name, value in rest.items() if name not in stamped}}
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise unclear(f"the {name} of a tag is {value!r}, which is not a string")
+    return value
 
 
 def _tags(document: Mapping[str, Any]) -> list[dict[str, Any]]:

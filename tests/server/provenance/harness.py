@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
 
+from mlflow import MlflowClient
 from mlflow.server import handlers
 from mlflow.server.fastapi_app import app as mlflow_app
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
@@ -19,16 +20,18 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingSt
 from mlflow_aws_server.database.connect import connect_async
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import FastPath
-from mlflow_aws_server.provenance import Provenance
+from mlflow_aws_server.provenance import ArtifactPlaces, Provenance, StoredPlaces
 from mlflow_aws_server.sealing import Seal
 from mlflow_aws_server.sealing.manifest import SEAL_TAG
 from mlflow_aws_server.sealing.versions import PROMPT_SOURCES
 
 from tests.nothing_to_seal import NothingToSeal
 from tests.server.fastpath.harness import App, Message
+from tests.server.fastpath.test_public_client import over_http
 
 ALICE = "arn:aws:iam::123456789012:role/team/alice"
 API = "/api/2.0/mlflow"
+ROOT = "s3://bucket/root"
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,12 @@ class Server:
 
         return self.loop.run_until_complete(self.seals.pool.run(ask))
 
+    async def open_connection(self) -> Any:
+        """One connection to the database."""
+        return await connect_async(
+            host=self.socket, port=self.port, user="postgres", database=self.database, ssl=False
+        )
+
     def another(self) -> Server:
         """A second server on the same database."""
         return _server(self.database, socket=self.socket, port=self.port, loop=self.loop)
@@ -288,6 +297,38 @@ def verified(entries: Mapping[str, str]) -> list[dict[str, Any]]:
     return [told[key] for key in keys[first:]]
 
 
+@contextmanager
+def stock_client(server: Server) -> Iterator[Client]:
+    """MLflow's own client, over HTTP, of a server of its own on the same database."""
+    principal = [Principal()]
+    behind = Provenance(
+        FastPath(mlflow_app, server.open_connection, connections=4),
+        server.open_connection,
+        ConnectionPool(server.open_connection, connections=1, queue=16),
+        NothingToSeal(),
+        ArtifactPlaces(ROOT),
+    )
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        scope["mlflow_aws.principal"] = principal[0]
+        await behind(scope, receive, send)
+
+    with over_http(app) as url:
+        yield Client(url, principal)
+
+
+class Client(MlflowClient):  # type: ignore[misc]
+    """A stock client whose caller can change."""
+
+    def __init__(self, url: str, principal: list[Principal]) -> None:
+        super().__init__(url, url)
+        self._principal = principal
+
+    def become(self, name: str) -> None:
+        """From now on, this is the caller."""
+        self._principal[0] = Principal(name)
+
+
 def _tags(item: Mapping[str, Any]) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in item.get("tags", ())}
 
@@ -296,14 +337,20 @@ def _tags(item: Mapping[str, Any]) -> dict[str, str]:
 def serving(database: str, *, socket: str, port: int, loop: asyncio.AbstractEventLoop) -> Iterator[Server]:
     """MLflow on `database`, behind provenance and the fast path."""
     uri = f"postgresql+psycopg2://postgres@/{database}?host={socket}&port={port}"
-    tracking, registry = TrackingStore(uri, "s3://bucket/root"), RegistryStore(uri)
+    tracking, registry = TrackingStore(uri, ROOT), RegistryStore(uri)
+    with tracking.engine.begin() as connection:
+        # The database is a copy of one that was migrated for another root.
+        connection.exec_driver_sql(f"UPDATE experiments SET artifact_location = '{ROOT}/0'")
     with (
         mock.patch.object(handlers, "_tracking_store", tracking),
         mock.patch.object(handlers, "_model_registry_store", registry),
     ):
+        stored = StoredPlaces(ArtifactPlaces(ROOT))
+        stored.watch()
         server = _server(database, socket=socket, port=port, loop=loop)
         yield server
         loop.run_until_complete(server.fast_path.shutdown())
+        stored.ignore()
     tracking.engine.dispose()
     registry.engine.dispose()
 
@@ -323,7 +370,7 @@ def _server(database: str, *, socket: str, port: int, loop: asyncio.AbstractEven
     assert fast_path.serving
     questions = ConnectionPool(open_connection, connections=1, queue=16)
     seals = Seals(questions)
-    app = Provenance(fast_path, open_connection, questions, seals)
+    app = Provenance(fast_path, open_connection, questions, seals, ArtifactPlaces(ROOT))
     # On a busy machine no caller should give up; the tests of giving up set their own wait.
     app._promotions._locks._wait_seconds = 50.0
     return Server(database, socket, port, loop, app, fast_path, seals, served)

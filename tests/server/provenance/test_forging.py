@@ -38,7 +38,15 @@ class Things:
         )
         rows = " UNION ALL ".join(f"SELECT '{table}', t::text FROM {table} t" for table in tables)
         counts = " UNION ALL ".join(
-            f"SELECT '{table}', count(*)::text FROM {table}" for table in ("experiments", "registered_models")
+            f"SELECT '{table}', count(*)::text FROM {table}"
+            for table in (
+                "experiments",
+                "registered_models",
+                "model_versions",
+                "logged_models",
+                "runs",
+                "metrics",
+            )
         )
         return self.administer(f"{rows} UNION ALL {counts} ORDER BY 1, 2", database=self.server.database)
 
@@ -51,6 +59,21 @@ def things(server: Server, rds: RdsLike) -> Things:
 Request = tuple[str, str, dict[str, object]]
 
 FORGERIES: dict[str, Callable[[Things, str], Request]] = {
+    "create a run with it": lambda t, key: (
+        "POST",
+        "runs/create",
+        {"experiment_id": "0", "tags": [{"key": key, "value": "x"}]},
+    ),
+    "create a version with it": lambda t, key: (
+        "POST",
+        "model-versions/create",
+        {"name": t.model, "source": "s3://bucket/root/model", "tags": [{"key": key, "value": "x"}]},
+    ),
+    "create a logged model with it": lambda t, key: (
+        "POST",
+        "logged-models",
+        {"experiment_id": "0", "tags": [{"key": "fine", "value": "x"}, {"key": key, "value": "x"}]},
+    ),
     "set a run's tag": lambda t, key: (
         "POST",
         "runs/set-tag",
@@ -241,7 +264,7 @@ def test_query_says_nothing_when_the_body_does(things: Things) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["mlflow_awsome", "mlflow_aws", "MLFLOW_AWS.principal", "x.mlflow_aws.principal", "mlflow.user"]
+    "key", ["mlflow_awsome", "mlflow_aws", "MLFLOW_AWS.principal", "x.mlflow_aws.principal", "mlflow.users"]
 )
 def test_other_names_are_everyones(server: Server, key: str) -> None:
     run = server.new_run()

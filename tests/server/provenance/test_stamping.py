@@ -9,15 +9,15 @@ import pytest
 from tests.server.provenance.harness import ALICE, Principal, Server
 
 PRINCIPAL = "mlflow_aws.principal"
-FORGED = [
-    {"key": PRINCIPAL, "value": "arn:aws:iam::123456789012:role/mallory"},
-    {"key": "mlflow_aws.history.20200101T000000.000000Z-0000", "value": "{}"},
-    {"key": "mlflow.user", "value": "whoever"},
-]
+BOB = "cognito:bob"
 
 
 def _ours(tags: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if key.startswith("mlflow_aws")}
+
+
+def _list(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
 
 
 def test_run_says_who_created_it(server: Server) -> None:
@@ -37,15 +37,22 @@ def test_person_is_named_as_the_gate_names_them(server: Server) -> None:
 
 
 def test_creating_a_run_stays_fast(server: Server) -> None:
+    copied = _list(server.tags_of_run(server.new_run()))
     before = len(server.served)
-    server.new_run(tags=FORGED)
-    assert "/api/2.0/mlflow/runs/create" not in server.served[before:]
+    server.new_run(tags=[{"key": "mlflow.user", "value": "me"}])
+    server.new_run(tags=copied)
+    assert server.served[before:] == []
 
 
 def test_run_created_with_tags_of_another_loses_only_the_reserved_ones(server: Server) -> None:
-    tags = server.tags_of_run(server.new_run(tags=FORGED, run_name="copy"))
-    assert _ours(tags) == {PRINCIPAL: ALICE}
-    assert (tags["mlflow.user"], tags["mlflow.runName"]) == ("whoever", "copy")
+    first = server.new_run(tags=[{"key": "fine", "value": "x"}], run_name="first")
+    copied = _list(server.tags_of_run(first))
+    made = server.post(
+        "runs/create", {"experiment_id": "0", "tags": copied}, principal=Principal(BOB, lane="cognito")
+    )
+    tags = server.tags_of_run(made["run"]["info"]["run_id"])
+    assert (tags[PRINCIPAL], tags["mlflow.user"]) == (BOB, BOB)
+    assert (tags["fine"], tags["mlflow.runName"]) == ("x", "first")
 
 
 def test_version_says_who_registered_it(server: Server, name: str) -> None:
@@ -54,18 +61,22 @@ def test_version_says_who_registered_it(server: Server, name: str) -> None:
 
 
 def test_copied_version_does_not_copy_the_evidence(server: Server, name: str) -> None:
-    server.new_model(name, versions=0)
-    body = {"name": name, "source": "s3://bucket/root/model", "tags": FORGED}
-    server.post("model-versions/create", body, principal=Principal("cognito:bob"))
-    tags = server.tags_of_version(name, "1")
-    assert _ours(tags) == {PRINCIPAL: "cognito:bob"}
-    assert tags["mlflow.user"] == "whoever"
+    server.new_model(name, versions=1)
+    server.post("registered-models/alias", {"name": name, "alias": "champion", "version": "1"})
+    server.post("model-versions/set-tag", {"name": name, "version": "1", "key": "mlflow.user", "value": "w"})
+    copied = _list(server.tags_of_version(name, "1"))
+    assert {tag["key"][:18] for tag in copied} >= {PRINCIPAL[:18], "mlflow_aws.history", "mlflow_aws.seal"}
+    body = {"name": name, "source": "s3://bucket/root/model", "tags": copied}
+    server.post("model-versions/create", body, principal=Principal(BOB, lane="cognito"))
+    tags = server.tags_of_version(name, "2")
+    assert _ours(tags) == {PRINCIPAL: BOB}
+    assert tags["mlflow.user"] == "w"
 
 
 def test_logged_model_says_who_logged_it(server: Server) -> None:
-    made = server.post("logged-models", {"experiment_id": "0", "name": "m", "tags": FORGED})
+    made = server.post("logged-models", {"experiment_id": "0", "name": "m"})
     tags = {tag["key"]: tag["value"] for tag in made["model"]["info"]["tags"]}
-    assert _ours(tags) == {PRINCIPAL: ALICE}
+    assert tags == {PRINCIPAL: ALICE, "mlflow.user": ALICE}
 
 
 @pytest.mark.parametrize(
@@ -83,10 +94,26 @@ def test_logged_model_says_who_logged_it(server: Server) -> None:
     ],
 )
 def test_run_is_stamped_however_the_body_is_spelt(server: Server, spelling: object) -> None:
-    text = json.dumps({"experiment_id": "0", "tags": FORGED})
+    copied = _list(server.tags_of_run(server.new_run()))
+    text = json.dumps({"experiment_id": "0", "tags": copied})
     answer = server.send("POST", "runs/create", raw=spelling(text))  # type: ignore[operator]
     assert answer.status == 200, answer.body
     assert _ours(server.tags_of_run(answer.json["run"]["info"]["run_id"])) == {PRINCIPAL: ALICE}
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        {"start_time": 1.5},
+        {"unknown": {"a": [1]}},
+    ],
+)
+def test_run_is_stamped_whatever_else_mlflow_cannot_read(
+    server: Server, unreadable: dict[str, object]
+) -> None:
+    """MLflow goes on with the fields that it read before one that is not of its type."""
+    made = server.post("runs/create", {"experiment_id": "0", **unreadable, "tags": []})
+    assert server.tags_of_run(made["run"]["info"]["run_id"])[PRINCIPAL] == ALICE
 
 
 @pytest.mark.parametrize(
@@ -98,6 +125,9 @@ def test_run_is_stamped_however_the_body_is_spelt(server: Server, spelling: obje
         b'{"experiment_id": "0", "tags": ["a"]}',
         b'{"experiment_id": "0", "tags": [{"key": 1, "value": "a"}]}',
         b'{"experiment_id": "0", "tags": [{"key": null, "value": "a"}]}',
+        b'{"experiment_id": "0", "tags": [{"key": "a", "value": 1}]}',
+        b'{"experiment_id": "0", "user_id": 1}',
+        b'{"experiment_id": "0", "user_id": "a", "userId": "b"}',
         b"{",
         b'{"experiment_id": "0"}{}',
         b"\xff\xfe\xff",

@@ -1,0 +1,111 @@
+"""What the server has written, as the database knows it at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.database.pool import ConnectionPool
+from mlflow_aws_server.provenance import documents
+from mlflow_aws_server.provenance.errors import reserved
+from mlflow_aws_server.provenance.routes import Matter, Thing
+from mlflow_aws_server.provenance.tags import Pair
+
+# $1: the names asked for.
+_PRESENT: Mapping[Thing, str] = {
+    Thing.RUN: "SELECT key, value FROM tags WHERE key = ANY($1) AND run_uuid = $2",
+    Thing.LOGGED_MODEL: (
+        "SELECT tag_key, tag_value FROM logged_model_tags WHERE tag_key = ANY($1) AND model_id = $2"
+    ),
+    Thing.VERSION: (
+        "SELECT key, value FROM model_version_tags WHERE key = ANY($1) AND name = $2 AND version::text = $3"
+    ),
+    Thing.MODEL: "SELECT key, value FROM registered_model_tags WHERE key = ANY($1) AND name = $2",
+}
+
+_WRITTEN = """
+SELECT key, value FROM unnest($1::text[], $2::text[]) AS asked (key, value)
+WHERE EXISTS (SELECT FROM model_version_tags t WHERE t.key = asked.key AND t.value = asked.value)
+   OR EXISTS (SELECT FROM registered_model_tags t WHERE t.key = asked.key AND t.value = asked.value)
+   OR EXISTS (SELECT FROM tags t WHERE t.key = asked.key AND t.value = asked.value)
+   OR EXISTS (SELECT FROM logged_model_tags t WHERE t.tag_key = asked.key AND t.tag_value = asked.value)
+"""
+
+
+class Evidence:
+    """Tells a reserved tag that a client sends back or copies from one that it makes up or changes."""
+
+    def __init__(self, questions: ConnectionPool) -> None:
+        self._questions = questions
+
+    async def check(
+        self, matter: Matter, document: Mapping[str, Any], given: Sequence[Pair], *, says_more: bool
+    ) -> None:
+        """Check that the reserved tags `given` in a request may be left out of it.
+
+        They may if the thing has just them; or, in a request that `says_more`, if the server wrote just them
+        on something else. A prompt's tags are set one by one: there the second holds for every name that the
+        model does not have.
+
+        Raises:
+            ProvenanceError: one of them may not.
+        """
+        present = await self._present(matter, document, [key for key, _ in given])
+        doubtful = [pair for pair in given if present.get(pair[0]) != pair[1]]
+        may_be_copies = [
+            pair for pair in doubtful if says_more or (matter.thing is Thing.MODEL and pair[0] not in present)
+        ]
+        written = await self._written(may_be_copies)
+        for pair in doubtful:
+            if pair not in written:
+                raise reserved(pair[0])
+
+    async def _present(
+        self, matter: Matter, document: Mapping[str, Any], keys: Sequence[str]
+    ) -> dict[str, str]:
+        names = _names(matter, document)
+        statement = _PRESENT.get(matter.thing)
+        if statement is None or not all(names) or not all(map(_storable, (*names, *keys))):
+            return {}
+
+        async def ask(connection: AsyncConnection) -> dict[str, str]:
+            return {key: value or "" for key, value in await connection.fetch(statement, keys, *names)}
+
+        return await self._questions.run(ask)
+
+    async def _written(self, pairs: Sequence[Pair]) -> set[Pair]:
+        asked = [pair for pair in pairs if all(map(_storable, pair))]
+        if not asked:
+            return set()
+
+        async def ask(connection: AsyncConnection) -> set[Pair]:
+            keys, values = zip(*asked, strict=True)
+            return {(key, value) for key, value in await connection.fetch(_WRITTEN, keys, values)}
+
+        return await self._questions.run(ask)
+
+
+def run_of(document: Mapping[str, Any]) -> str:
+    """The run that a request names; MLflow's client still sends the old name of the field too."""
+    run_id = documents.field(document, "run_id", str) or documents.field(document, "run_uuid", str)
+    return run_id or ""
+
+
+def _names(matter: Matter, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells the thing from others of its kind; an empty name if the request makes it."""
+    if matter.thing is Thing.RUN:
+        return (run_of(document),)
+    if matter.thing is Thing.LOGGED_MODEL:
+        return (matter.logged_model,)
+    names = ("name", "version") if matter.thing is Thing.VERSION else ("name",)
+    return tuple(documents.field(document, name, str) or "" for name in names)
+
+
+def _storable(text: str) -> bool:
+    """Whether PostgreSQL can hold it; what it cannot hold, nobody wrote."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
