@@ -157,6 +157,7 @@ def main(descriptor: int, directory: Path) -> None:
 
     from local.emulator import storage_adapters
 
+    storage_adapters.copy_once_if_asked_to()
     storage_adapters.compute_the_checksums_that_a_copy_asks_for()
     config = Config()
     config.bind = [f"fd://{descriptor}"]

@@ -60,6 +60,16 @@ def test_a_source_that_has_changed_is_not_copied(threshold: int, object_store: O
         copied(object_store, threshold=threshold, etag='"0123456789abcdef0123456789abcdef"')
 
 
+def test_a_copy_can_be_made_only_where_nothing_is(object_store: ObjectStore) -> None:
+    prefix = f"runs/{secrets.token_hex(4)}"
+    object_store.write_model(prefix, {"model.pkl": CONTENT})
+    where = {"Bucket": object_store.bucket, "Key": f"{prefix}/copy", "IfNoneMatch": "*"}
+    source = {"Bucket": object_store.bucket, "Key": f"{prefix}/model.pkl"}
+    object_store.client.copy_object(**where, CopySource=source)
+    with pytest.raises(ClientError, match="Precondition"):
+        object_store.client.copy_object(**where, CopySource=source)
+
+
 def test_asking_for_the_address_starts_nothing() -> None:
     other = ObjectStore()
     assert other.endpoint != STORE.endpoint

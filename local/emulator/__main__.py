@@ -150,6 +150,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     storage_adapters.authorize_the_key_through_s3()
     storage_adapters.authorize_the_first_of_a_batch_too()
     storage_adapters.encrypt_with_the_account_key_by_default()
+    storage_adapters.copy_once_if_asked_to()
     storage_adapters.compute_the_checksums_that_a_copy_asks_for()
     copy_adapters.copy_and_upload_with_their_own_lock()
     copy_adapters.copy_parts_into_their_own_upload()

@@ -173,6 +173,20 @@ def encrypt_with_the_account_key_by_default() -> None:
     s3._resolve_sse_write_headers = resolved
 
 
+def copy_once_if_asked_to() -> None:
+    """MiniStack minds `If-None-Match` of an upload, but not of a copy, which S3 minds as well."""
+    from ministack.services import s3
+
+    copy = s3._copy_object
+
+    def copied(bucket: str, key: str, headers: Mapping[str, str]) -> Any:
+        there = (s3._ensure_bucket(bucket) or {"objects": {}})["objects"].get(key)
+        refused = s3._check_put_preconditions(headers, there)
+        return copy(bucket, key, headers) if refused is None else refused
+
+    s3._copy_object = copied
+
+
 def compute_the_checksums_that_a_copy_asks_for() -> None:
     """MiniStack computes a checksum of what is uploaded, but not of what is copied, whole or in parts.
 

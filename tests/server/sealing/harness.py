@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
+import re
 import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +20,7 @@ from local.parts.ports import free_port
 from tests.object_store import STORE, ObjectStore
 from tests.server.conftest import Deployment, Process, request, wait_until_ready
 
+PENDING = "PENDING_REGISTRATION"
 API = "/api/2.0/mlflow/"
 FILES = {"MLmodel": b"flavors: {}\n", "data/model.pkl": b"x" * 100_000}
 
@@ -31,7 +35,7 @@ class Registry:
     _ports: list[int] = field(default_factory=list)
 
     def start(self, **settings: str) -> int:
-        """Start a server and return its number."""
+        """Start one more server and return its number; requests go to the latest, if none is named."""
         port = free_port()
         process = self.deployment.start("serve", port=port, **settings)
         self._servers.append(process)
@@ -39,7 +43,7 @@ class Registry:
         wait_until_ready(process, port)
         return len(self._ports) - 1
 
-    def kill(self, server: int = 0) -> None:
+    def kill(self, server: int = -1) -> None:
         """End a server at once, whatever it is doing."""
         os.kill(self._servers[server].pid, signal.SIGKILL)
         self._servers[server].wait(10)
@@ -51,12 +55,21 @@ class Registry:
                 server.kill()
                 server.wait(10)
 
-    def output(self, server: int = 0) -> str:
-        """What a server has written."""
-        return self._servers[server].output()
+    def output(self) -> str:
+        """What the latest server has written."""
+        return self._servers[-1].output()
+
+    def outputs(self) -> list[str]:
+        """What every server has written, line by line."""
+        return [line for server in self._servers for line in server.output().splitlines()]
+
+    def resident_bytes(self) -> int:
+        """The memory of the latest server's process."""
+        status = Path(f"/proc/{self._servers[-1].pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
 
     def send(
-        self, method: str, path: str, body: Any = None, *, role: str = "admin", server: int = 0
+        self, method: str, path: str, body: Any = None, *, role: str = "admin", server: int = -1
     ) -> tuple[int, Any]:
         """One request; returns the status and the answer."""
         status, answer = request(self._ports[server], method, API + path, body, role=role)
@@ -95,6 +108,11 @@ class Registry:
         body = {"name": model, "source": source, **fields}
         return self.post("model-versions/create", body)["model_version"]
 
+    def register_and_forget(self, model: str, source: str) -> None:
+        """Register a version with a server that will not live to answer."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.register(model, source)
+
     def version(self, model: str, version: str = "1") -> Any:
         """A version, as MLflow shows it now."""
         return self.get("model-versions/get", name=model, version=version)["model_version"]
@@ -118,6 +136,14 @@ class Registry:
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
         return found
+
+    def until_sealed(self, model: str) -> None:
+        """Wait until version 1 has a seal."""
+        self.until(lambda _: self.seal(model) is not None, model)
+
+    def sealed_root(self, model: str) -> str:
+        """What the keys of all sealed copies of a model begin with."""
+        return f"{self.store.root}/sealed/{model}/".removeprefix(f"s3://{self.store.bucket}/")
 
     def sealed(self, location: str) -> dict[str, bytes]:
         """The files of a sealed copy."""
