@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from findings.reader import AbsentError
 from verify_account.account import Account, Check, listed
 from verify_account.policies import bucket_statements
+from verify_account.templates import agrees
 
 _BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 
@@ -99,6 +101,36 @@ def _immutable(account: Account) -> tuple[bool, object]:
     return bool(refusing), refusing or "no statement refuses it to everybody"
 
 
+def _sealed(account: Account) -> tuple[bool, object]:
+    """Two statements for everybody about one place: any write but the server's role's, and any deletion."""
+    (role,) = (each for each in account.of_type("AWS::IAM::Role") if each.logical_id.startswith("ServerRole"))
+    reading = re.compile(r"s3:(GetObject.*|InitiateReplication|DeleteObjectVersion)", re.IGNORECASE)
+    refusing = [each for each in _denies(account) if _everybody(each)]
+    writes = {
+        place
+        for each in refusing
+        if "NotAction" in each
+        and all(reading.fullmatch(action) for action in listed(each["NotAction"]))
+        and _unless(each).endswith(f":role/{role.physical_id}")
+        for place in listed(each["Resource"])
+    }
+    deletions = {
+        place
+        for each in refusing
+        if "s3:DeleteObject" in listed(each.get("Action")) and not each.get("Condition")
+        for place in listed(each["Resource"])
+    }
+    kept = sorted(place for place in writes & deletions if place.endswith("sealed/*"))
+    return bool(kept), kept or "no statements refuse both to everybody"
+
+
+def _unless(statement: Any) -> str:
+    """The one principal that a statement leaves out; nothing if it leaves out another, or several."""
+    condition = statement.get("Condition", {})
+    found = listed(condition.get("ArnNotEquals", {}).get("aws:PrincipalArn"))
+    return str(found[0]) if len(found) == 1 and set(condition) == {"ArnNotEquals"} else ""
+
+
 def _lifecycle(account: Account) -> list[Any]:
     answer = account.ask("s3", "get_bucket_lifecycle_configuration", Bucket=_bucket(account))
     return list(answer["Rules"])
@@ -128,9 +160,18 @@ def _logged(account: Account) -> tuple[bool, object]:
     return live.get("TargetBucket") in ours, live or "no logging"
 
 
-def _not_copied(account: Account) -> tuple[bool, object]:
+def _copied_as_deployed(account: Account) -> tuple[bool, object]:
+    (bucket,) = (each for each in account.of_type("AWS::S3::Bucket") if each.physical_id == _bucket(account))
+    wanted = bucket.properties.get("ReplicationConfiguration")
     code = account.error_of("s3", "get_bucket_replication", Bucket=_bucket(account))
-    return code == "ReplicationConfigurationNotFoundError", code or "objects are copied to another bucket"
+    if wanted is None or code:
+        return (
+            wanted is None and code == "ReplicationConfigurationNotFoundError",
+            code or "objects are copied",
+        )
+    live = account.ask("s3", "get_bucket_replication", Bucket=_bucket(account))["ReplicationConfiguration"]
+    rules = [{key: each for key, each in rule.items() if key != "Id"} for rule in wanted["Rules"]]
+    return agrees({"Role": wanted["Role"], "Rules": rules}, live), live
 
 
 CHECKS = (
@@ -152,6 +193,11 @@ CHECKS = (
     Check("the bucket refuses requests without TLS", _tls, "restore the bucket's policy"),
     Check("nobody deletes object versions", _immutable, "restore the bucket's policy"),
     Check(
+        "only the server writes what is sealed, and nobody deletes it",
+        _sealed,
+        "restore the bucket's policy, and look at what was written meanwhile",
+    ),
+    Check(
         "no lifecycle rule removes current artifacts",
         _kept,
         "remove the rule: aws s3api put-bucket-lifecycle-configuration",
@@ -161,8 +207,8 @@ CHECKS = (
         "access to the bucket is logged", _logged, "aws s3api put-bucket-logging to the stacks' log bucket"
     ),
     Check(
-        "artifacts are copied nowhere",
-        _not_copied,
-        "aws s3api delete-bucket-replication",
+        "artifacts are copied where the stacks say, and nowhere else",
+        _copied_as_deployed,
+        "aws s3api delete-bucket-replication, and deploy again if what is sealed shall be copied",
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 from local.parts.aws import Aws
 from stacks.roles import BY_NAME as ROLES
 from tests.iam.conftest import MEMBERS_ELSEWHERE, PREFIX, Deployed, session_of
+from tests.iam.test_sealed import CHANGES, WRITES, Sealed
+from tests.iam.test_sealed import refused as refused_to_change
 from tests.local.conftest import PARTNER, Account
 
 FILE = f"{PREFIX}/1/artifacts/model.bin"
@@ -87,6 +89,41 @@ def test_the_key_opens_through_s3_only(deployed: Deployed, elsewhere: Mapping[st
     kms = elsewhere["train"].client("kms")
     with pytest.raises(ClientError, match="AccessDenied"):
         kms.generate_data_key(KeyId=deployed.key_arn, KeySpec="AES_256")
+
+
+@pytest.mark.parametrize("member", ["train", "report", "stranger", "bare"])
+@pytest.mark.parametrize("action", [*WRITES, *CHANGES])
+def test_nobody_there_changes_what_is_sealed(
+    member: str, action: str, deployed: Deployed, elsewhere: Mapping[str, Aws]
+) -> None:
+    refused_to_change((WRITES | CHANGES)[action], Sealed(deployed, elsewhere[member]))
+
+
+@pytest.fixture
+def generous(account: Account, elsewhere: Mapping[str, Aws]) -> Iterator[Aws]:
+    """The contributor there, to whom their own account allows all of S3 and KMS."""
+    iam, role = account.partner.client("iam"), "test-train"
+    (copied,) = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+    iam.detach_role_policy(RoleName=role, PolicyArn=copied["PolicyArn"])
+    everything = {"Effect": "Allow", "Action": ["s3:*", "kms:*"], "Resource": "*"}
+    document = {"Version": "2012-10-17", "Statement": [everything]}
+    iam.put_role_policy(RoleName=role, PolicyName="everything", PolicyDocument=json.dumps(document))
+    yield elsewhere["train"]
+    iam.delete_role_policy(RoleName=role, PolicyName="everything")
+    iam.attach_role_policy(RoleName=role, PolicyArn=copied["PolicyArn"])
+
+
+@pytest.mark.parametrize("action", [*WRITES, *CHANGES])
+def test_our_bucket_refuses_it_whatever_their_account_allows(
+    action: str, deployed: Deployed, generous: Aws
+) -> None:
+    put(generous, deployed)
+    refused_to_change((WRITES | CHANGES)[action], Sealed(deployed, generous))
+
+
+def test_a_member_there_reads_what_is_sealed(deployed: Deployed, elsewhere: Mapping[str, Aws]) -> None:
+    sealed = Sealed(deployed, elsewhere["report"])
+    assert sealed.s3.get_object(**sealed.at)["Body"].read() == b"second"
 
 
 def test_every_role_of_the_table_can_have_members_elsewhere() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +168,25 @@ def test_the_server_neither_deletes_nor_relabels_what_it_sealed(action: str, dep
     refused(CHANGES[action], Sealed(deployed, deployed.roles[SERVER]))
 
 
+@pytest.fixture
+def generous(deployed: Deployed) -> Iterator[Aws]:
+    """The server, with a policy that somebody added: all of S3."""
+    iam, server = deployed.root.client("iam"), deployed.roles[SERVER]
+    role = server.client("sts").get_caller_identity()["Arn"].split("/")[1]
+    document = {"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    more = {"RoleName": role, "PolicyName": "everything"}
+    iam.put_role_policy(**more, PolicyDocument=json.dumps({"Version": "2012-10-17", **document}))
+    yield server
+    iam.delete_role_policy(**more)
+
+
+@pytest.mark.parametrize("action", [each for each in CHANGES if each.startswith(("delete", "remove"))])
+def test_the_bucket_refuses_deletions_to_a_server_that_may_do_everything_else(
+    action: str, deployed: Deployed, generous: Aws
+) -> None:
+    refused(CHANGES[action], Sealed(deployed, generous))
+
+
 @pytest.mark.parametrize("place", [f"{PREFIX}/1/models", f"{PREFIX}/sealed-too", "sealed", "elsewhere"])
 @pytest.mark.parametrize("action", [*WRITES, *CHANGES])
 def test_the_server_writes_nowhere_else(action: str, place: str, deployed: Deployed) -> None:
@@ -187,6 +207,15 @@ def test_the_server_finds_and_ends_what_a_stopped_one_had_begun_to_copy_in_parts
     found = attempt.s3.list_multipart_uploads(Bucket=attempt.bucket, Prefix=attempt.at["Key"])
     assert [each["UploadId"] for each in found["Uploads"]] == [begun]
     attempt.s3.abort_multipart_upload(**attempt.at, UploadId=begun)
+
+
+def test_the_server_is_told_that_nothing_is_there(deployed: Deployed) -> None:
+    """Not that it may not know: a seal that was interrupted looks for what it had written."""
+    attempt = Sealed(deployed, deployed.roles[SERVER])
+    for key in (attempt.fresh(SEALED), attempt.fresh()):
+        with pytest.raises(ClientError) as missing:
+            attempt.s3.get_object(Bucket=attempt.bucket, Key=key)
+        assert missing.value.response["Error"]["Code"] == "NoSuchKey"
 
 
 def test_the_key_is_the_server_s_for_sealing(deployed: Deployed) -> None:

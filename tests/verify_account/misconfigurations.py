@@ -93,6 +93,39 @@ def no_public_access_block(d: Deployment) -> Undo:
     return lambda: s3.put_public_access_block(Bucket=d.bucket, PublicAccessBlockConfiguration=before)
 
 
+def another_sealer(d: Deployment) -> Undo:
+    """Let one more role write what is sealed."""
+    s3 = d.client("s3")
+    before = s3.get_bucket_policy(Bucket=d.bucket)["Policy"]
+    policy = json.loads(before)
+    (statement,) = (each for each in policy["Statement"] if each.get("Sid") == "OnlyTheServerSeals")
+    server = statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]
+    statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"] = [server, f"{server}-too"]
+    s3.put_bucket_policy(Bucket=d.bucket, Policy=json.dumps(policy))
+    return lambda: s3.put_bucket_policy(Bucket=d.bucket, Policy=before)
+
+
+def copied_elsewhere(d: Deployment) -> Undo:
+    """Have S3 copy every artifact to a bucket of somebody's own."""
+    s3, name = d.client("s3"), f"{d.bucket[:40]}-elsewhere"
+    region = {"LocationConstraint": s3.meta.region_name}
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration=region)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    rule = {"ID": "All", "Status": "Enabled", "Priority": 1, "Filter": {"Prefix": ""}}
+    rule |= {
+        "DeleteMarkerReplication": {"Status": "Disabled"},
+        "Destination": {"Bucket": f"arn:aws:s3:::{name}"},
+    }
+    role = f"arn:aws:iam::{d.client('sts').get_caller_identity()['Account']}:role/any"
+    s3.put_bucket_replication(Bucket=d.bucket, ReplicationConfiguration={"Role": role, "Rules": [rule]})
+
+    def undo() -> None:
+        s3.delete_bucket_replication(Bucket=d.bucket)
+        s3.delete_bucket(Bucket=name)
+
+    return undo
+
+
 def unblocked(change: Change) -> Change:
     """Make a change that the public access block would refuse."""
 
@@ -616,6 +649,10 @@ MORE: Mapping[str, tuple[Change, str]] = {
         "buckets' policies say",
     ),
     "versions may be deleted": (bucket_policy(without="OnlyBreakGlass"), "nobody deletes"),
+    "what is sealed may be written": (bucket_policy(without="OnlyTheServerSeals"), "nobody deletes it"),
+    "what is sealed may be deleted": (bucket_policy(without="NobodyDeletesSealed"), "nobody deletes it"),
+    "artifacts copied elsewhere": (copied_elsewhere, "copied where the stacks say"),
+    "another role seals": (another_sealer, "nobody deletes it"),
     "plain HTTP to the bucket": (bucket_policy(without="SecureTransport"), "without TLS"),
     "other keys admitted": (bucket_policy(without="OnlyOurKey"), "buckets' policies say"),
     "public access partly open": (public_access(RestrictPublicBuckets=False), "block all public access"),
