@@ -43,6 +43,8 @@ ACTIONS = (
     "rds:DescribeDBInstances",
     "rds:DescribeOrderableDBInstanceOptions",
     "route53:GetHostedZone",
+    "s3:GetBucketObjectLockConfiguration",
+    "s3:GetBucketVersioning",
     "secretsmanager:DescribeSecret",
     "servicequotas:GetServiceQuota",
     "ssm:GetParameter",

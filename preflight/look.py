@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from findings.finding import AccountFinding, Mark
 from findings.reader import AbsentError, DeniedError, NotAskedError
-from preflight import database, deployment, identity, ingress, network
+from preflight import artifacts, database, deployment, identity, ingress, network
 from preflight.subject import Probe, Subject, finding
 
 PROBES = (
@@ -14,6 +14,7 @@ PROBES = (
     *ingress.PROBES,
     *network.PROBES,
     *database.PROBES,
+    *artifacts.PROBES,
     *identity.PROBES,
     deployment.PROBES[-1],
 )

@@ -123,5 +123,7 @@ def fresh(zone: str = "dev.example.com") -> Replies:
         },
         ("cognito-idp", "DescribeUserPoolDomain"): {"DomainDescription": {}},
         ("kms", "DescribeKey"): {"KeyMetadata": {"KeyId": "k", "KeyState": "Enabled"}},
+        ("s3", "GetBucketVersioning"): {"Status": "Enabled"},
+        ("s3", "GetObjectLockConfiguration"): {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}},
         ("secretsmanager", "DescribeSecret"): {"Name": "secret"},
     }

@@ -21,6 +21,7 @@ ARN = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/x"
 GITHUB = {"name": "taken", "role": "viewer", "repository": "owner/name", "branch": "main"}
 PROVIDER = f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+REPLICA = {"bucket_arn": "arn:aws:s3:::replicas", "key_arn": KEY.replace(REGION, "eu-west-1")}
 
 
 def environment(name: str = "dev", **sections: dict[str, Any] | str) -> EnvironmentConfig:
@@ -43,6 +44,7 @@ EVERYTHING = environment(
         "image_uri": "registry.example.com/m:1",
         "registry_secret_arn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:r-AbCdEf",
     },
+    artifacts={"object_lock": {"mode": "governance", "years": 7}, "sealed_replica": REPLICA},
     log_key_arn=KEY,
     permissions_boundary="boundary",
 )
@@ -105,6 +107,24 @@ BROKEN: dict[str, tuple[Replies, EnvironmentConfig | None, Mark, str]] = {
         None,
         Mark.BAD,
         "stacks are ready",
+    ),
+    "no bucket for replicas": (
+        {("s3", "GetBucketVersioning"): "NoSuchBucket"},
+        environment(artifacts={"sealed_replica": REPLICA}),
+        Mark.BAD,
+        "copies of what is sealed",
+    ),
+    "replicas without versions": (
+        {("s3", "GetBucketVersioning"): {"Status": "Suspended"}},
+        environment(artifacts={"sealed_replica": REPLICA}),
+        Mark.BAD,
+        "copies of what is sealed",
+    ),
+    "replicas without a lock": (
+        {("s3", "GetObjectLockConfiguration"): "ObjectLockConfigurationNotFoundError"},
+        EVERYTHING,
+        Mark.BAD,
+        "copies of what is sealed",
     ),
     "no zone": ({("route53", "GetHostedZone"): "NoSuchHostedZone"}, None, Mark.BAD, "hosted zone"),
     "private zone": (
