@@ -53,7 +53,7 @@ _LAST = text(
     )
     SELECT
         key, value,
-        (SELECT max(substring(value FROM '^[{]"number":([0-9]{1,9}),')::int) FROM entries)
+        (SELECT max(substring(left(value, 30) FROM '^[{]"number":([0-9]{1,9}),')::int) FROM entries)
     FROM entries ORDER BY key COLLATE "C" DESC LIMIT 1
     """
 )

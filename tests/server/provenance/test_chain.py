@@ -6,9 +6,12 @@ import asyncio
 import datetime
 import hashlib
 import json
+import secrets
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.server.provenance.harness import (
     ALICE,
@@ -369,6 +372,35 @@ def test_nothing_goes_live_without_a_seal(server: Server, name: str, stage: str)
     assert server.sql("SELECT alias FROM registered_model_aliases WHERE name = $1", name) == []
 
 
+def test_others_promote_while_a_version_of_the_model_is_being_sealed(
+    server: Server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.new_model(name, versions=2)
+    copying, copied = asyncio.Event(), asyncio.Event()
+
+    async def slow(model: str, version: str) -> object:
+        if version == "2":
+            copying.set()
+            await copied.wait()
+        return await server.seals.ensure(model, version)
+
+    monkeypatch.setattr(server.app._promotions, "_ensure_seal", slow)  # type: ignore[attr-defined]
+    body = {"name": name, "alias": "champion"}
+
+    async def both() -> tuple[Answer, Answer]:
+        large = asyncio.create_task(server.call("POST", ALIAS, {**body, "version": "2"}))
+        await copying.wait()
+        small = await server.call("POST", ALIAS, {**body, "version": "1"})
+        copied.set()
+        return small, await large
+
+    assert [answer.status for answer in server.loop.run_until_complete(both())] == [200, 200]
+    assert [(entry["version"], entry["previous"]) for entry in chain_of(server, name)] == [
+        ("1", None),
+        ("2", "1"),
+    ]
+
+
 def test_seal_that_is_only_claimed_moves_nothing(
     server: Server, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,3 +423,60 @@ def test_what_goes_nowhere_live_is_not_sealed(server: Server, name: str) -> None
     assert server.send("POST", ALIAS, {"name": name, "version": "1", "alias": "x"}).status == 404
     assert server.seals.asked[asked:] == []
     assert {entry["seal"] for entry in chain_of(server, name)} == {None}
+
+
+_VERSIONS = st.sampled_from("123")
+_CHANGES = st.one_of(
+    st.tuples(st.just("stage"), _VERSIONS, st.sampled_from(("Staging", "Production")), st.booleans()),
+    st.tuples(st.just("stage"), _VERSIONS, st.sampled_from(("Archived", "None")), st.just(False)),
+    st.tuples(st.just("alias"), _VERSIONS, st.sampled_from(("champion", "challenger"))),
+    st.tuples(st.just("alias-removed"), st.sampled_from(("champion", "challenger"))),
+    st.tuples(st.just("deletion"), _VERSIONS),
+)  # fmt: skip
+
+
+def _make(server: Server, model: str, change: Any) -> Answer:
+    match change:
+        case ("stage", version, stage, archive):
+            body = {"version": version, "stage": stage, "archive_existing_versions": archive}
+            return server.send("POST", STAGE, {"name": model, **body})
+        case ("alias", version, alias):
+            return server.send("POST", ALIAS, {"name": model, "version": version, "alias": alias})
+        case ("alias-removed", alias):
+            return server.send("DELETE", ALIAS, {"name": model, "alias": alias})
+    return _delete(server, model, change[1])
+
+
+@given(changes=st.lists(_CHANGES, min_size=1, max_size=12))
+@settings(max_examples=6, deadline=None)
+def test_whatever_was_done_the_chain_tells_how_things_stand(server: Server, changes: list[Any]) -> None:
+    model = server.new_model(f"model-{secrets.token_hex(4)}", versions=3)
+    answers = [_make(server, model, change) for change in changes]
+    assert {answer.status for answer in answers} <= {200, 400, 404, 409}
+
+    chain_of(server, model)
+    # With the entries of deleted versions, which MLflow keeps and shows to nobody.
+    kept = server.sql(
+        "SELECT key, value FROM model_version_tags WHERE name = $1 AND key ~ 'history' UNION ALL"
+        " SELECT key, value FROM registered_model_tags WHERE name = $1 AND key ~ 'history'",
+        model,
+    )
+    chain = verified(dict(kept))
+    assert [entry["number"] for entry in chain] == list(range(1, len(chain) + 1))
+    stages, aliases = dict.fromkeys("123", "None"), dict[str, str]()
+    for entry in chain:
+        version = entry["version"]
+        if entry["action"] == "stage":
+            if entry["archive_existing_versions"]:
+                stages = {v: "Archived" if s == entry["stage"] else s for v, s in stages.items()}
+            stages[version] = entry["stage"]
+        elif entry["action"] == "alias":
+            assert entry["previous"] == aliases.get(entry["alias"])
+            aliases[entry["alias"]] = version
+        elif entry["action"] == "alias-removed":
+            assert aliases.pop(entry["alias"]) == version
+        else:
+            assert stages.pop(version) == entry["stage"]
+    found = server.send("GET", "registered-models/get", query=f"name={model}").json["registered_model"]
+    assert {each["alias"]: str(each["version"]) for each in found.get("aliases", ())} == aliases
+    assert {v: server.version(model, v)["current_stage"] for v in server.versions(model)} == stages

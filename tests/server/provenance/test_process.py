@@ -59,27 +59,6 @@ def test_version_without_files_gets_no_stage_and_no_alias(own: Registry) -> None
     assert [entry["seal"] for entry in _chain(own, model, "1")] == [None]
 
 
-def test_others_promote_while_a_version_of_the_model_is_being_sealed(own: Registry) -> None:
-    """Sealing is waited for without the model's lock."""
-    own.start(MLFLOW_AWS_SEAL_AT="promotion")
-    model = _new(own)
-    own.register(model, own.new_source({f"{n}.bin": b"x" * 200_000 for n in range(400)}))
-    own.post(ALIAS, {"name": model, "version": "1", "alias": "challenger"})
-    with ThreadPoolExecutor() as pool:
-        slow = pool.submit(own.send, "POST", ALIAS, {"name": model, "version": "2", "alias": "champion"})
-        moves = 0
-        while not slow.done():
-            own.post(ALIAS, {"name": model, "version": "1", "alias": "challenger"})
-            moves += 1
-        status, answer = slow.result()
-    assert moves >= 1
-    if status == 503:
-        assert "being sealed" in answer["message"]
-        own.until(lambda version: own.seal(model, "2") is not None, model, "2")
-        own.post(ALIAS, {"name": model, "version": "2", "alias": "champion"})
-    assert _chain(own, model, "1", "2")[-1]["alias"] in ("champion", "challenger")
-
-
 @pytest.mark.slow
 def test_killed_server_leaves_no_change_without_its_entry(own: Registry) -> None:
     server = own.start()
