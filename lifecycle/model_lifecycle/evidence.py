@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,6 +24,7 @@ TAG = "mlflow_aws.seal"
 _PARALLEL = 16
 # The server seals at most 10,000 files; with keys of 1,024 characters that is half of this.
 _LARGEST_MANIFEST = 32 * 1024 * 1024
+_MOST_LISTED = 10_000
 _UNVERSIONED = "null"
 
 Verdict = Literal["intact", "tampered", "not sealed", "unreadable", "not verified"]
@@ -83,6 +85,15 @@ class RecordedManifest(_Record):
     bucket: str
     prefix: str
     items: tuple[RecordedFile, ...]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file as S3 lists it."""
+
+    path: str
+    size: int
+    modified: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -168,28 +179,27 @@ def examine(
         return Integrity("unreadable", f"{seal.location} cannot be read here: {error}", at, seal)
 
 
-def written_after(s3: Callable[[], Any], uri: str, moment: dt.datetime) -> tuple[str, ...]:
-    """Files below `uri` that were written after `moment`, by S3's own time.
+def stored(s3: Callable[[], Any], uri: str) -> tuple[StoredFile, ...]:
+    """The files below `uri`, as S3 lists them.
 
     Raises:
         UnreadableError: it is not in S3, or may not be listed here.
     """
-    bucket, key = _location(uri)
+    bucket, prefix = _location(uri)
     try:
-        found = list(_objects(s3(), bucket, key))
+        return tuple(islice(_objects(s3(), bucket, prefix), _MOST_LISTED))
     except (BotoCoreError, ClientError) as error:
         raise UnreadableError(f"{uri} cannot be listed here: {error}") from error
-    return tuple(path for path, modified in found if modified > moment)
 
 
-def beginning(s3: Callable[[], Any], uri: str, *, limit: int) -> str:
-    """The first `limit` bytes of a text file in S3; "" if there is none or it cannot be read."""
+def beginning(s3: Callable[[], Any], uri: str, *, limit: int) -> bytes:
+    """The first `limit` bytes of a file in S3; none if there is no such file or it cannot be read."""
     try:
         bucket, key = _location(uri)
         answer = s3().get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{limit - 1}")
-        return str(answer["Body"].read(limit).decode(errors="replace"))
+        return bytes(answer["Body"].read(limit))
     except (UnreadableError, BotoCoreError, ClientError):
-        return ""
+        return b""
 
 
 def _location(uri: str) -> tuple[str, str]:
@@ -239,9 +249,9 @@ def _damage(s3: Any, seal: SealTag, items: tuple[RecordedFile, ...]) -> Iterator
             if damage is not None:
                 yield damage
     known = {item.path for item in items}
-    for path, modified in _objects(s3, seal.bucket, seal.prefix):
-        if path not in known:
-            yield Damage(path, "added", when=_time(modified))
+    for found in _objects(s3, seal.bucket, seal.prefix):
+        if found.path not in known:
+            yield Damage(found.path, "added", when=_time(found.modified))
 
 
 def _look(s3: Any, seal: SealTag, item: RecordedFile) -> Damage | None:
@@ -285,10 +295,10 @@ def _still_there(s3: Any, bucket: str, key: str, version_id: str) -> bool | None
     return True
 
 
-def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dt.datetime]]:
+def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[StoredFile]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/"):
         for found in page.get("Contents", ()):
-            yield found["Key"].removeprefix(f"{prefix}/"), found["LastModified"]
+            yield StoredFile(found["Key"].removeprefix(f"{prefix}/"), found["Size"], found["LastModified"])
 
 
 def _status(error: Any) -> int:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,14 @@ from pydantic import BaseModel
 from model_lifecycle import evidence, history
 from model_lifecycle.decision import Claim, Decision, claims, json_number
 from model_lifecycle.errors import LifecycleError
-from model_lifecycle.evidence import Integrity, UnreadableError
+from model_lifecycle.evidence import Integrity, StoredFile, UnreadableError
 from model_lifecycle.history import Event, History, Tenure
 from model_lifecycle.registry import Model, Registry, Version
 
 _ENVIRONMENT = ("requirements.txt", "python_env.yaml", "conda.yaml")
-_IMAGES = (".png", ".jpg", ".jpeg", ".svg")
+_IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 _MOST_IMAGES, _LARGEST_IMAGE = 12, 2 * 1024 * 1024
-_LARGEST_TEXT, _MOST_ARTIFACTS, _MOST_NAMED = 256 * 1024, 10_000, 20
+_LARGEST_TEXT, _MOST_NAMED = 256 * 1024, 20
 _CODE = {
     "commit": "mlflow.source.git.commit",
     "revision": "code.revision",
@@ -181,7 +179,7 @@ def explain(
     run = registry.run(chosen.run_id) if chosen.run_id else None
     tags: Mapping[str, str] = dict(run.data.tags) if run else {}
     served = registry.artifact_uri(chosen)
-    integrity = evidence.examine(s3, chosen.tags, model=name, version=number, served=served, verify=verify)
+    artifacts, unknown = _artifacts(s3, run)
     production = history.stage_tenures(seen, "Production")
     return Explanation(
         generated=_now(),
@@ -210,15 +208,12 @@ def explain(
         life=tuple(_life(chosen, seen, tags, run)),
         live=tuple(_live(seen, number)),
         stage_history=tuple(_row(tenure) for tenure in production),
-        integrity=_named_by(record.of(number), integrity),
+        integrity=registry.integrity(model, number, s3, verify=verify),
         record_entries=sum(event.number is not None for event in seen),
         record_problems=record.problems,
         claims=claims(chosen.tags),
-        warnings=(
-            *_warnings(chosen, model, seen, run),
-            *(_late(s3, record.of(number), run) if verify else ()),
-        ),
-        images=tuple(_images(registry, chosen.run_id)) if run else (),
+        warnings=(*_warnings(chosen, model, seen, run), *_late(artifacts, unknown, record.of(number))),
+        images=tuple(_images(s3, artifacts, run)),
     )
 
 
@@ -269,16 +264,6 @@ def moment(text: str) -> tuple[dt.datetime, dt.datetime]:
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=dt.UTC)
     return instant, instant + dt.timedelta(microseconds=1)
-
-
-def _named_by(own: tuple[Event, ...], integrity: Integrity) -> Integrity:
-    """The same, or tampered if the version went live under another seal."""
-    digest = integrity.seal.sha256 if integrity.seal else ""
-    for event in own:
-        if event.number is not None and event.brings_live and event.seal != digest:
-            note = f"the history's entry {event.number} names another seal: {event.seal or 'none'}"
-            return replace(integrity, verdict="tampered", note=note)
-    return integrity
 
 
 def _life(
@@ -356,40 +341,39 @@ def _data(run: Any) -> Iterator[Dataset]:
 def _environment(s3: Callable[[], Any], served: str) -> dict[str, str]:
     """The files that say what the model needs, as far as they can be read."""
     found = {name: evidence.beginning(s3, f"{served}/{name}", limit=_LARGEST_TEXT) for name in _ENVIRONMENT}
-    return {name: text for name, text in found.items() if text}
+    return {name: content.decode(errors="replace") for name, content in found.items() if content}
 
 
-def _late(s3: Callable[[], Any], own: tuple[Event, ...], run: Any) -> Iterator[str]:
+def _artifacts(s3: Callable[[], Any], run: Any) -> tuple[tuple[StoredFile, ...], str]:
+    """The files of the run, or why they are unknown."""
+    try:
+        return (evidence.stored(s3, run.info.artifact_uri) if run else ()), ""
+    except UnreadableError as error:
+        return (), str(error)
+
+
+def _late(found: tuple[StoredFile, ...], unknown: str, own: tuple[Event, ...]) -> Iterator[str]:
     """The run's artifacts are no part of what was sealed: say which are younger than the promotion."""
     first = next((event.at for event in own if event.brings_live), None)
-    if run is None or first is None:
+    if first is None:
         return
-    try:
-        late = evidence.written_after(s3, run.info.artifact_uri, first)
-    except UnreadableError as error:
-        yield f"whether the run's artifacts are older than the first promotion is unknown: {error}"
-        return
+    if unknown:
+        yield f"whether the run's artifacts are older than the first promotion is unknown: {unknown}"
+    late = [file.path for file in found if file.modified > first]
     for path in late[:_MOST_NAMED]:
         yield f"the run's artifact {path} was written after the version's first promotion"
     if len(late) > _MOST_NAMED:
         yield f"so were {len(late) - _MOST_NAMED} more of the run's artifacts"
 
 
-def _images(registry: Registry, run_id: str) -> Iterator[Plot]:
+def _images(s3: Callable[[], Any], found: tuple[StoredFile, ...], run: Any) -> Iterator[Plot]:
     """The plots of the run; those that cannot be read are left out."""
-    try:
-        found = list(islice(registry.artifacts(run_id), _MOST_ARTIFACTS))
-    except Exception:
-        return
-    paths = sorted(each.path for each in found if (each.file_size or 0) <= _LARGEST_IMAGE)
-    with tempfile.TemporaryDirectory() as folder:
-        for path in [path for path in paths if path.endswith(_IMAGES)][:_MOST_IMAGES]:
-            try:
-                content = Path(registry.client.download_artifacts(run_id, path, folder)).read_bytes()
-            except Exception:  # noqa: S112 - a deleted or unreadable plot is not the version's integrity
-                continue
-            kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(Path(path).suffix, "image/jpeg")
-            yield Plot(path, kind, base64.b64encode(content).decode())
+    plots = [file for file in found if file.path.endswith(tuple(_IMAGES)) and file.size <= _LARGEST_IMAGE]
+    for file in plots[:_MOST_IMAGES]:
+        content = evidence.beginning(s3, f"{run.info.artifact_uri}/{file.path}", limit=_LARGEST_IMAGE)
+        if content:
+            kind = _IMAGES[Path(file.path).suffix]
+            yield Plot(file.path, kind, base64.b64encode(content).decode())
 
 
 def _warnings(version: Version, model: Model, seen: tuple[Event, ...], run: Any) -> Iterator[str]:

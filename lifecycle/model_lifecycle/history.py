@@ -82,10 +82,6 @@ class Tenure:
     until: dt.datetime | None
     by: str
 
-    def includes(self, moment: dt.datetime) -> bool:
-        """Whether it lasted at this moment."""
-        return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
-
     def overlaps(self, start: dt.datetime, end: dt.datetime) -> bool:
         """Whether it lasted at some moment in [start, end)."""
         return (self.since is None or self.since < end) and (self.until is None or start < self.until)

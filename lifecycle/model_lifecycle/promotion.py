@@ -15,7 +15,7 @@ from typing import Any, Literal
 from model_lifecycle import ci, decision, evidence, history
 from model_lifecycle.decision import Decision
 from model_lifecycle.errors import ConflictError, LifecycleError
-from model_lifecycle.evidence import Integrity, SealTag
+from model_lifecycle.evidence import SealTag
 from model_lifecycle.history import Event
 from model_lifecycle.policy import LoadedPolicy, Transition
 from model_lifecycle.registry import ChangedMeanwhileError, Model, Registry, Version
@@ -333,8 +333,10 @@ def _facts(move: _Move) -> Facts:
     registry, version = move.lifecycle.registry, move.version
     run = registry.run(version.run_id) if version.run_id else None
     holder = move.holder if move.holder in move.model.versions else None
-    compared = move.transition.metrics and holder
-    integrity = _integrity(move) if move.transition.manifest and registry.guarded else None
+    current = move.model.version(holder) if move.transition.metrics and holder else None
+    integrity = None
+    if move.transition.manifest and registry.guarded:
+        integrity = registry.integrity(move.model, version.number, move.lifecycle.s3)
     makers = {
         version.tags.get(history.PRINCIPAL, ""),
         run.data.tags.get(history.PRINCIPAL, "") if run else "",
@@ -343,28 +345,15 @@ def _facts(move: _Move) -> Facts:
     return Facts(
         candidate=_figures(version, run),
         stage=version.stage,
-        current=_current(registry, move.model.version(holder)) if compared and holder else None,
+        current=_figures(current, registry.run(current.run_id) if current.run_id else None)
+        if current
+        else None,
         approver=move.approver,
         makers=frozenset(makers - {""}),
         artifacts=frozenset(entry.path for entry in wanted),
         integrity=integrity,
         sealed_next=integrity is not None and integrity.verdict == "not sealed" and registry.seals(),
     )
-
-
-def _integrity(move: _Move) -> Integrity:
-    version = move.version
-    return evidence.examine(
-        move.lifecycle.s3,
-        version.tags,
-        model=version.name,
-        version=version.number,
-        served=move.lifecycle.registry.artifact_uri(version),
-    )
-
-
-def _current(registry: Registry, version: Version) -> Figures:
-    return _figures(version, registry.run(version.run_id) if version.run_id else None)
 
 
 def _figures(version: Version, run: Any) -> Figures:

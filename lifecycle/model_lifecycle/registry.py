@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from model_lifecycle.errors import ConflictError, LifecycleError, NotPermittedError
+from model_lifecycle.evidence import Integrity, examine
 from model_lifecycle.history import History, record
 from model_lifecycle.rules import Approver
 from model_lifecycle.terminal import progress
@@ -194,6 +195,20 @@ class Registry:
         """Where the model's files are, for example `s3://bucket/1/models/m-…/artifacts`."""
         with _explained(f"find the artifacts of version {version.number}"):
             return str(self.client.get_model_version_download_uri(version.name, version.number))
+
+    def integrity(
+        self, model: Model, number: str, s3: Callable[[], Any], *, verify: bool = True
+    ) -> Integrity:
+        """Whether what consumers load is what was sealed, under the seal with which it went live."""
+        version = model.version(number)
+        served = self.artifact_uri(version)
+        found = examine(s3, version.tags, model=model.name, version=number, served=served, verify=verify)
+        digest = found.seal.sha256 if found.seal else ""
+        for event in model.history().of(number):
+            if event.number is not None and event.brings_live and event.seal != digest:
+                note = f"the history's entry {event.number} names another seal: {event.seal or 'none'}"
+                return replace(found, verdict="tampered", note=note)
+        return found
 
     def artifacts(self, run_id: str) -> Iterator[Any]:
         """The files among a run's artifacts, as MLflow lists them."""

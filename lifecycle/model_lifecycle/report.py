@@ -90,7 +90,7 @@ def _shown(value: object) -> object:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     shown = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}… ({len(value):,} characters)"
-    return "\n".join(map(plain, shown.replace("\r\n", "\n").split("\n")))
+    return "\n".join(plain(line, limit=len(shown)) for line in shown.replace("\r\n", "\n").split("\n"))
 
 
 def _source(text: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -14,28 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from model_lifecycle import Explanation, RefusedByPolicyError, archive, explain, promote, report
+from model_lifecycle import RefusedByPolicyError, archive, explain, promote, report
 from model_lifecycle.cli import main
 
 from tests.lifecycle.conftest import Registered, Site, new_model
 from tests.lifecycle.test_decision import GOOD, POISON
+from tests.lifecycle.test_report import HOSTILE, shows_only_text
 
-MARK = "pwned"
-HOSTILE = [
-    f"<script>{MARK}</script>",
-    f'"><img src=x onerror={MARK}>',
-    f"</style></title><svg onload={MARK}>",
-    "{{ 7*7 }}{% for x in y %}",
-    "\x1b[2J\x1b]0;title\x07\x9b31m",
-    "one\r\ntwo\n  ✓ files      intact",
-    "\u202egnp.exe\u2066",
-    "[" * 5000,
-    "x" * 5000,
-    "data:image/svg+xml,<svg onload=1>",
-    "✓",
-    "",
-    "null",
-]
 KEYS = [
     "mlflow.source.git.commit",
     "mlflow.source.name",
@@ -46,34 +30,6 @@ KEYS = [
     "digest",
     "source",
 ]
-
-
-class _Elements(HTMLParser):
-    """The elements of a page, and their attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.links: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.links |= {value or "" for name, value in attrs if name in ("href", "src")}
-
-
-def shows_only_text(account: Explanation) -> None:
-    """The page has no element, attribute or link but the template's; the terminal's lines are printable."""
-    page = _Elements()
-    html = report.as_html(account)
-    page.feed(html)
-    assert not page.tags & {"script", "iframe", "object", "embed", "link", "base", "form"}
-    assert not {name for name in page.attributes if name.startswith("on")}
-    assert all(link.startswith(("https://", "data:image/")) for link in page.links)
-    assert html.count("<main>") == 1
-    assert all(line.isprintable() for line in report.as_text(account).split("\n"))
-    json.dumps(account.as_dict(), allow_nan=False)
 
 
 def _commands_stand(model: Registered, number: str) -> None:

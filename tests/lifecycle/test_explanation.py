@@ -146,6 +146,7 @@ def test_an_artifact_of_the_run_that_is_younger_than_the_promotion_is_a_warning(
         "the run's artifact plots/roc.png was written after the version's first promotion" in account.warnings
     )
     assert not account.tampered
+    assert [(plot.path, plot.media_type) for plot in account.images] == [("plots/roc.png", "image/png")]
 
 
 def test_a_version_that_went_live_under_another_seal_is_tampered_with(

@@ -94,12 +94,6 @@ def test_rollback_passes_over_deleted_versions() -> None:
     assert history.before(history.stage_tenures(seen, "Production"), existing=("1", "3")) == "1"
 
 
-def test_a_tenure_includes_its_start_and_not_its_end() -> None:
-    (first, _) = history.stage_tenures(_record(("1", "Production"), ("2", "Production")), "Production")
-    assert first.includes(DAY)
-    assert not first.includes(DAY + dt.timedelta(days=1))
-
-
 class Recorder:
     """Writes entries as the server does, each with its number and the digest of the one before."""
 
