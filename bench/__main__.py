@@ -18,6 +18,7 @@ from bench.growth import grow, stages
 from bench.readers import measure_readers
 from bench.run import QUICK, Plan, chosen, run, to_stderr
 from bench.scenarios import SCENARIOS
+from bench.sealing import measure_sealing
 from bench.systems import SystemFailedError
 from bench.wire import Wire
 from local.parts.postgres import PostgresError
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
             return _grow(options.grow, plan, options.results)
         if options.readers:
             return _readers(plan, options.results)
+        if options.sealing:
+            return _sealing(plan, options.results)
         return _run(plan, options.results)
     except (SystemFailedError, PostgresError, RuntimeError) as error:
         to_stderr(f"bench: {error}")
@@ -97,6 +100,12 @@ def _grow(most: int, plan: Plan, results: Path) -> int:
 def _readers(plan: Plan, results: Path) -> int:
     measured, metadata = measure_readers(plan, say=to_stderr)
     records.save(results / "readers.json", measured, metadata)
+    return 0
+
+
+def _sealing(plan: Plan, results: Path) -> int:
+    measured, metadata = measure_sealing(plan, say=to_stderr)
+    records.save(results / "sealing.json", measured, metadata)
     return 0
 
 
@@ -178,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
         "--readers",
         action="store_true",
         help="instead: what a standby takes off the writer, in PostgreSQL's CPU time for each call",
+    )
+    parser.add_argument(
+        "--sealing",
+        action="store_true",
+        help="instead: what sealing adds to the registration of a model of ten files and 5 MB",
     )
     parser.add_argument(
         "--url",

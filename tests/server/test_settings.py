@@ -13,6 +13,7 @@ from mlflow_aws_server.settings import (
     VARIABLES,
     Connections,
     MigrationSettings,
+    SealSettings,
     ServerSettings,
     SettingsError,
 )
@@ -92,6 +93,11 @@ def test_missing_variable_is_named(environ: dict[str, str], variable: str) -> No
         ("MLFLOW_AWS_WORKERS", "0"),
         ("MLFLOW_AWS_FAST_PATH", "maybe"),
         ("AWS_REGION", "eu central"),
+        ("MLFLOW_AWS_SEAL_AT", "never"),
+        ("MLFLOW_AWS_SEAL_LOCK", "governance"),
+        ("MLFLOW_AWS_SEAL_LOCK", "governance:0"),
+        ("MLFLOW_AWS_SEAL_LOCK", "compliance:101"),
+        ("MLFLOW_AWS_SEAL_LOCK", "legal:7"),
     ],
 )
 def test_error_names_variable_value_and_remedy(environ: dict[str, str], variable: str, value: str) -> None:
@@ -99,6 +105,24 @@ def test_error_names_variable_value_and_remedy(environ: dict[str, str], variable
     with pytest.raises(SettingsError) as caught:
         ServerSettings.from_environ(environ)
     assert_says_what_to_do(caught.value, variable, value)
+
+
+def test_versions_are_sealed_when_they_are_registered_and_not_locked_by_default(
+    environ: dict[str, str],
+) -> None:
+    sealing = ServerSettings.from_environ(environ).sealing
+    assert sealing == SealSettings(
+        root="s3://artifacts-123/prefix", region="eu-central-1", at_registration=True, lock=None
+    )
+
+
+@pytest.mark.parametrize("lock", ["governance:1", "compliance:100"])
+def test_sealing_can_wait_for_the_promotion_and_lock(lock: str, environ: dict[str, str]) -> None:
+    environ |= {"MLFLOW_AWS_SEAL_AT": "promotion", "MLFLOW_AWS_SEAL_LOCK": lock}
+    sealing = ServerSettings.from_environ(environ).sealing
+    assert not sealing.at_registration
+    assert sealing.lock is not None
+    assert f"{sealing.lock.mode}:{sealing.lock.years}" == lock
 
 
 READERS = (ServerSettings, MigrationSettings, IdentitySettings)

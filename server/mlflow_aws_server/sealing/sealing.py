@@ -42,7 +42,7 @@ _ENSURE_SECONDS = 5.0
 _SWEEP_SECONDS = 15.0
 _PROGRESS_SECONDS = 3.0
 _THREADS = 16
-_VERSIONS_AT_ONCE = 4
+_SWEPT_AT_ONCE = 4
 # Waits before another attempt.
 _FIRST_RETRY_SECONDS = 5.0
 _LONGEST_RETRY_SECONDS = 300.0
@@ -99,7 +99,6 @@ class Sealing:
         self._copier: Copier | None = None
         self._running: dict[tuple[str, int], asyncio.Task[RefusedError | None]] = {}
         self._retries: dict[tuple[str, int], _Retry] = {}
-        self._turn = asyncio.Semaphore(_VERSIONS_AT_ONCE)
         self._sweeper: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
@@ -122,7 +121,8 @@ class Sealing:
 
         True if it has ended by now, so that the version's row is another.
         """
-        if not self._settings.at_registration:
+        found = await self._ask(name, int(version))
+        if found is None or not found.to_seal(wanted=False):
             return False
         task = self._begin(name, int(version))
         await asyncio.wait({task}, timeout=_CREATED_SECONDS)
@@ -168,6 +168,9 @@ class Sealing:
         while True:
             try:
                 for key in await self._questions.run(versions.to_seal):
+                    # Somebody may be waiting for others, which begin at once.
+                    while len(self._running) >= _SWEPT_AT_ONCE:
+                        await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
                     if self._retries.get(key, _Retry()).at <= time.monotonic():
                         self._begin(*key)
             except RefusedError as error:
@@ -179,7 +182,7 @@ class Sealing:
     async def _seal(self, name: str, version: int, *, wanted: bool) -> RefusedError | None:
         """Seal a version unless that is not needed, or another server is at it; why it cannot be, if so."""
         try:
-            async with self._turn, self._locks.hold(name, version) as held:
+            async with self._locks.hold(name, version) as held:
                 if held is None:
                     return None
                 found = await held.run(lambda connection: versions.read(connection, name, version))

@@ -236,6 +236,10 @@ def test_a_source_that_changes_during_the_copy_is_copied_as_it_is_then(bench: Be
     bench.client.before = before
     seal = bench.seal()
     assert bench.store.read(seal.prefix) == changed
+    where = {"Bucket": seal.bucket, "Key": f"{seal.prefix}/data/model.pkl"}
+    assert bench.store.client.head_object(**where)["Metadata"] == {
+        "source-etag": hashlib.md5(b"other").hexdigest()
+    }
     assert [item["path"] for item in bench.manifest(seal)["items"]] == sorted(changed)
     assert set(bench.versions_per_key().values()) == {1}
 
