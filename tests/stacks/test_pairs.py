@@ -8,7 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from stacks.config import EnvironmentConfig
-from tests.stacks.conftest import BREAK_GLASS, CERTIFICATE, EXISTING_VPC, GITHUB_PROVIDER, merged, read_config
+from tests.stacks.conftest import (
+    BREAK_GLASS,
+    CERTIFICATE,
+    EXISTING_VPC,
+    GITHUB_PROVIDER,
+    OBJECT_LOCK,
+    REPLICA,
+    merged,
+    read_config,
+)
 from tests.stacks.templates import Assembly
 from tests.stacks.test_every_setting import (
     CLUSTER,
@@ -134,6 +143,9 @@ AXES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "artifacts": {
         "plain": {},
         "prefix": {"artifacts": {"prefix": "team/models", "break_glass_role_arn": BREAK_GLASS}},
+        "locked and copied": {
+            "artifacts": {"seal_at": "promotion", "object_lock": OBJECT_LOCK, "sealed_replica": REPLICA}
+        },
     },
 }
 # What the schema refuses, each for a reason that it states.
