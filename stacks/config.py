@@ -740,6 +740,11 @@ class ServerConfig(Section):
         default=True,
         description="Write metrics in sets rather than row by row; `false` means stock MLflow throughout.",
     )
+    ended_runs: Annotated[Literal["author", "anyone"], Variable("MLFLOW_AWS_ENDED_RUNS")] = Field(
+        default="author",
+        description="Who changes a run that has ended: its author and whoever approves, or all who write."
+        " What a registered version rests on stays frozen.",
+    )
     container_insights: Literal["disabled", "enabled", "enhanced"] = Field(
         default="enabled", description="CloudWatch Container Insights of the cluster, billed by the metric."
     )

@@ -1,4 +1,4 @@
-"""The ASGI application: readiness, the gate, provenance, the fast path, and stock MLflow behind them.
+"""The ASGI application: readiness, gate, provenance, fast path, what is frozen, and stock MLflow behind them.
 
 uvicorn calls `create_app` in every worker process. `mlflow server --app-name mlflow-aws` finds it too, by
 the entry point group `mlflow.app`.
@@ -18,7 +18,7 @@ from mlflow_aws_server.settings import ServerSettings
 if TYPE_CHECKING:
     from mlflow_aws_server.sealing import Sealing
 
-# How many callers may wait for the connection on which provenance asks.
+# How many callers may wait for the connection on which questions are asked.
 _QUEUE = 1024
 
 
@@ -32,12 +32,16 @@ def create_app() -> App:
     from mlflow_aws_server.database.check import DatabaseCheck
     from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.database.pool import ConnectionPool
+    from mlflow_aws_server.frozen import Frozen
     from mlflow_aws_server.provenance import ArtifactPlaces, Provenance, StoredPlaces
     from mlflow_aws_server.sealing import Sealing
 
     settings = ServerSettings.from_environ(os.environ)
     open_connection = connector(settings.database, settings.database_user)
+    identity = IdentitySettings.from_environ(os.environ)
+    questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
     app: App = _Mlflow(_mlflow_app(), threads=settings.connections.threads)
+    app = Frozen(app, questions, identity.roles, ended_runs_by_author=settings.ended_runs_by_author)
     if settings.fast_path:
         from mlflow_aws_server.fastpath import FastPath
 
@@ -48,13 +52,12 @@ def create_app() -> App:
             open_reader=connector(settings.reader, settings.database_user) if settings.reader else None,
             reader_connections=settings.connections.reader,
         )
-    questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
     sealing = Sealing(open_connection, questions, settings.sealing)
     app = _Sealed(app, sealing)
     places = ArtifactPlaces(settings.artifact_root)
     StoredPlaces(places).watch()
     app = Provenance(app, open_connection, questions, sealing, places)
-    app = Gate(app, IdentitySettings.from_environ(os.environ), may_lag=settings.reader is not None)
+    app = Gate(app, identity, may_lag=settings.reader is not None)
     return Readiness(app, DatabaseCheck(settings))
 
 

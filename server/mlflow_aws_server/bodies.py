@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from mlflow_aws_server.asgi import App, Receive, Scope, Send, replay
-from mlflow_aws_server.errors import OverloadedError, SlowBodyError
+from mlflow_aws_server.asgi import App, Receive, Scope, Send, header_values, replay
+from mlflow_aws_server.errors import BodyLengthError, OverloadedError, SlowBodyError
 
 LARGEST = 4 * 1024 * 1024
 """In bytes; no call that this server handles itself needs a larger body."""
@@ -74,3 +74,21 @@ class Bodies:
             return
         async with self._at_stock:
             await app(scope, replay(body, receive), send)
+
+
+def declared_length(scope: Scope) -> int:
+    """The length of a request's body.
+
+    Raises:
+        BodyLengthError: it is missing, or larger than any call needs that is read here.
+    """
+    lengths = set(header_values(scope, b"content-length"))
+    if header_values(scope, b"transfer-encoding") or len(lengths) > 1:
+        raise BodyLengthError(411, "Send the body with one Content-Length.")
+    text = lengths.pop() if lengths else b"0"
+    if not text.isdigit():
+        raise BodyLengthError(400, "Content-Length is not a number.")
+    if int(text) > LARGEST:
+        message = f"The body has {int(text)} bytes; at most {LARGEST} are accepted. Send less at once."
+        raise BodyLengthError(413, message)
+    return int(text)

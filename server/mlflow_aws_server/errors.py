@@ -26,6 +26,16 @@ class OverloadedError(RefusedError):
     retry_after = 1
 
 
+class BodyLengthError(RefusedError):
+    """The length of the request's body is unknown or excessive."""
+
+    code = "INVALID_PARAMETER_VALUE"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class SlowBodyError(RefusedError):
     """The request's body does not arrive."""
 

@@ -38,6 +38,7 @@ import mlflow_aws_server.app
 import mlflow_aws_server.database.check
 import mlflow_aws_server.database.token
 import mlflow_aws_server.fastpath
+import mlflow_aws_server.frozen
 import mlflow_aws_server.provenance
 import mlflow_aws_server.schema
 import mlflow_aws_server.sealing

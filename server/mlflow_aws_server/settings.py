@@ -23,7 +23,7 @@ VARIABLES = frozenset(
     for name in (
         "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
         "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST",
-        "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "FAST_PATH", "KEEP_ALIVE_SECONDS",
+        "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "ENDED_RUNS", "FAST_PATH", "KEEP_ALIVE_SECONDS",
         "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "SEAL_AT", "SEAL_LOCK", "TOKEN_AUDIENCE",
         "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
     )
@@ -36,7 +36,7 @@ _LONGEST_QUOTE = 300
 # AnyIO's own limit, which MLflow is used to.
 _MOST_THREADS = 40
 _FEWEST_THREADS = 2
-# Readiness, a promotion's lock, a seal's lock, and provenance's questions.
+# Readiness, a promotion's lock, a seal's lock, and short questions.
 _OWN = 4
 
 
@@ -143,6 +143,7 @@ class ServerSettings:
     max_connections: int
     connections: Connections
     fast_path: bool
+    ended_runs_by_author: bool
     keep_alive_seconds: int
 
     @property
@@ -190,6 +191,7 @@ class ServerSettings:
             max_connections=max_connections,
             connections=connections,
             fast_path=fast_path,
+            ended_runs_by_author=_ended_runs_by_author(read),
             # Longer than the load balancer's 60 seconds, or it would send a request into a closed connection.
             keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),
         )
@@ -390,6 +392,16 @@ def _sealing(read: EnvironmentReader, *, root: str, region: str) -> SealSettings
         ).partition(":")
         lock = ObjectLock(mode=mode, years=int(years))
     return SealSettings(root=root, region=region, at_registration=at == "registration", lock=lock)
+
+
+def _ended_runs_by_author(read: EnvironmentReader) -> bool:
+    who = read.matching(
+        "MLFLOW_AWS_ENDED_RUNS",
+        re.compile(r"author|anyone"),
+        expected="`author` or `anyone`",
+        default="author",
+    )
+    return who == "author"
 
 
 def public_url(read: EnvironmentReader) -> str:

@@ -69,9 +69,13 @@ def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployme
     assert _as(
         empty,
         empty.migrator,
-        "SELECT indexname FROM pg_indexes WHERE tablename = 'runs' AND indexname LIKE 'mlflow\\_aws\\_%'"
-        " ORDER BY 1",
-    ) == [("mlflow_aws_newest_runs",), ("mlflow_aws_newest_started_runs",)]
+        "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'mlflow\\_aws\\_%' ORDER BY 1",
+    ) == [
+        ("mlflow_aws_newest_runs",),
+        ("mlflow_aws_newest_started_runs",),
+        ("mlflow_aws_versions_of_models",),
+        ("mlflow_aws_versions_of_runs",),
+    ]
     assert _as(empty, empty.server_user, "SELECT name, artifact_location FROM experiments") == [
         ("Default", "s3://example-artifacts/runs/0")
     ]

@@ -92,6 +92,7 @@ def test_missing_variable_is_named(environ: dict[str, str], variable: str) -> No
         ("MLFLOW_AWS_PUBLIC_URL", "https://*"),
         ("MLFLOW_AWS_WORKERS", "0"),
         ("MLFLOW_AWS_FAST_PATH", "maybe"),
+        ("MLFLOW_AWS_ENDED_RUNS", "nobody"),
         ("AWS_REGION", "eu central"),
         ("MLFLOW_AWS_SEAL_AT", "never"),
         ("MLFLOW_AWS_SEAL_LOCK", "governance"),

@@ -18,6 +18,9 @@ from psycopg2.sql import SQL, Identifier
 INDEXES: Mapping[str, str] = {
     "mlflow_aws_newest_runs": "runs (experiment_id, start_time DESC, run_uuid)",
     "mlflow_aws_newest_started_runs": "runs (experiment_id, start_time DESC NULLS LAST, run_uuid)",
+    # Each write to a run or a logged model asks which versions rest on it (lineage.py).
+    "mlflow_aws_versions_of_models": "model_versions (substring(source from 'm-[0-9a-f]{32}'))",
+    "mlflow_aws_versions_of_runs": "model_versions (run_id)",
 }
 # Building waits for transactions that were open before it. It blocks nobody meanwhile, but must end.
 PATIENCE = "15min"

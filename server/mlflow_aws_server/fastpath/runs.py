@@ -15,6 +15,7 @@ from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import reading, rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
+from mlflow_aws_server.lineage import RUNNING, UNPROMOTED
 
 _COLUMNS = ", ".join(reading.RUN_COLUMNS)
 _STATUSES = frozenset(("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"))
@@ -55,7 +56,7 @@ WITH run AS (
         UPDATE runs
         SET status = coalesce($2::text, status), end_time = coalesce($3, end_time),
             name = coalesce($4::text, name)
-        WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+        WHERE run_uuid = $1 AND {RUNNING} AND {UNPROMOTED}
         RETURNING {_COLUMNS}
     ),
     tagged AS (
@@ -177,7 +178,7 @@ async def update_run(pool: ConnectionPool, raw: bytes) -> bytes:
 
     row = await pool.run(update)
     if row is None:
-        raise LeaveToStockError("the run does not exist or is not active")
+        raise LeaveToStockError("the run does not exist or is not open")
     shown_name = name or rendering.run_name(row["name"], [(requests.RUN_NAME_TAG, row["tagged_name"])])
     return rendering.wrapped("run_info", rendering.run_info(row, name=shown_name, indent=2))
 

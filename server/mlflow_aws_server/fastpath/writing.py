@@ -1,6 +1,6 @@
 """Logging to a run: one statement for each call, or two when params come with other things.
 
-Each statement checks that the run exists and is active, and writes everything or nothing. What MLflow
+Each statement checks that the run exists and is open, and writes everything or nothing. What MLflow
 does in a dozen statements, with the same rows as the result:
 
 - a point that is already stored is skipped;
@@ -28,20 +28,23 @@ from mlflow_aws_server.database.pool import ConnectionPool, LostRaceError
 from mlflow_aws_server.fastpath import rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.requests import Batch
+from mlflow_aws_server.lineage import RUNNING, UNPROMOTED, UNREGISTERED, free_models
 
-_ACTIVE_RUN = """
+_OPEN = f"{RUNNING} AND {UNREGISTERED}"
+
+_OPEN_RUN = f"""
     run AS MATERIALIZED (
-        SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
-    )"""
+        SELECT run_uuid, experiment_id FROM runs WHERE run_uuid = $1 AND {_OPEN}
+    )"""  # noqa: S608 - only constants
 
 # Only this module uses locks of this class (the first number). Runs with equal hashes share one.
 _SHARED_LOCK = "pg_advisory_xact_lock_shared(1835822946, hashtext(run_uuid))"
 _EXCLUSIVE_LOCK = _SHARED_LOCK.replace("_lock_shared", "_lock")
 
-_LOCKED_ACTIVE_RUN = f"""
+_LOCKED_OPEN_RUN = f"""
     run AS MATERIALIZED (
         SELECT run_uuid, experiment_id, {_SHARED_LOCK}
-        FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+        FROM runs WHERE run_uuid = $1 AND {_OPEN}{{more}}
     )"""  # noqa: S608 - only constants
 
 _KEEP_GREATEST = """ON CONFLICT (key, run_uuid) DO UPDATE
@@ -99,7 +102,7 @@ _TAGS = """,
 # A param that exists with this value counts as logged; with another value it does not, even if a concurrent
 # writer was faster. If only some count, the division fails, and with it the statement.
 _LOG_PARAMS = f"""
-WITH {_LOCKED_ACTIVE_RUN},
+WITH {_LOCKED_OPEN_RUN.format(more="")},
     logged AS (
         INSERT INTO params AS p (key, value, run_uuid)
         SELECT n.key, n.value, run.run_uuid
@@ -113,7 +116,7 @@ SELECT count(*) / (CASE WHEN count(*) IN (0, cardinality($2)) THEN 1 ELSE 0 END)
 
 # Calls that log one thing are the most frequent; without arrays they cost PostgreSQL a tenth less.
 _LOG_ONE_METRIC = f"""
-WITH {_ACTIVE_RUN},
+WITH {_OPEN_RUN},
     stored AS (
         INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid)
         SELECT $2::text, $3::float8, $4::int8, $5::int8, $6::bool, run_uuid FROM run
@@ -126,22 +129,23 @@ WITH {_ACTIVE_RUN},
     )
 SELECT 1 FROM run
 """  # noqa: S608 - only constants
-_LOG_ONE_PARAM = """
+_LOG_ONE_PARAM = f"""
 INSERT INTO params AS p (key, value, run_uuid)
-SELECT $2::text, $3::text, run_uuid FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+SELECT $2::text, $3::text, run_uuid FROM runs WHERE run_uuid = $1 AND {_OPEN}
 ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value WHERE p.value = EXCLUDED.value
 RETURNING 1
-"""
-_SET_ONE_TAG = """
+"""  # noqa: S608 - only constants
+_SET_ONE_TAG = f"""
 INSERT INTO tags (key, value, run_uuid)
-SELECT $2::text, $3::text, run_uuid FROM runs WHERE run_uuid = $1 AND lifecycle_stage = 'active'
+SELECT $2::text, $3::text, run_uuid FROM runs WHERE run_uuid = $1 AND {_OPEN}
 ON CONFLICT (key, run_uuid) DO UPDATE SET value = EXCLUDED.value
 RETURNING 1
-"""
+"""  # noqa: S608 - only constants
 
 
 def _log_statement(*, metrics: bool, for_models: bool, tags: bool) -> str:
-    statement = f"WITH {_LOCKED_ACTIVE_RUN}"
+    statement = ""
+    only_if = ""
     used = 1
     if metrics:
         statement += _POINTS
@@ -149,10 +153,11 @@ def _log_statement(*, metrics: bool, for_models: bool, tags: bool) -> str:
     if for_models:
         names = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
         statement += _MODEL_POINTS.format(**{name: f"${used + 1 + i}" for i, name in enumerate(names)})
+        only_if = f" AND {free_models(f'${used + 1}::text[]')}"
         used += len(names)
     if tags:
         statement += _TAGS.format(first=f"${used + 1}", second=f"${used + 2}")
-    return statement + "\nSELECT 1 FROM run"
+    return f"WITH {_LOCKED_OPEN_RUN.format(more=only_if)}{statement}\nSELECT 1 FROM run"
 
 
 _LOG = {
@@ -207,7 +212,10 @@ async def _write(
         run = batch.run_id
         sql = statement.replace(_SHARED_LOCK, _EXCLUSIVE_LOCK) if run in contended else statement
         try:
-            return await connection.fetchval(sql, *arguments)
+            if written := await connection.fetchval(sql, *arguments):
+                return written
+            # Versions may rest on an open run, as long as none was ever promoted.
+            return await connection.fetchval(sql.replace(UNREGISTERED, UNPROMOTED), *arguments)
         except asyncpg.DeadlockDetectedError:
             contended.add(run)
             raise LostRaceError("another writer locked the same keys in another order") from None
@@ -215,7 +223,7 @@ async def _write(
             raise LeaveToStockError("some of the params have another value") from None
 
     if not await pool.run(write):
-        raise LeaveToStockError("the run does not exist or is not active, or a param has another value")
+        raise LeaveToStockError("the run does not exist or is not open, or a param has another value")
 
 
 class ContendedRuns:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_aws_server import bodies
 from mlflow_aws_server.asgi import (
     PRINCIPAL,
     App,
     Receive,
     Scope,
     Send,
-    header_values,
     refuse,
     replay,
     with_length,
 )
-from mlflow_aws_server.bodies import Bodies
+from mlflow_aws_server.bodies import Bodies, declared_length
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
@@ -96,7 +94,7 @@ class Provenance:
                 raise reserved(matter.key)
             await self._app(scope, receive, send)
             return
-        raw = await self._bodies.read(receive, _length(scope))
+        raw = await self._bodies.read(receive, declared_length(scope))
         if raw is None:
             return
         try:
@@ -183,24 +181,3 @@ def _principal(scope: Scope) -> str:
             500, "INTERNAL_ERROR", "The caller's identity is unknown here; nothing was changed."
         )
     return principal.name
-
-
-def _length(scope: Scope) -> int:
-    """The length of the request's body.
-
-    Raises:
-        ProvenanceError: it is missing, or larger than any such call needs.
-    """
-    lengths = set(header_values(scope, b"content-length"))
-    if header_values(scope, b"transfer-encoding") or len(lengths) > 1:
-        raise ProvenanceError(411, "INVALID_PARAMETER_VALUE", "Send the body with one Content-Length.")
-    text = lengths.pop() if lengths else b"0"
-    if not text.isdigit():
-        raise ProvenanceError(400, "INVALID_PARAMETER_VALUE", "Content-Length is not a number.")
-    if int(text) > bodies.LARGEST:
-        raise ProvenanceError(
-            413,
-            "INVALID_PARAMETER_VALUE",
-            f"The body has {int(text)} bytes; at most {bodies.LARGEST} are accepted. Send less at once.",
-        )
-    return int(text)

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 import psycopg2
 import pytest
 from mlflow_aws_server.fastpath import indexes, search
+from mlflow_aws_server.lineage import MODEL_OF_SOURCE
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from tests.conftest import RdsLike
 
-OURS = ("mlflow_aws_newest_runs", "mlflow_aws_newest_started_runs")
+OF_RUNS = ("mlflow_aws_newest_runs", "mlflow_aws_newest_started_runs")
+OURS = (*OF_RUNS, "mlflow_aws_versions_of_models", "mlflow_aws_versions_of_runs")
 VALID = """
     SELECT relname, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid
      WHERE relname LIKE 'mlflow_aws_%' ORDER BY 1
@@ -92,7 +94,7 @@ def test_an_index_that_cannot_be_finished_is_left_to_the_next_run(
 ) -> None:
     name, open_writer = live
     with connected(rds, name) as owner:
-        assert indexes.build(owner, patience="200ms") == list(OURS)
+        assert indexes.build(owner, patience="200ms") == list(OF_RUNS)
         assert (OURS[0], False) in rds.administer(VALID, database=name)
         run(open_writer, "COMMIT")
         assert indexes.build(owner) == []
@@ -100,14 +102,24 @@ def test_an_index_that_cannot_be_finished_is_left_to_the_next_run(
 
 
 def test_mlflows_migrations_run_over_our_indexes(rds: RdsLike) -> None:
-    from mlflow.store.db.utils import _upgrade_db, _verify_schema, create_sqlalchemy_engine
+    from alembic import command
+    from mlflow.store.db.utils import (
+        _get_alembic_config,
+        _upgrade_db,
+        _verify_schema,
+        create_sqlalchemy_engine,
+    )
     from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
     name = rds.new_database()
     socket = rds.postgres.socket_directory
     engine = create_sqlalchemy_engine(f"postgresql+psycopg2://postgres@/{name}?host={socket}&port={rds.port}")
-    # The oldest schema there is, so that every migration runs with the indexes in place.
+    # The oldest schema with all the tables, so that every later migration runs with the indexes in place.
     InitialBase.metadata.create_all(engine)
+    config = _get_alembic_config(str(engine.url))
+    with engine.begin() as upgraded:
+        config.attributes["connection"] = upgraded
+        command.upgrade(config, "2b4d017a5e9b")
     with connected(rds, name) as owner:
         indexes.build(owner)
     _upgrade_db(engine)
@@ -129,10 +141,32 @@ def test_the_newest_runs_of_an_experiment_are_read_in_order(
         indexes.build(owner)
     rds.administer("ANALYZE runs", database=name)
     question = "SELECT run_uuid FROM runs WHERE experiment_id = 0 AND lifecycle_stage = 'active'"
-    for order, index in zip(("start_time DESC", "start_time DESC NULLS LAST"), OURS, strict=True):
+    for order, index in zip(("start_time DESC", "start_time DESC NULLS LAST"), OF_RUNS, strict=True):
         plan = rds.administer(f"EXPLAIN {question} ORDER BY {order}, run_uuid LIMIT 100", database=name)
         assert f"Index Scan using {index} " in str(plan)
         assert "Sort" not in str(plan)
+
+
+def test_what_rests_on_a_run_or_a_logged_model_is_found_by_an_index(
+    rds: RdsLike, new_mlflow_database: Callable[[], str]
+) -> None:
+    name = new_mlflow_database()
+    rds.administer(
+        "INSERT INTO registered_models (name) VALUES ('m'); "
+        "INSERT INTO model_versions (name, version, run_id, source) "
+        "SELECT 'm', i, md5(i::text), 's3://bucket/root/0/models/m-' || md5(i::text) || '/artifacts' "
+        "FROM generate_series(1, 5000) i",
+        database=name,
+    )
+    rds.administer("ANALYZE model_versions", database=name)
+    run = f"v.run_id = '{'0' * 32}'"
+    for condition, index in (
+        (run, "mlflow_aws_versions_of_runs"),
+        (f"{MODEL_OF_SOURCE} = ANY(ARRAY['m-{'0' * 32}'])", "mlflow_aws_versions_of_models"),
+    ):
+        plan = rds.administer(f"EXPLAIN SELECT FROM model_versions v WHERE {condition}", database=name)
+        assert index in str(plan)
+        assert "Seq Scan" not in str(plan)
 
 
 def test_searches_for_the_newest_runs_ask_in_an_order_that_an_index_has() -> None:
