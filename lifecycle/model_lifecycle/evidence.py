@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,6 +153,7 @@ def examine(
     *,
     model: str,
     version: str,
+    created_ms: int,
     served: str,
     verify: bool = True,
 ) -> Integrity:
@@ -172,7 +174,7 @@ def examine(
     if not verify:
         return Integrity("not verified", "S3 was not asked", at, seal)
     try:
-        return _compared(s3(), seal, model, version, at)
+        return _compared(s3(), seal, model, version, created_ms, at)
     except UnreadableError as error:
         return Integrity("unreadable", str(error), at, seal)
     except (BotoCoreError, ClientError) as error:
@@ -210,7 +212,7 @@ def _location(uri: str) -> tuple[str, str]:
     return bucket, key.strip("/")
 
 
-def _compared(s3: Any, seal: SealTag, model: str, version: str, at: str) -> Integrity:
+def _compared(s3: Any, seal: SealTag, model: str, version: str, created_ms: int, at: str) -> Integrity:
     content = _content(s3, seal)
     if content is None:
         return Integrity("tampered", f"the manifest {seal.manifest} is gone", at, seal)
@@ -220,8 +222,10 @@ def _compared(s3: Any, seal: SealTag, model: str, version: str, at: str) -> Inte
         manifest = RecordedManifest.model_validate_json(content)
     except ValidationError:
         return Integrity("tampered", f"the manifest {seal.manifest} cannot be read as one", at, seal)
-    said = (manifest.model, manifest.version, manifest.bucket, manifest.prefix)
-    if said != (model, version, seal.bucket, seal.prefix):
+    said = (manifest.version, manifest.bucket, manifest.prefix)
+    # A model can be renamed; the number and the time of creation, which are in the prefix, stay.
+    same = re.search(rf"/{version}/{created_ms}(-[0-9]+)?$", manifest.prefix)
+    if said != (version, seal.bucket, seal.prefix) or (manifest.model != model and not same):
         note = f"the seal is that of version {manifest.version} of {manifest.model}"
         return Integrity("tampered", note, at, seal)
     damage = tuple(_damage(s3, seal, manifest.items))
@@ -230,6 +234,8 @@ def _compared(s3: Any, seal: SealTag, model: str, version: str, at: str) -> Inte
         note = f"{len(damage)} files are not as sealed, of {files}"
         return Integrity("tampered", note, at, seal, manifest.items, damage)
     note = f"{files} files, {size:,} bytes: object versions and SHA-256 as sealed, says S3"
+    if manifest.model != model:
+        note += f"; sealed when the model's name was {manifest.model}"
     return Integrity("intact", note, at, seal, manifest.items)
 
 
@@ -237,7 +243,7 @@ def _content(s3: Any, seal: SealTag) -> bytes | None:
     try:
         answer = s3.get_object(Bucket=seal.bucket, Key=seal.manifest)
     except ClientError as error:
-        if _status(error) == 404:
+        if _gone(s3, seal.bucket, seal.manifest, error):
             return None
         raise
     return bytes(answer["Body"].read(_LARGEST_MANIFEST))
@@ -259,9 +265,9 @@ def _look(s3: Any, seal: SealTag, item: RecordedFile) -> Damage | None:
     try:
         found = s3.head_object(Bucket=seal.bucket, Key=key, ChecksumMode="ENABLED")
     except ClientError as error:
-        if _status(error) != 404:
+        if not _gone(s3, seal.bucket, key, error):
             raise
-        # S3 answers 404 with the delete marker's id, and its time, in the headers.
+        # S3 tells the delete marker's id, and its time, in the headers of its 404.
         headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
         what, marker = "deleted", headers.get("x-amz-version-id", "")
         checksum, when = "", headers.get("last-modified", "")
@@ -283,6 +289,17 @@ def _look(s3: Any, seal: SealTag, item: RecordedFile) -> Damage | None:
         when,
         _still_there(s3, seal.bucket, key, item.version_id),
     )
+
+
+def _gone(s3: Any, bucket: str, key: str, error: ClientError) -> bool:
+    """Whether S3 refused because there is no such object.
+
+    It answers 403 to a role that may list a part of the bucket only, as those of this deployment may.
+    """
+    if _status(error) == 403:
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", ())
+        return all(each["Key"] != key for each in found)
+    return _status(error) == 404
 
 
 def _still_there(s3: Any, bucket: str, key: str, version_id: str) -> bool | None:

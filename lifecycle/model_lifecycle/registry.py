@@ -202,7 +202,15 @@ class Registry:
         """Whether what consumers load is what was sealed, under the seal with which it went live."""
         version = model.version(number)
         served = self.artifact_uri(version)
-        found = examine(s3, version.tags, model=model.name, version=number, served=served, verify=verify)
+        found = examine(
+            s3,
+            version.tags,
+            model=model.name,
+            version=number,
+            created_ms=version.created_ms,
+            served=served,
+            verify=verify,
+        )
         digest = found.seal.sha256 if found.seal else ""
         for event in model.history().of(number):
             if event.number is not None and event.brings_live and event.seal != digest:

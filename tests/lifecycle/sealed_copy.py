@@ -14,6 +14,7 @@ from model_lifecycle.evidence import Integrity
 
 from tests.object_store import ObjectStore
 
+CREATED_MS = 1_767_225_600_000
 FILES = {"MLmodel": b"flavors: {}", "code/model.py": b"print()"}
 
 
@@ -43,14 +44,14 @@ class SealedCopy:
         return str(answer["VersionId"])
 
     def examined(self, **changed: Any) -> Integrity:
-        asked = {"model": self.model, "version": "1", "served": self.served, **changed}
-        return evidence.examine(lambda: self.store.client, self.tags, **asked)
+        asked = {"model": self.model, "version": "1", "created_ms": CREATED_MS, "served": self.served}
+        return evidence.examine(lambda: self.store.client, self.tags, **(asked | changed))
 
 
 def seal(store: ObjectStore, files: Mapping[str, bytes] = FILES, *, model: str = "") -> SealedCopy:
     """Do the server's part: copies with checksums, the manifest beside them, and the tag."""
     model = model or f"model-{secrets.token_hex(4)}"
-    made = SealedCopy(store, model, f"runs/sealed/{model}/1/1767225600000", {})
+    made = SealedCopy(store, model, f"runs/sealed/{model}/1/{CREATED_MS}", {})
     items = []
     for path, content in sorted(files.items()):
         made.write(path, content)

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from model_lifecycle import evidence
 from model_lifecycle.evidence import TAG, UnreadableError
 
-from tests.lifecycle.sealed_copy import SealedCopy, seal
+from tests.lifecycle.sealed_copy import CREATED_MS, SealedCopy, seal
 from tests.object_store import ObjectStore
 
 
@@ -112,9 +112,15 @@ def test_a_version_that_is_served_from_its_source_is_tampered_with(sealed: Seale
     assert (found.verdict, found.files) == ("tampered", ())
 
 
-@pytest.mark.parametrize("other", [{"version": "2"}, {"model": "another"}])
+@pytest.mark.parametrize("other", [{"version": "2"}, {"model": "another", "created_ms": 1_767_225_600_001}])
 def test_the_seal_of_another_version_seals_nothing(sealed: SealedCopy, other: dict[str, str]) -> None:
     assert "the seal is that of version 1" in sealed.examined(**other).note
+
+
+def test_a_renamed_model_keeps_its_seals_and_their_first_name_is_told(sealed: SealedCopy) -> None:
+    found = sealed.examined(model="another")
+    assert found.verdict == "intact"
+    assert f"sealed when the model's name was {sealed.model}" in found.note
 
 
 def test_a_version_without_a_seal_is_not_sealed(sealed: SealedCopy) -> None:
@@ -171,7 +177,12 @@ def test_a_store_that_does_not_answer_is_unreadable(sealed: SealedCopy) -> None:
         "s3", endpoint_url="http://127.0.0.1:9", aws_access_key_id="x", aws_secret_access_key="x"
     )
     found = evidence.examine(
-        lambda: nowhere, sealed.tags, model=sealed.model, version="1", served=sealed.served
+        lambda: nowhere,
+        sealed.tags,
+        model=sealed.model,
+        version="1",
+        created_ms=CREATED_MS,
+        served=sealed.served,
     )
     assert found.verdict == "unreadable"
 
@@ -180,7 +191,7 @@ def test_without_verification_s3_is_not_asked(sealed: SealedCopy) -> None:
     def s3() -> Any:
         raise AssertionError
 
-    asked = {"model": sealed.model, "version": "1", "verify": False}
+    asked = {"model": sealed.model, "version": "1", "created_ms": CREATED_MS, "verify": False}
     assert evidence.examine(s3, sealed.tags, served=sealed.served, **asked).verdict == "not verified"  # type: ignore[arg-type]
     assert evidence.examine(s3, sealed.tags, served="s3://b/c", **asked).verdict == "tampered"  # type: ignore[arg-type]
 
