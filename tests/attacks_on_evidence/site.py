@@ -139,7 +139,7 @@ class Site:
         assert said.code == 0, said.words
 
     def send(self, person: Person, method: str, path: str, body: object) -> tuple[int, Any]:
-        """One request of the API, exactly as given; returns status and document."""
+        """One request, exactly as given; a path without a slash in front is one of the API."""
         from tests.server.conftest import AUDIENCE, request
 
         token = self.identity.sts.token(subject=person.arn, audience=AUDIENCE)
@@ -147,7 +147,7 @@ class Site:
         status, answer = request(
             address.port or 0,
             method,
-            f"/api/2.0/mlflow/{path}",
+            path if path.startswith("/") else f"/api/2.0/mlflow/{path}",
             body,
             host=address.netloc,
             role=None,
