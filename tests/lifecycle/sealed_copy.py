@@ -44,7 +44,12 @@ class SealedCopy:
         return str(answer["VersionId"])
 
     def examined(self, **changed: Any) -> Integrity:
-        asked = {"model": self.model, "version": "1", "created_ms": CREATED_MS, "served": self.served}
+        asked: dict[str, Any] = {
+            "model": self.model,
+            "version": "1",
+            "created_ms": CREATED_MS,
+            "served": self.served,
+        }
         return evidence.examine(lambda: self.store.client, self.tags, **(asked | changed))
 
 
