@@ -7,6 +7,7 @@ the record tells afterwards.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from examples.credit_risk.pipeline import MODEL, POLICY
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _POST_CHECK_THAT_FAILS = "0.999"
-REFUSED_BY_POLICY, REFUSED_BY_SERVER, TAMPERED = 3, 4, 6
+REFUSED_BY_POLICY, REFUSED_BY_SERVER = 3, 4
 
 
 @dataclass
@@ -96,7 +97,8 @@ def _evaluated(demo: Demo) -> str:
 
 
 def _registered(demo: Demo) -> str:
-    return demo.pipeline("contributor", "register", "first")
+    demo.pipeline("contributor", "register", "first")
+    return demo.probe("viewer", "sealed", MODEL, demo.state_of("first")["version"])
 
 
 def _server_decides_who(demo: Demo) -> str:
@@ -124,6 +126,18 @@ def _staged(demo: Demo) -> str:
 def _in_production(demo: Demo) -> str:
     demo.pipeline("approver", "promote-production", "first")
     return demo.pipeline("approver", "smoke", "first")
+
+
+def _sealed_for(role: str) -> Callable[[Demo], str]:
+    def refused(demo: Demo) -> str:
+        return demo.probe(role, "sealed-is-refused", MODEL, demo.state_of("first")["version"])
+
+    refused.__name__ = f"{role}_cannot_change_it"
+    return refused
+
+
+def _frozen(demo: Demo) -> str:
+    return demo.probe("contributor", "run-is-refused", demo.state_of("first")["run_id"])
 
 
 def _worse_is_refused(demo: Demo) -> str:
@@ -175,15 +189,31 @@ def _rolled_back(demo: Demo) -> str:
     return f"{seen}; then rolled back"
 
 
+def _intact(demo: Demo, version: str, file: str) -> tuple[dict[str, Any], Path]:
+    """The version's report, whose verdict comes from what S3 says of the sealed files now."""
+    report, asked = demo.directory / file, dt.datetime.now(dt.UTC).replace(microsecond=0)
+    account = demo.lifecycle("viewer", "explain", MODEL, version, f"--html={report}")
+    if account["outcome"] != "intact" or not account["files"]:
+        raise StepFailed(
+            f"the report says {account['outcome']} of {len(account['files'])} files",
+            next_action=f"open {report}, and list the versions of the sealed files in S3",
+        )
+    if dt.datetime.fromisoformat(account["verified_at"]) < asked:
+        raise StepFailed(
+            f"the report is of {account['verified_at']}, and was asked for at {asked.isoformat()}",
+            next_action="look at the clocks, and at model_lifecycle/evidence.py",
+        )
+    return account, report
+
+
 def _explained(demo: Demo) -> str:
     version = demo.state_of("better")["version"]
-    report = demo.directory / f"{MODEL}-{version}.html"
-    account = demo.lifecycle("viewer", "explain", MODEL, version, f"--html={report}")
+    account, report = _intact(demo, version, f"{MODEL}-{version}.html")
     happened = [event["what"] for event in account["life"]]
     wanted = ["trained", "registered", "moved to Staging", "moved to Production", "archived"]
-    if [each for each in happened if each in wanted] != wanted or account["outcome"] != "intact":
+    if [each for each in happened if each in wanted] != wanted:
         raise StepFailed(
-            f"the report says: {happened}, files {account['outcome']}",
+            f"the report says: {happened}",
             next_action=f"open {report}, and see the version's mlflow_aws.history tags",
         )
     since = next(each["since"] for each in account["live"] if each["name"] == "Production")
@@ -193,24 +223,27 @@ def _explained(demo: Demo) -> str:
             f"at {since} Production was version {then['version']}, says explain; it was {version}",
             next_action="see the version's mlflow_aws.history tags",
         )
-    return f"{', '.join(happened)}; files intact; {report}"
+    files = len(account["files"])
+    return f"{', '.join(happened)}; S3 at {account['verified_at']}: {files} files intact; {report}"
 
 
-def _tampering_shows(demo: Demo) -> str:
-    version = demo.state_of("better")["version"]
-    demo.probe("contributor", "overwrite", MODEL, version)
-    report = demo.directory / f"{MODEL}-{version}-tampered.html"
-    account = demo.lifecycle("viewer", "explain", MODEL, version, f"--html={report}", expect=TAMPERED)
-    return f"{account['damage'][0]['says']}; {report}"
+def _original_changes_nothing(demo: Demo) -> str:
+    version = demo.state_of("first")["version"]
+    overwritten = demo.probe("contributor", "overwrite", MODEL, version)
+    _first_is_still_live(demo)
+    account, report = _intact(demo, version, f"{MODEL}-{version}.html")
+    return f"{overwritten}; Production predicts as before; S3 at {account['verified_at']}: intact; {report}"
 
 
 _STEPS: tuple[tuple[str, Callable[[Demo], str]], ...] = (
     ("contributor: a grid search is one parent run with its children", _trained),
     ("contributor: the logged model is what was measured", _evaluated),
-    ("contributor: only the chosen model is registered", _registered),
+    ("contributor: only the chosen model is registered, and it is sealed", _registered),
     ("contributor: who may promote is the server's decision", _server_decides_who),
     ("approver: to Staging; consumers load it", _staged),
     ("approver: to Production; it is live", _in_production),
+    ("contributor: what Production loads cannot be written or deleted", _sealed_for("contributor")),
+    ("approver: nor by who promoted it", _sealed_for("approver")),
     ("approver: a worse version is refused by the policy", _worse_is_refused),
     ("viewer: what is live has not changed", _first_is_still_live),
     ("approver: a better version replaces it", _better_replaces),
@@ -218,7 +251,10 @@ _STEPS: tuple[tuple[str, Callable[[Demo], str]], ...] = (
     ("approver: a failed check after the promotion rolls back", _rolled_back),
     ("viewer: stage and alias load the first version again", _first_is_still_live),
     ("viewer: the report tells the rolled-back version's whole life", _explained),
-    ("viewer: a file overwritten in S3 shows", _tampering_shows),
+    (
+        "contributor: overwriting the original changes neither Production nor the report",
+        _original_changes_nothing,
+    ),
 )
 
 

@@ -7,9 +7,11 @@ should be, else with 1.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 LEAST_CHILDREN = 12
 
@@ -80,20 +82,73 @@ def predicts_as(name: str, version: str, stage: str, alias: str) -> str:
     )
 
 
-def overwrite(name: str, version: str) -> str:
-    """Put other bytes in the place of the version's model file, as somebody with write access could."""
-    from urllib.parse import urlsplit
-
-    import boto3
+def sealed(name: str, version: str) -> str:
+    """Clients load the version from its sealed copy, and S3 has each file as the manifest says."""
     from mlflow import MlflowClient
 
-    place = urlsplit(MlflowClient().get_model_version_download_uri(name, version))
-    s3 = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
+    from client_smoke.sealing import sealed_copy
+
+    copy = sealed_copy(MlflowClient(), _s3(), name, version)
+    return f"version {version} loads from {copy.where}: {copy.files} files, as its manifest and S3 say"
+
+
+def sealed_is_refused(name: str, version: str) -> str:
+    """IAM denies this role every write and delete on what the version loads."""
+    from mlflow import MlflowClient
+
+    from client_smoke.sealing import every_change_is_denied, sealed_copy
+
+    s3 = _s3()
+    return every_change_is_denied(s3, sealed_copy(MlflowClient(), s3, name, version), who="this role")
+
+
+def run_is_refused(run_id: str) -> str:
+    """The server refuses this role to make the run's figures better, and to delete it."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client, codes = MlflowClient(), []
+    before = client.get_run(run_id).data.metrics
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: client.log_metric(run_id, "test_roc_auc", 0.999),
+        lambda: client.set_tag(run_id, "mlflow.source.git.commit", "0" * 40),
+        lambda: client.delete_run(run_id),
+    )
+    for attempt in attempts:
+        try:
+            attempt()
+        except MlflowException as error:
+            codes.append(str(error.error_code))
+    _require(codes == ["PERMISSION_DENIED"] * len(attempts), f"the server answered {codes or 'yes'}")
+    run = client.get_run(run_id)
+    _require(run.data.metrics == before and run.info.lifecycle_stage == "active", "the run has changed")
+    return (
+        f"metric, tag and deletion: PERMISSION_DENIED by the server; test_roc_auc is still "
+        f"{before['test_roc_auc']:.4f}"
+    )
+
+
+def overwrite(name: str, version: str) -> str:
+    """Put other bytes in the place of the model file that was registered, as a contributor may."""
+    from urllib.parse import urlsplit
+
+    from mlflow import MlflowClient
+
+    client, s3 = MlflowClient(), _s3()
+    # The version is the server's sealed copy; what it was registered from stays named as its source.
+    (model_id,) = re.findall("m-[0-9a-f]{32}", client.get_model_version(name, version).source)
+    place = urlsplit(client.get_logged_model(model_id).artifact_location)
     prefix = place.path.lstrip("/")
     found = s3.list_objects_v2(Bucket=place.netloc, Prefix=f"{prefix}/")["Contents"]
     key = next(each["Key"] for each in found if "model.skops" in each["Key"])
     s3.put_object(Bucket=place.netloc, Key=key, Body=b"not the model that was approved")
-    return f"{key.removeprefix(prefix + '/')} of version {version} was overwritten in S3"
+    return f"s3://{place.netloc}/{key} was overwritten"
+
+
+def _s3() -> Any:
+    import boto3
+
+    return boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
 
 
 def _require(held: bool, otherwise: str) -> None:
@@ -105,6 +160,9 @@ _PROBES: Mapping[str, Callable[..., str]] = {
     "children": children,
     "refused-directly": refused_directly,
     "predicts-as": predicts_as,
+    "sealed": sealed,
+    "sealed-is-refused": sealed_is_refused,
+    "run-is-refused": run_is_refused,
     "overwrite": overwrite,
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,15 +12,9 @@ from client_smoke.verdict import StepFailed
 from examples.credit_risk.demo import Demo, play
 from local.environment import clean
 from local.parts.processes import Ledger
-from tests.lifecycle.conftest import Site, identity, site
-from tests.local.conftest import account
+from tests.client_smoke.conftest import Deployment, account, authority, certificate, deployment, identity
 
-if TYPE_CHECKING:
-    from tests.local.conftest import Account
-
-__all__ = ["account", "identity", "site"]
-
-_WRITES = ("contributor", "approver", "admin")
+__all__ = ["account", "authority", "certificate", "deployment", "identity"]
 
 
 def _demo(tmp_path: Path) -> Demo:
@@ -55,31 +48,14 @@ def test_a_step_that_should_be_refused_and_is_not_fails_the_step(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_step_of_a_models_life_holds(site: Site, account: Account, tmp_path: Path) -> None:
-    account.aws.client("s3").create_bucket(
-        Bucket="example-artifacts", CreateBucketConfiguration={"LocationConstraint": account.aws.region}
-    )
-    account.aws.client("s3").put_bucket_versioning(
-        Bucket="example-artifacts", VersioningConfiguration={"Status": "Enabled"}
-    )
+def test_every_step_of_a_models_life_holds(deployment: Deployment, tmp_path: Path) -> None:
+    url = deployment.target.url
 
     def environment(role: str) -> Mapping[str, str]:
-        actions = ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"]
-        actions += ["s3:PutObject"] if role in _WRITES else []
-        aws = account.role([{"Effect": "Allow", "Action": actions, "Resource": "*"}])
-        return clean() | {
-            "MLFLOW_TRACKING_URI": site.url,
-            "MLFLOW_TRACKING_TOKEN": site.identity.token(role),
-            "AWS_ENDPOINT_URL": aws.endpoint,
-            "MLFLOW_S3_ENDPOINT_URL": aws.endpoint,
-            "AWS_REGION": aws.region,
-            "AWS_DEFAULT_REGION": aws.region,
-            "AWS_ACCESS_KEY_ID": aws.access_key,
-            "AWS_SECRET_ACCESS_KEY": aws.secret_key,
-            "AWS_SESSION_TOKEN": aws.session_token or "",
-        }
+        return deployment.environ(role) | {"MLFLOW_TRACKING_URI": url}
 
     demo = Demo(environment, tmp_path / "lifecycle", Ledger(tmp_path / "processes").tracked)
-    assert play(demo, url=site.url) == 0
-    better = json.loads((tmp_path / "lifecycle" / "better.json").read_text())
-    assert (tmp_path / "lifecycle" / f"credit-risk-{better['version']}-tampered.html").is_file()
+    assert play(demo, url=url) == 0
+    for candidate in ("first", "better"):
+        version = json.loads((tmp_path / "lifecycle" / f"{candidate}.json").read_text())["version"]
+        assert (tmp_path / "lifecycle" / f"credit-risk-{version}.html").is_file()
