@@ -8,6 +8,7 @@ from typing import Any
 
 from client_smoke.identity import Caller, Promoter, body_of, message_of
 from client_smoke.models import FirstVersion, SecondVersion
+from client_smoke.sealing import SEAL
 from client_smoke.smoke import Smoke
 from client_smoke.tracking import Experiment, LoggedRun
 from client_smoke.verdict import StepFailed
@@ -73,17 +74,18 @@ def author_cannot_be_forged(smoke: Smoke) -> str:
 
 
 def promotion_leaves_history(smoke: Smoke) -> str:
-    """The version that was promoted says who did that, when, and what was there before."""
+    """The version that was promoted says who did that, when, what was there before, and by which seal."""
     first, second = smoke.recall(FirstVersion), smoke.recall(SecondVersion)
     promoter = smoke.recall(Promoter).principal
     tags = smoke.mlflow.get_model_version(smoke.model_name, second.version).tags
     entries = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(HISTORY)]
     wanted = {"action": "stage", "stage": "Production", "principal": promoter, "previous": first.version}
+    wanted["seal"] = json.loads(tags.get(SEAL, "{}")).get("sha256", "none")
     found = [entry for entry in entries if wanted.items() <= entry.items()]
     if len(found) != 1:
         raise StepFailed(
             f"version {second.version} has {len(entries)} entries of history, and {len(found)} of them say "
-            f"that {promoter} put it into Production in place of version {first.version}",
+            f"that {promoter} put it into Production in place of version {first.version}, as sealed",
             next_action=_FIX,
         )
     return f"{promoter} at {found[0]['at']}, in place of version {found[0]['previous']}"

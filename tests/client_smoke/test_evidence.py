@@ -98,7 +98,7 @@ def test_other_answer_to_a_forged_author_fails_the_step(recorded: Callable[..., 
 
 def promoted(recorded: Callable[..., Smoke], *entries: dict[str, object]) -> Smoke:
     tags = {f"mlflow_aws.history.{number}": json.dumps(entry) for number, entry in enumerate(entries)}
-    smoke = recorded(version=ME | tags)
+    smoke = recorded(version=ME | tags | {"mlflow_aws.seal": json.dumps({"sha256": "sum"})})
     smoke.remember(SecondVersion(version="2", model_uuid="second", run_id="r2"))
     smoke.remember(Promoter("an approver"))
     return smoke
@@ -110,6 +110,7 @@ ENTRY: dict[str, object] = {
     "stage": "Production",
     "principal": "an approver",
     "previous": "1",
+    "seal": "sum",
 }
 
 
@@ -127,6 +128,8 @@ def test_record_of_the_promotion_passes(recorded: Callable[..., Smoke]) -> None:
         [ENTRY | {"principal": "me"}],
         [ENTRY | {"stage": "Archived"}],
         [ENTRY | {"previous": None}],
+        [ENTRY | {"seal": "another"}],
+        [ENTRY | {"seal": None}],
         [ENTRY, ENTRY],
     ],
 )
