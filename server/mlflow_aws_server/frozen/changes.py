@@ -11,7 +11,10 @@ from mlflow_aws_server.provenance import documents
 from mlflow_aws_server.provenance.errors import unclear
 
 NOTE = "mlflow.note.content"
-"""The tag with a run's or a model's description: the only one that stays free."""
+"""The tag with a run's or a model's description: the only one that people may always write."""
+
+BECAME = "mlflow.modelVersions"
+"""The tag in which MLflow's client notes, after each registration, which versions a logged model became."""
 
 _PREFIX = re.compile(r"/(?:ajax-)?api/2\.0/mlflow/")
 _LOGGED_MODEL = re.compile(
@@ -33,7 +36,7 @@ class Change:
     measured: frozenset[str] = frozenset()
     """Logged models to which metrics of a run would be attached."""
     describes: bool = False
-    """It changes nothing but descriptions."""
+    """It changes nothing but descriptions, and the client's note of what became of a logged model."""
     ends: bool = False
     """It ends a run, and changes nothing else."""
 
@@ -61,7 +64,8 @@ def reader_of(method: str, path: str) -> Reader | None:
         # To finalize a model, MLflow takes the id in the body.
         models = _ids(document, "model_id") | {model}
         tags = _items(document, "tags")
-        describes = key == NOTE or (found["rest"] == "/tags" and _are_notes(tags))
+        noted = found["rest"] == "/tags" and all(tag.get("key") in (NOTE, BECAME) for tag in tags)
+        describes = key == NOTE or noted
         return Change(models=models, describes=describes)
 
     return of_logged_model

@@ -22,6 +22,7 @@ CHANGES: list[tuple[str, str, object]] = [
     ("PATCH", "logged-models/{model}/tags", TAGS),
     ("PATCH", "logged-models/{model}/tags", {"tags": [{"key": NOTE, "value": "x"}, *TAGS["tags"]]}),
     ("DELETE", "logged-models/{model}/tags/commit", None),
+    ("DELETE", "logged-models/{model}/tags/mlflow.modelVersions", None),
     ("POST", "runs/outputs", {"run_id": "{open}", "models": [{"model_id": "{model}", "step": 0}]}),
     ("POST", "runs/outputs", {"runId": "{open}", "models": [{"modelId": "{model}", "step": 0}]}),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -120,6 +121,20 @@ def test_a_run_that_registers_its_model_goes_on_until_its_end(become: As) -> Non
     # From here on it is frozen, for its author too; the child has no version.
     _refused(lambda: client.log_metric(run.info.run_id, "auc", 0.99))
     client.log_metric(child.info.run_id, "auc", 0.5)
+
+
+def test_the_model_of_an_ended_run_is_registered_as_often_as_its_author_likes(become: As) -> None:
+    client = become("alice")
+    name = f"model-{secrets.token_hex(4)}"
+    with mlflow.start_run() as run:
+        logged = _log_model()
+    # After each version, MLflow's client notes on the logged model which versions it has become.
+    sources = (f"runs:/{run.info.run_id}/model", f"models:/{logged.model_id}")
+    made = [mlflow.register_model(source, name) for source in sources]
+    mlflow.register_model(sources[1], f"{name}-too")
+    assert [(version.version, version.status) for version in made] == [("1", "READY"), ("2", "READY")]
+    noted = client.get_logged_model(logged.model_id).tags["mlflow.modelVersions"]
+    assert [each["name"] for each in json.loads(noted)][-1] == f"{name}-too"
 
 
 def test_autolog_trains_and_registers(become: As, recwarn: pytest.WarningsRecorder) -> None:
