@@ -27,6 +27,7 @@ from client_smoke.models import (
 from client_smoke.roles import contributor_is_refused_a_promotion, viewer_is_refused_a_write
 from client_smoke.sealing import (
     approver_cannot_change_what_is_sealed,
+    contributor_is_refused_a_frozen_run,
     version_is_sealed,
     you_cannot_change_what_is_sealed,
 )
@@ -145,6 +146,11 @@ STEPS: tuple[Step, ...] = (
         approver_cannot_change_what_is_sealed,
         "nor by an approver",
         needs=(version_is_sealed,),
+    ),
+    Step(
+        contributor_is_refused_a_frozen_run,
+        "a contributor cannot change the run behind a registered version",
+        needs=(server_knows_you, model_is_registered_by_name),
     ),
 )
 

@@ -244,6 +244,7 @@ _STEPS: tuple[tuple[str, Callable[[Demo], str]], ...] = (
     ("approver: to Production; it is live", _in_production),
     ("contributor: what Production loads cannot be written or deleted", _sealed_for("contributor")),
     ("approver: nor by who promoted it", _sealed_for("approver")),
+    ("contributor: the run behind it is frozen", _frozen),
     ("approver: a worse version is refused by the policy", _worse_is_refused),
     ("viewer: what is live has not changed", _first_is_still_live),
     ("approver: a better version replaces it", _better_replaces),
