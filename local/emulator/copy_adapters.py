@@ -9,6 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+# What a write needs permission for, by the header that asks for it.
+_BESIDE_THE_BYTES: Mapping[str, str] = {
+    "x-amz-object-lock-mode": "s3:PutObjectRetention",
+    "x-amz-object-lock-legal-hold": "s3:PutObjectLegalHold",
+    "x-amz-tagging": "s3:PutObjectTagging",
+}
 _UPLOAD = re.compile(rb"<UploadId>([^<]+)</UploadId>")
 
 
@@ -69,6 +75,22 @@ def copy_parts_into_their_own_upload() -> None:
         return copy_part(bucket, key, query, headers)
 
     s3._upload_part_copy = copied
+
+
+def authorize_what_a_write_asks_for_beside_the_bytes() -> None:
+    """MiniStack asks no permission to lock, hold or tag an object by the headers of its upload or copy."""
+    from ministack.core import iam_actions
+
+    checks_of = iam_actions.s3_additional_checks
+
+    def every(method: str, path: str, headers: Mapping[str, str], *rest: Any) -> list[tuple[str, str]]:
+        checks: list[tuple[str, str]] = list(checks_of(method, path, headers, *rest))
+        if method in ("PUT", "POST"):
+            arn = f"arn:aws:s3:::{path.strip('/')}"
+            checks += [(action, arn) for header, action in _BESIDE_THE_BYTES.items() if headers.get(header)]
+        return checks
+
+    iam_actions.s3_additional_checks = every
 
 
 def hide_what_is_missing_from_who_may_not_list() -> None:

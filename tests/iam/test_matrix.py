@@ -236,6 +236,12 @@ MATRIX: dict[str, tuple[frozenset[str], Ask]] = {
             Bucket=it.bucket, Key=it.existing()[0], Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}
         ),
     ),
+    "s3 put with a tag": (NOBODY, lambda it: it.put(it.fresh(), Tagging="a=b")),
+    "s3 put with a lock": (
+        NOBODY,
+        lambda it: it.put(it.fresh(), ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate="2100-01-01"),
+    ),
+    "s3 put with a hold": (NOBODY, lambda it: it.put(it.fresh(), ObjectLockLegalHoldStatus="ON")),
     "s3 open to others": (
         NOBODY,
         lambda it: it.s3.put_object_acl(Bucket=it.bucket, Key=it.existing()[0], ACL="public-read"),

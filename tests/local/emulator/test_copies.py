@@ -152,6 +152,21 @@ def test_a_locked_version_is_deleted_by_nobody_but_who_bypasses_governance(
         assert code(buckets.s3.delete_object, **version, BypassGovernanceRetention=True) == "AccessDenied"
 
 
+def test_who_may_only_write_neither_locks_nor_tags_what_they_write(
+    account: Account, buckets: Buckets
+) -> None:
+    allowed = ["s3:PutObject", "s3:GetObject", "s3:ListBucket"]
+    s3 = account.role([{"Effect": "Allow", "Action": allowed, "Resource": "*"}]).client("s3")
+    source, at = buckets.put("source/i"), {"Bucket": buckets.bucket, "Key": "target/i"}
+    hold = {"ObjectLockLegalHoldStatus": "ON"}
+    for asked in (lock(), hold, {"Tagging": "a=b", "TaggingDirective": "REPLACE"}):
+        assert code(s3.copy_object, **at, CopySource=source, **asked) == "AccessDenied"
+    for asked in (lock(), hold, {"Tagging": "a=b"}):
+        assert code(s3.put_object, **at, Body=b"", **asked) == "AccessDenied"
+        assert code(s3.create_multipart_upload, **at, **asked) == "AccessDenied"
+    s3.copy_object(**at, CopySource=source)
+
+
 def test_a_part_is_copied_into_the_upload_of_its_own_object_only(buckets: Buckets) -> None:
     source = buckets.put("source/h")
     upload = buckets.s3.create_multipart_upload(Bucket=buckets.bucket, Key="sealed/h")["UploadId"]
