@@ -13,7 +13,7 @@ from mlflow_aws_server.bodies import Bodies, declared_length
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError, UnavailableError
 from mlflow_aws_server.frozen.changes import Reader, detach, reader_of
-from mlflow_aws_server.frozen.states import State, refuse_change, states
+from mlflow_aws_server.frozen.states import LineageState, refuse_change, states
 from mlflow_aws_server.identity.mapping import RoleMap
 from mlflow_aws_server.identity.roles import Permission, Place, Principal, rights
 from mlflow_aws_server.provenance import documents
@@ -95,7 +95,7 @@ class Frozen:
             )
         return detach(document, left_out) if left_out else document
 
-    async def _states(self, runs: frozenset[str], models: frozenset[str]) -> tuple[State, ...]:
+    async def _states(self, runs: frozenset[str], models: frozenset[str]) -> tuple[LineageState, ...]:
         try:
             return await self._questions.run(lambda connection: states(connection, runs, models))
         except (UnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -42,7 +42,7 @@ class FrozenError(RefusedError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class LineageState:
     """One run or logged model. `model` and `version` name the version that rests on it, or are None."""
 
     kind: str
@@ -61,11 +61,11 @@ class State:
 
 async def states(
     connection: AsyncConnection, runs: Iterable[str], models: Iterable[str]
-) -> tuple[State, ...]:
+) -> tuple[LineageState, ...]:
     """The states of these runs and logged models, without those that do not exist."""
     rows = await connection.fetch(_STATES, _storable(runs), _storable(models))
     return tuple(
-        State(
+        LineageState(
             kind=row["kind"],
             id=row["id"],
             ended=row["ended"],
@@ -79,7 +79,7 @@ async def states(
 
 
 def refuse_change(
-    change: Change, state: State, *, caller: str, by_author: bool, approvers: Sequence[str]
+    change: Change, state: LineageState, *, caller: str, by_author: bool, approvers: Sequence[str]
 ) -> None:
     """Let `caller`, who has no right to approve, make a change of this run or logged model, or not.
 
