@@ -381,6 +381,10 @@ def _warnings(version: Version, model: Model, seen: tuple[Event, ...], run: Any)
         yield "the version names no run, so parameters, metrics, data and code are unknown"
     elif history.PRINCIPAL not in run.data.tags:
         yield "the server has not recorded who trained it"
+    for event in seen:
+        if event.action == history.DELETED:
+            when = f"{event.at:%Y-%m-%d %H:%M:%S} UTC by {event.principal}"
+            yield f"version {event.version} was deleted at {when}: when it was live is not known any more"
     derived = history.stage_tenures(seen, "Production")
     holder = derived[-1].version if derived and derived[-1].until is None else ""
     if seen and holder != model.holder("Production"):

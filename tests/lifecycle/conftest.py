@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.conftest import Identity, deployment, wait_until_ready
+from tests.server.conftest import Deployment, Identity, deployment, wait_until_ready
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -139,21 +139,26 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     """The server's own process, behind nothing: tokens and roles are real, TLS is the balancer's."""
+    directory = tmp_path_factory.mktemp("policy")
+    with deployment(rds, identity, copy_of=migration) as made:
+        yield from served(made, identity, object_store, directory)
+
+
+def served(
+    made: Deployment, identity: Identity, store: ObjectStore, directory: Path, **environ: str
+) -> Iterator[Site]:
+    """A site in this deployment, with more of an environment."""
     from local.parts.ports import free_port
 
-    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
+    policy, port = directory / "policy.toml", free_port()
     policy.write_text(POLICY)
-    port = free_port()
-    with deployment(rds, identity, copy_of=migration) as made:
-        process = made.start("serve", port=port, MLFLOW_AWS_PUBLIC_URL=f"https://localhost:{port}")
-        try:
-            wait_until_ready(process, port)
-            yield Site(
-                f"http://localhost:{port}", identity, policy, object_store, _as(identity, object_store)
-            )
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
+    process = made.start("serve", port=port, MLFLOW_AWS_PUBLIC_URL=f"https://localhost:{port}", **environ)
+    try:
+        wait_until_ready(process, port)
+        yield Site(f"http://localhost:{port}", identity, policy, store, _as(identity, store))
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def _as(identity: Identity, store: ObjectStore) -> Callable[[str], contextlib.AbstractContextManager[None]]:

@@ -149,6 +149,19 @@ def test_an_artifact_of_the_run_that_is_younger_than_the_promotion_is_a_warning(
     assert [(plot.path, plot.media_type) for plot in account.images] == [("plots/roc.png", "image/png")]
 
 
+def test_a_version_that_was_deleted_leaves_the_record_whole_and_a_warning(model: Registered) -> None:
+    first, second, third = model.version(), model.version(0.85), model.version(0.86)
+    model.live(first, second, third)
+    with model.site.bearer("admin"):
+        model.site.client().delete_model_version(model.name, second)
+    model.live(model.version(0.87))
+    account = _explain(model, version=first)
+    assert (account.record_problems, account.tampered) == ((), False)
+    (warning,) = [each for each in account.warnings if "deleted" in each]
+    assert warning.startswith(f"version {second} was deleted at ")
+    assert model.site.identity.arn("admin") in warning
+
+
 def test_a_version_that_went_live_under_another_seal_is_tampered_with(
     model: Registered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
