@@ -71,6 +71,7 @@ def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployme
         empty.migrator,
         "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'mlflow\\_aws\\_%' ORDER BY 1",
     ) == [
+        ("mlflow_aws_authors_of_runs",),
         ("mlflow_aws_newest_runs",),
         ("mlflow_aws_newest_started_runs",),
         ("mlflow_aws_versions_of_models",),

@@ -21,6 +21,11 @@ INDEXES: Mapping[str, str] = {
     # Each write to a run or a logged model asks which versions rest on it (lineage.py).
     "mlflow_aws_versions_of_models": "model_versions (substring(source from 'm-[0-9a-f]{32}'))",
     "mlflow_aws_versions_of_runs": "model_versions (run_id)",
+    # Whether the server wrote a name that a client copies (provenance/evidence.py).
+    "mlflow_aws_authors_of_runs": (
+        "tags (md5(value), key)"
+        " WHERE key IN ('mlflow.user', 'mlflow_aws.claimed_user', 'mlflow_aws.principal')"
+    ),
 }
 # Building waits for transactions that were open before it. It blocks nobody meanwhile, but must end.
 PATIENCE = "15min"

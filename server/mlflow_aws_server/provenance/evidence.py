@@ -8,9 +8,10 @@ from typing import Any
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.provenance import documents
-from mlflow_aws_server.provenance.errors import reserved
+from mlflow_aws_server.provenance.chain import WORKSPACE
+from mlflow_aws_server.provenance.errors import reserved, unclear
 from mlflow_aws_server.provenance.routes import Matter, Thing
-from mlflow_aws_server.provenance.tags import Pair
+from mlflow_aws_server.provenance.tags import CLAIMED_USER, PRINCIPAL, USER, Pair
 
 # $1: the names asked for.
 _PRESENT: Mapping[Thing, str] = {
@@ -19,18 +20,32 @@ _PRESENT: Mapping[Thing, str] = {
         "SELECT tag_key, tag_value FROM logged_model_tags WHERE tag_key = ANY($1) AND model_id = $2"
     ),
     Thing.VERSION: (
-        "SELECT key, value FROM model_version_tags WHERE key = ANY($1) AND name = $2 AND version::text = $3"
+        f"SELECT key, value FROM model_version_tags WHERE workspace = '{WORKSPACE}' AND key = ANY($1)"  # noqa: S608
+        " AND name = $2 AND version::text = $3"
     ),
-    Thing.MODEL: "SELECT key, value FROM registered_model_tags WHERE key = ANY($1) AND name = $2",
+    Thing.MODEL: (
+        f"SELECT key, value FROM registered_model_tags WHERE workspace = '{WORKSPACE}'"  # noqa: S608
+        " AND key = ANY($1) AND name = $2"
+    ),
 }
 
-_WRITTEN = """
+# A version that is promoted every day for ten years has fewer.
+_MOST = 5000
+
+# The only names that the server writes on runs and logged models. There are many runs: `migrate` builds an
+# index of their authors (fastpath/indexes.py).
+_AUTHORS = f"('{USER}', '{CLAIMED_USER}', '{PRINCIPAL}')"
+_WRITTEN = f"""
 SELECT key, value FROM unnest($1::text[], $2::text[]) AS asked (key, value)
-WHERE EXISTS (SELECT FROM model_version_tags t WHERE t.key = asked.key AND t.value = asked.value)
-   OR EXISTS (SELECT FROM registered_model_tags t WHERE t.key = asked.key AND t.value = asked.value)
-   OR EXISTS (SELECT FROM tags t WHERE t.key = asked.key AND t.value = asked.value)
-   OR EXISTS (SELECT FROM logged_model_tags t WHERE t.tag_key = asked.key AND t.tag_value = asked.value)
-"""
+WHERE EXISTS (SELECT FROM model_version_tags t
+              WHERE t.workspace = '{WORKSPACE}' AND t.key = asked.key AND t.value = asked.value)
+   OR EXISTS (SELECT FROM registered_model_tags t
+              WHERE t.workspace = '{WORKSPACE}' AND t.key = asked.key AND t.value = asked.value)
+   OR (asked.key IN {_AUTHORS} AND (
+          (SELECT true FROM tags t
+           WHERE t.key IN {_AUTHORS} AND t.key = asked.key AND md5(t.value) = md5(asked.value) LIMIT 1)
+       OR EXISTS (SELECT FROM logged_model_tags t WHERE t.tag_key = asked.key AND t.tag_value = asked.value)))
+"""  # noqa: S608 - only constants
 
 
 class Evidence:
@@ -51,6 +66,15 @@ class Evidence:
         Raises:
             ProvenanceError: one of them may not.
         """
+        if len(given) > _MOST:
+            raise unclear(
+                f"there are {len(given)} tags that only the server writes, and at most {_MOST} are read"
+            )
+        told = dict(given)
+        for key, value in given:
+            # Nothing has two values of one tag, so they were not copied.
+            if told[key] != value:
+                raise reserved(key)
         present = await self._present(matter, document, [key for key, _ in given])
         doubtful = [pair for pair in given if present.get(pair[0]) != pair[1]]
         may_be_copies = [
@@ -75,7 +99,7 @@ class Evidence:
         return await self._questions.run(ask)
 
     async def _written(self, pairs: Sequence[Pair]) -> set[Pair]:
-        asked = [pair for pair in pairs if all(map(_storable, pair))]
+        asked = list({pair for pair in pairs if all(map(_storable, pair))})
         if not asked:
             return set()
 

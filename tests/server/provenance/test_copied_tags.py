@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
+from mlflow_aws_server.provenance import evidence
 
 from tests.conftest import RdsLike
 from tests.server.provenance.harness import ALICE, Client, Principal, Server, stock_client
@@ -221,6 +222,18 @@ def test_refused_by_name_and_nothing_is_written(server: Server, rds: RdsLike, ca
     assert (answer.status, answer.code) == (403, "PERMISSION_DENIED")
     assert "Only the server writes the tag 'mlflow" in answer.json["message"]
     assert rds.administer(ask, database=server.database) == before
+
+
+def test_names_are_looked_for_by_an_index(server: Server, rds: RdsLike) -> None:
+    question = evidence._WRITTEN.replace("$1", f"ARRAY['{PRINCIPAL}']").replace("$2", "ARRAY['made up']")
+    plan = rds.administer(f"SET enable_seqscan = off; EXPLAIN {question}", database=server.database)
+    assert "mlflow_aws_authors_of_runs" in str(plan)
+
+
+def test_more_made_up_tags_than_anything_has_are_not_looked_for(server: Server) -> None:
+    made_up = [{"key": f"mlflow_aws.history.{number}", "value": "{}"} for number in range(5001)]
+    answer = server.send("POST", "runs/create", {"experiment_id": "0", "tags": made_up})
+    assert (answer.status, answer.code) == (400, "INVALID_PARAMETER_VALUE")
 
 
 def test_made_up_tag_of_a_prompt_is_refused(server: Server, name: str) -> None:

@@ -40,6 +40,7 @@ ELSEWHERE = [
     "s3://bucket/root/x/../../y",
     "s3://bucket/root/x/..",
     "s3://bucket/root/%2e%2e/x",
+    "s3://bucket/root/x%2fy",
     "s3://bucket/root/x%2f..%2f..%2fy",
     "s3://bucket/root/x%252f..%252fy",
     "s3://bucket/root/x%5c..",
