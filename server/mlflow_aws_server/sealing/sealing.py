@@ -41,8 +41,9 @@ _CREATED_SECONDS = 2.0
 _ENSURE_SECONDS = 5.0
 _SWEEP_SECONDS = 15.0
 _PROGRESS_SECONDS = 3.0
-_THREADS = 16
-_SWEPT_AT_ONCE = 4
+_THREADS = 32
+# Half of the threads are left to versions that somebody waits for.
+_SWEPT_AT_ONCE = 2
 # Waits before another attempt.
 _FIRST_RETRY_SECONDS = 5.0
 _LONGEST_RETRY_SECONDS = 300.0

@@ -112,6 +112,7 @@ class Gated:
         self._client = store.client
         self._passing = passing
         self.open = self.asked = False
+        self.copies = 0
         self.error: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -125,6 +126,7 @@ class Gated:
             if self.open or (self._passing and self._passing in arguments["Key"]):
                 break
             time.sleep(0.01)
+        self.copies += 1
         return self._client.copy_object(**arguments)
 
 
@@ -245,9 +247,11 @@ async def test_failed_version_is_left_alone_unless_it_is_live(live: bool, table:
 async def test_who_waits_does_not_wait_for_what_the_background_seals(table: Table) -> None:
     wanted = table.add()
     gate = Gated(table.store, passing=wanted)
-    waiting = [table.add(status=PENDING) for _ in range(6)]
+    many = {str(number): b"x" for number in range(10)}
+    waiting = [table.add(status=PENDING, files=many) for _ in range(6)]
     async with table.sealing(client=lambda: gate, started=True) as server:
-        await until(lambda: len(server._running) >= 4)
+        await until(lambda: gate.asked)
+        await asyncio.sleep(1)
         assert await server.ensure(wanted, "1") is not None
         assert any(table.row(name)[0] == PENDING for name in waiting)
         gate.open = True
@@ -323,7 +327,7 @@ async def test_lost_connection_ends_the_copy_before_another_server_begins(
 ) -> None:
     monkeypatch.setattr(sealing, "_ENSURE_SECONDS", 0.2)
     gate = Gated(table.store)
-    name = table.add(status=PENDING)
+    name = table.add(status=PENDING, files={str(number): b"x" for number in range(60)})
     async with table.sealing(client=lambda: gate) as server:
         with pytest.raises(SealingBegunError):
             await server.ensure(name, "1")
@@ -334,6 +338,7 @@ async def test_lost_connection_ends_the_copy_before_another_server_begins(
         await asyncio.sleep(0.2)
         gate.open = True
         await until(lambda: not server._running)
+        assert gate.copies < 30
         assert table.row(name)[0] == PENDING
         monkeypatch.setattr(sealing, "_ENSURE_SECONDS", 20)
         assert await server.ensure(name, "1") is not None
@@ -345,6 +350,7 @@ async def test_shutdown_waits_for_what_is_being_copied_and_frees_the_version(tab
     async with table.sealing(client=lambda: gate, started=True):
         await until(lambda: gate.asked)
         asyncio.get_running_loop().call_later(0.3, setattr, gate, "open", True)
+    assert gate.open, "a copy was under way when the server gave up its locks"
     assert _locks(table) == 0
     async with table.sealing() as server:
         seal = await server.ensure(name, "1")
