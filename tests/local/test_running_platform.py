@@ -33,6 +33,9 @@ _SECRET = re.compile(
 )
 
 
+PROFILE = ("--approver-profile", "approver")
+
+
 def exported(state: State, role: str) -> dict[str, str]:
     """The environment of a shell with an AWS profile after `make -s env ROLE=...`."""
     return Laptop(state).environment(role, AWS_PROFILE="somebody-else")
@@ -154,6 +157,14 @@ def signed_in(state: State, who: str) -> Iterator[httpx.Client]:
         yield http
 
 
+def approving(shell: dict[str, str], file: Path) -> dict[str, str]:
+    """Write this shell's AWS credentials as the profile `approver`; return what names it."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    file.touch(mode=0o600)
+    file.write_text("\n".join(["[approver]", *(f"{name.lower()} = {shell[name]}" for name in names), ""]))
+    return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
+
+
 def test_every_smoke_step_passes_and_no_argument_list_holds_a_secret(
     state: State, client: dict[str, str], tmp_path: Path
 ) -> None:
@@ -165,10 +176,11 @@ def test_every_smoke_step_passes_and_no_argument_list_holds_a_secret(
         tokens.append(exported(state, role)["MLFLOW_TRACKING_TOKEN"])
         file.write_text(tokens[-1])
     more = [part for role, file in files.items() for part in (f"--{role}-token-file", str(file))]
+    profile = approving(exported(state, "approver"), tmp_path / "credentials")
     smoke = subprocess.Popen(
-        [sys.executable, "-m", "client_smoke", "--require-all", "--json", str(report), *more],
+        [sys.executable, "-m", "client_smoke", "--require-all", "--json", str(report), *more, *PROFILE],
         cwd=PROJECT,
-        env=client,
+        env={**client, **profile},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -202,9 +214,9 @@ def test_every_smoke_step_passes_for_the_roles_of_a_second_account(
         file.write_text(partner[role]["MLFLOW_TRACKING_TOKEN"])
     more = [part for role, file in files.items() for part in (f"--{role}-token-file", str(file))]
     done = subprocess.run(
-        [sys.executable, "-m", "client_smoke", "--require-all", *more],
+        [sys.executable, "-m", "client_smoke", "--require-all", *more, *PROFILE],
         cwd=PROJECT,
-        env=partner["contributor"],
+        env={**partner["contributor"], **approving(partner["approver"], tmp_path / "credentials")},
         capture_output=True,
         text=True,
         check=False,
