@@ -56,12 +56,14 @@ class Evidence:
 
     async def check(
         self, matter: Matter, document: Mapping[str, Any], given: Sequence[Pair], *, says_more: bool
-    ) -> None:
+    ) -> str | None:
         """Check that the reserved tags `given` in a request may be left out of it.
 
         They may if the thing has just them; or, in a request that `says_more`, if the server wrote just them
         on something else. A prompt's tags are set one by one: there the second holds for every name that the
         model does not have.
+
+        Returns the user that a client claims instead of the thing's own, as imports do, if there is one.
 
         Raises:
             ProvenanceError: one of them may not.
@@ -81,9 +83,14 @@ class Evidence:
             pair for pair in doubtful if says_more or (matter.thing is Thing.MODEL and pair[0] not in present)
         ]
         written = await self._written(may_be_copies)
+        claim = None
         for pair in doubtful:
-            if pair not in written:
+            if pair in written:
+                continue
+            if pair[0] != USER:
                 raise reserved(pair[0])
+            claim = pair[1]
+        return claim
 
     async def _present(
         self, matter: Matter, document: Mapping[str, Any], keys: Sequence[str]

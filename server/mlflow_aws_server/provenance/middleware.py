@@ -116,7 +116,9 @@ class Provenance:
             if given and matter.concern is Concern.UNTAG:
                 raise reserved(given[0][0])
             says_more = any(rest.get(name) for name in ("metrics", "params", "tags"))
-            await self._evidence.check(matter, document, given, says_more=says_more)
+            claim = await self._evidence.check(matter, document, given, says_more=says_more)
+            if claim is not None:
+                rest = tags.with_claim(rest, document, claim)
             if "key" in document and "key" not in rest and not says_more:
                 await (await self._unchanged(matter, document, scope)).pass_to(send)
                 return

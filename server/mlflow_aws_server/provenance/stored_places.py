@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
-from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTraceTag
+from mlflow.store.tracking.dbmodels.models import SqlLoggedModel, SqlRun, SqlTraceTag
 from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION, MLFLOW_TRACE_ARCHIVE_LOCATION
 from sqlalchemy import event, select
 
@@ -50,6 +50,12 @@ class StoredPlaces:
             location = connection.scalar(select(SqlRun.artifact_uri).where(SqlRun.run_uuid == row.run_id))
         if not self._places.holds_model(location or ""):
             raise self._refusal("source", f"{row.source}, which is at {location}", "Log the model anew.")
+        if row.run_id and not _is_of_run(connection, row.run_id, location):
+            raise MlflowException(
+                f"`source` is {row.source!r}, which the run {row.run_id!r} did not log: its figures would be "
+                "those of another model. Register what that run logged, or leave `run_id` out.",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
 
     def _check_trace_tag(self, _mapper: Any, _connection: Any, row: Any) -> None:
         if row.key in _TRACE_TAGS and not self._places.holds(row.value or ""):
@@ -58,3 +64,14 @@ class StoredPlaces:
     def _refusal(self, what: str, given: str, remedy: str) -> MlflowException:
         message = self._places.refusal(what, given, remedy).message
         return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _is_of_run(connection: Any, run_id: str, location: str) -> bool:
+    """Whether a run logged what is at `location`: as an artifact, a logged model, or for another version."""
+    of_run = (
+        select(SqlRun.artifact_uri).where(SqlRun.run_uuid == run_id),
+        select(SqlLoggedModel.artifact_location).where(SqlLoggedModel.source_run_id == run_id),
+        select(SqlModelVersion.storage_location).where(SqlModelVersion.run_id == run_id),
+    )
+    places = (place for each in of_run for place in connection.scalars(each) if place)
+    return any(f"{location}/".startswith(f"{place.rstrip('/')}/") for place in places)

@@ -76,6 +76,14 @@ def separate(document: Mapping[str, Any], thing: Thing) -> tuple[dict[str, Any],
     return rest, found
 
 
+def with_claim(rest: Mapping[str, Any], document: Mapping[str, Any], user: str) -> dict[str, Any]:
+    """The request without its reserved tags, with the user that `document` claims kept as a claim."""
+    tag = {"key": CLAIMED_USER, "value": user[:_LONGEST_USER]}
+    if document.get("key") == USER:
+        return {**rest, **tag}
+    return {**rest, "tags": [*_tags(rest), tag]}
+
+
 def stamp(document: Mapping[str, Any], thing: Thing, given: list[Pair], *, principal: str) -> dict[str, Any]:
     """The request to make something, whose reserved tags were `given`, in the name of `principal`.
 

@@ -138,11 +138,6 @@ REFUSED: dict[str, Callable[[Server, str, str], tuple[str, str, dict[str, object
         "runs/set-tag",
         {"run_id": run, "key": PRINCIPAL, "value": BOB},
     ),
-    "somebody else's real name as the user, alone": lambda server, run, other: (
-        "POST",
-        "runs/set-tag",
-        {"run_id": run, "key": USER, "value": BOB},
-    ),
     "nothing but somebody else's reserved tags": lambda server, run, other: (
         "POST",
         "runs/log-batch",
@@ -154,7 +149,7 @@ REFUSED: dict[str, Callable[[Server, str, str], tuple[str, str, dict[str, object
         {
             "run_id": run,
             "metrics": [{"key": "m", "value": 1, "timestamp": 1}],
-            "tags": [{"key": USER, "value": "nobody has this name"}],
+            "tags": [{"key": PRINCIPAL, "value": "nobody has this name"}],
         },
     ),
     "a name in the wrong tag": lambda server, run, other: (
@@ -198,10 +193,10 @@ REFUSED: dict[str, Callable[[Server, str, str], tuple[str, str, dict[str, object
         f"logged-models/{other}/tags/{USER}",
         {},
     ),
-    "another user of a logged model": lambda server, run, other: (
+    "another name of a logged model": lambda server, run, other: (
         "PATCH",
         f"logged-models/{other}/tags",
-        {"tags": [{"key": USER, "value": BOB}]},
+        {"tags": [{"key": PRINCIPAL, "value": BOB}]},
     ),
 }
 
@@ -279,3 +274,30 @@ def test_unchanged_tag_costs_mlflow_nothing(server: Server) -> None:
     before = len(server.served)
     assert server.post("runs/set-tag", {"run_id": run, "key": PRINCIPAL, "value": ALICE}) == {}
     assert server.served[before:] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("runs/set-tag", {"key": USER, "value": "ada"}),
+        ("runs/log-batch", {"tags": [{"key": USER, "value": "ada"}]}),
+        ("runs/log-batch", {"tags": [{"key": USER, "value": "ada"}, {"key": "fine", "value": "x"}]}),
+    ],
+)
+def test_user_that_an_import_names_afterwards_is_kept_as_a_claim(
+    server: Server, path: str, body: dict[str, object]
+) -> None:
+    run = server.new_run()
+    server.post(path, {"run_id": run, **body})
+    found = server.tags_of_run(run)
+    assert (found[PRINCIPAL], found[USER], found[CLAIMED]) == (ALICE, ALICE, "ada")
+    assert found.get("fine") == ("x" if "fine" in str(body) else None)
+
+
+def test_user_that_is_named_for_a_logged_model_is_kept_as_a_claim(server: Server) -> None:
+    model = server.post("logged-models", {"experiment_id": "0"})["model"]["info"]["model_id"]
+    body = {"tags": [{"key": USER, "value": "u" * 300}]}
+    assert server.send("PATCH", f"logged-models/{model}/tags", body).status == 200
+    shown = server.send("GET", f"logged-models/{model}").json["model"]["info"]["tags"]
+    found = {tag["key"]: tag["value"] for tag in shown}
+    assert (found[PRINCIPAL], found[USER], found[CLAIMED]) == (ALICE, ALICE, "u" * 256)

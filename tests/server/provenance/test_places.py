@@ -222,6 +222,58 @@ def test_version_may_be_from_under_the_root_or_another_version(server: Server, n
         server.post("model-versions/create", body)
 
 
+def _logged_model(server: Server, run: str) -> str:
+    body = {"experiment_id": "0", "source_run_id": run}
+    return str(server.post("logged-models", body)["model"]["info"]["model_id"])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"{ROOT}/0/{{other}}/artifacts/model",
+        f"{ROOT}/0/{{run}}/artifacts-of-mine/model",
+        f"{ROOT}/0/models/m-0123456789abcdef0123456789abcdef/artifacts",
+        SEALED,
+        "models:/{model}",
+    ],
+)
+def test_version_s_run_is_the_one_that_logged_its_files(server: Server, name: str, source: str) -> None:
+    server.new_model(name, versions=0)
+    run, other = server.new_run(), server.new_run()
+    given = source.format(run=run, other=other, model=_logged_model(server, other))
+    with mock.patch.object(sqlalchemy_store, "MlflowClient", return_value=handlers._tracking_store):
+        body = {"name": name, "source": given, "run_id": run}
+        model = {"model_id": given.removeprefix("models:/")} if given.startswith("models:") else {}
+        answer = server.send("POST", "model-versions/create", {**body, **model})
+    assert (answer.status, answer.code) == (400, "INVALID_PARAMETER_VALUE")
+    assert run in answer.json["message"]
+    assert "leave `run_id` out" in answer.json["message"]
+    assert server.send("GET", "model-versions/get", query=f"name={name}&version=1").status == 404
+
+
+def test_version_of_a_run_that_does_not_exist_is_refused(server: Server, name: str) -> None:
+    server.new_model(name, versions=0)
+    run = secrets.token_hex(16)
+    body = {"name": name, "source": f"{ROOT}/0/{run}/artifacts/model", "run_id": run}
+    assert server.send("POST", "model-versions/create", body).status == 400
+
+
+def test_version_may_be_of_what_its_run_logged(server: Server, name: str) -> None:
+    server.new_model(name, versions=0)
+    run = server.new_run()
+    model = _logged_model(server, run)
+    forms = [
+        {"source": f"{ROOT}/0/{run}/artifacts"},
+        {"source": f"{ROOT}/0/{run}/artifacts/model"},
+        {"source": f"{ROOT}/0/models/{model}/artifacts"},
+        {"source": f"{ROOT}/0/models/{model}/artifacts", "model_id": model},
+        {"source": f"models:/{name}/2"},
+    ]
+    for form in forms:
+        made = server.post("model-versions/create", {"name": name, **form, "run_id": run})
+        assert made["model_version"]["run_id"] == run
+
+
 def test_prompt_s_placeholder_is_no_place(server: Server, name: str) -> None:
     tags = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
     server.post("registered-models/create", {"name": name, "tags": tags})
