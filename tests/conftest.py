@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from tests.object_store import ObjectStore
     from tests.server.conftest import Migration
 
-# What mlflow.set_tracking_uri and mlflow.set_registry_uri remember; MLflow has no public way to reset it.
+# What mlflow.set_tracking_uri, set_registry_uri and set_experiment remember; MLflow has no way to reset it.
 _MLFLOW_GLOBALS = (
     ("mlflow.tracking._tracking_service.utils", "_tracking_uri"),
     ("mlflow.tracking._model_registry.utils", "_registry_uri"),
+    ("mlflow.tracking.fluent", "_active_experiment_id"),
 )
 # Three times what all tests together keep in PostgreSQL.
 _MEMORY_BYTES = 3 * 2**30
@@ -55,7 +56,7 @@ def no_aws_account() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_outlives_a_test() -> Iterator[None]:
-    """Restore what `connect` and MLflow itself set in this process: the environment and two addresses."""
+    """Restore what `connect` and MLflow itself set in this process: the environment and three globals."""
     before = dict(os.environ)
     yield
     if os.environ != before:
@@ -64,6 +65,8 @@ def nothing_outlives_a_test() -> Iterator[None]:
     for module, name in _MLFLOW_GLOBALS:
         if module in sys.modules:
             setattr(sys.modules[module], name, None)
+    # set_experiment writes it as well; a fixture of the module's may have called that before this one began.
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 @dataclass(frozen=True)

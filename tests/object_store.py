@@ -59,13 +59,13 @@ class ObjectStore:
         """A boto3 client of it."""
         import boto3
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name=_REGION,
+        # A session of its own: the default one keeps the first credentials that it finds.
+        session = boto3.Session(
             aws_access_key_id="ASIAEXAMPLEEXAMPLE",
             aws_secret_access_key="example-of-a-role-s-secret",
+            region_name=_REGION,
         )
+        return session.client("s3", endpoint_url=self.endpoint)
 
     def write_model(self, prefix: str, files: Mapping[str, bytes]) -> str:
         """Put these files below a prefix, as a client does that logs a model; returns its URI."""

@@ -14,6 +14,7 @@ import pytest
 from tests.attacks.doors import Door, Headers, Request, Response
 from tests.attacks.table import ATTACKS, bearer, person
 from tests.attacks.world import BATCH, READ, VIEWER, WRITE, World
+from tests.object_store import ObjectStore
 from tests.roles import server_roles
 from tests.server.conftest import SERVER_PYTHON
 
@@ -185,12 +186,15 @@ def test_run_names_its_author_and_not_even_an_admin_can_change_it(world: World) 
         assert (tags["mlflow_aws.principal"], tags["mlflow.user"]) == (who, who)
 
 
-def test_of_two_promotions_at_once_by_two_people_exactly_one_wins(world: World) -> None:
+def test_of_two_promotions_at_once_by_two_people_exactly_one_wins(
+    world: World, object_store: ObjectStore
+) -> None:
     """Through the balancer, to a server of two processes."""
     token = bearer(world.token())
+    source = object_store.write_model("runs/m", {"MLmodel": b"flavors: {}"})
     assert world.balancer.send(_post("registered-models/create", {"name": "raced"}), token).status == 200
     for _ in range(3):
-        version = _post("model-versions/create", {"name": "raced", "source": "s3://example-artifacts/runs/m"})
+        version = _post("model-versions/create", {"name": "raced", "source": source})
         assert world.balancer.send(version, token).status == 200
     first = _post("registered-models/alias", {"name": "raced", "version": "1", "alias": "champion"})
     assert world.balancer.send(first, token).status == 200

@@ -23,6 +23,8 @@ from tests.attacks_on_evidence.site import (
     Site,
 )
 
+pytestmark = pytest.mark.slow
+
 MANIFEST = "lifecycle.manifest"
 
 
@@ -145,7 +147,7 @@ def test_after_production_a_forged_record_changes_neither_what_is_loaded_nor_the
     in_production.assert_as_approved()
 
 
-@pytest.mark.parametrize("moment", [MOMENTS[0], pytest.param(MOMENTS[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moment", MOMENTS[:2])
 @pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
 def test_before_production_a_forged_record_lets_no_other_model_be_promoted(
     forge: Callable[[Model, Person], None], moment: Moment, site: Site

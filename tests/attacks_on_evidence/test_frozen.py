@@ -10,6 +10,8 @@ import pytest
 
 from tests.attacks_on_evidence.site import APPROVER, AUTHOR, COLLEAGUE, VIEWER, Model, Person, Site
 
+pytestmark = pytest.mark.slow
+
 # Later than what the training logged, so that it would be the metric's latest value.
 LATER = 4_000_000_000_000
 MODEL = {"artifact_path": "other", "flavors": {}, "utc_time_created": "2026-01-01 00:00:00.000000"}

@@ -9,6 +9,8 @@ import pytest
 from tests.attacks_on_evidence.site import APPROVER, AUTHOR, COLLEAGUE, INSIDERS, Model, Person, Site
 from tests.iam.conftest import PREFIX
 
+pytestmark = pytest.mark.slow
+
 # {bucket} and {prefix} are the deployment's own.
 ELSEWHERE = (
     "s3://some-other-bucket/x",

@@ -18,6 +18,8 @@ import pytest
 
 from tests.attacks_on_evidence.site import APPROVER, AUTHOR, COLLEAGUE, FILES, VIEWER, Model, Site
 
+pytestmark = pytest.mark.slow
+
 EVENT = "20260101T000000.000000Z-0000"
 HTML = "<img src=x onerror=alert(1)><script>alert(1)</script>\"'><svg/onload=alert(1)>"
 # No contributor may set how the terminal of a reader looks, or what its title is.
@@ -205,26 +207,19 @@ def assert_stands(model: Model, directory: Path) -> None:
     assert page.stat().st_size < 5_000_000
 
 
-# The rest of the texts, and of the shapes, take minutes.
-SOME = [
-    each if each in ("html", "deep JSON", "1 MB", "a list") else pytest.param(each, marks=pytest.mark.slow)
-    for each in TEXTS
-]
-
-
-@pytest.mark.parametrize("text", SOME)
+@pytest.mark.parametrize("text", TEXTS)
 def test_text_on_a_version_leaves_everything_standing(text: str, site: Site, tmp_path: Path) -> None:
     model = site.model("run artifact", until="before Staging")
     poison(model, dict.fromkeys(TAG_KEYS, TEXTS[text]))
     assert_stands(model, tmp_path)
 
 
-@pytest.mark.parametrize("text", SOME)
+@pytest.mark.parametrize("text", TEXTS)
 def test_text_on_a_run_leaves_everything_standing(text: str, site: Site, tmp_path: Path) -> None:
     assert_stands(poisoned_run(site, TEXTS[text]), tmp_path)
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 3))])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_decisions_of_any_shape_leave_everything_standing(seed: int, site: Site, tmp_path: Path) -> None:
     model = site.model("logged model", until="before Staging")
     poison(model, decisions(random.Random(seed)))

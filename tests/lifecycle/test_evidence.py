@@ -172,6 +172,7 @@ def test_who_may_not_read_learns_that_and_no_verdict(
     assert "AccessDenied" in found.note
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_unreadable(sealed: SealedCopy) -> None:
     nowhere = boto3.client(
         "s3", endpoint_url="http://127.0.0.1:9", aws_access_key_id="x", aws_secret_access_key="x"

@@ -42,6 +42,7 @@ def test_cfn_lint_finds_no_error_in_any_template_in_three_regions(
     assert errors((dev, prod, given, public, replicated), REGIONS) == []
 
 
+@pytest.mark.slow
 def test_cfn_lint_finds_no_error_in_govcloud(build: Callable[..., Assembly]) -> None:
     built = [
         build(name, {**GOVCLOUD, "database": {"instance_class": instance_class}})
@@ -51,6 +52,7 @@ def test_cfn_lint_finds_no_error_in_govcloud(build: Callable[..., Assembly]) -> 
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
+@pytest.mark.slow
 def test_china_lacks_user_pools_and_nothing_else_and_is_refused_for_that(
     name: str, request: pytest.FixtureRequest
 ) -> None:

@@ -53,8 +53,12 @@ def test_token_is_the_one_boto3_makes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     moment = dt.datetime(2026, 1, 2, 3, 4, 5)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: moment, raising=True)
-    theirs = boto3.client("rds", region_name="eu-central-1").generate_db_auth_token(
-        DBHostname="db.example.com", Port=5432, DBUsername="mlflow_server", Region="eu-central-1"
+    theirs = (
+        boto3.Session()
+        .client("rds", region_name="eu-central-1")
+        .generate_db_auth_token(
+            DBHostname="db.example.com", Port=5432, DBUsername="mlflow_server", Region="eu-central-1"
+        )
     )
     ours = rds_iam_token("db.example.com", 5432, "mlflow_server", "eu-central-1")
     assert ours == theirs

@@ -46,7 +46,8 @@ def _measured(server: Server, name: str, **metrics: float | str) -> str:
     for key, value in metrics.items():
         server.post("runs/log-metric", {"run_id": run, "key": key, "value": value, "timestamp": 1, "step": 0})
     server.post("registered-models/create", {"name": name})
-    server.post("model-versions/create", {"name": name, "source": "s3://bucket/root/model", "run_id": run})
+    source = f"s3://bucket/root/0/{run}/artifacts/m"
+    server.post("model-versions/create", {"name": name, "source": source, "run_id": run})
     return run
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.server.provenance.harness import verified
 from tests.server.sealing.harness import Registry, is_ready
 
+pytestmark = pytest.mark.slow
+
 STAGE, ALIAS = "model-versions/transition-stage", "registered-models/alias"
 
 
@@ -59,7 +61,6 @@ def test_version_without_files_gets_no_stage_and_no_alias(own: Registry) -> None
     assert [entry["seal"] for entry in _chain(own, model, "1")] == [None]
 
 
-@pytest.mark.slow
 def test_killed_server_leaves_no_change_without_its_entry(own: Registry) -> None:
     server = own.start()
     model = _new(own, versions=2)

@@ -11,6 +11,8 @@ import pytest
 from tests.object_store import ObjectStore
 from tests.server.sealing.harness import FILES, PENDING, Registry, is_ready
 
+pytestmark = pytest.mark.slow
+
 MANY = {f"shard-{number:03}.bin": secrets.token_bytes(1_500_000) for number in range(200)}
 
 
@@ -26,7 +28,6 @@ def assert_complete(registry: Registry, model: str, files: dict[str, bytes]) -> 
     assert "Uploads" not in registry.store.client.list_multipart_uploads(Bucket=registry.store.bucket)
 
 
-@pytest.mark.slow
 def test_killed_server_leaves_a_pending_version_that_the_next_one_finishes(own: Registry) -> None:
     own.start()
     model, source = own.new_model(), own.new_source(MANY)
@@ -46,7 +47,6 @@ def test_killed_server_leaves_a_pending_version_that_the_next_one_finishes(own: 
     assert_complete(own, model, MANY)
 
 
-@pytest.mark.slow
 def test_two_servers_make_one_copy(own: Registry) -> None:
     # Neither can reach S3 before both want to seal.
     own.start(MLFLOW_AWS_SEAL_AT="promotion")
