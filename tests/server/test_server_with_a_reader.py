@@ -67,6 +67,8 @@ def server(rds: RdsLike, identity: Identity) -> Iterator[Server]:
             **made.environ,
             "MLFLOW_AWS_DATABASE_HOST": pair.writer.host,
             "MLFLOW_AWS_DATABASE_READER_HOST": pair.reader.host,
+            # Of the experiment that is there: what is elsewhere takes no runs.
+            "MLFLOW_AWS_ARTIFACT_ROOT": "s3://bucket/root",
             "MLFLOW_AWS_DATABASE_PORT": str(pair.writer.port),
             "MLFLOW_AWS_DATABASE_NAME": DATABASE,
             "MLFLOW_AWS_DATABASE_USER": _USER,
