@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -56,6 +57,14 @@ def test_the_deployment_as_deployed_passes_and_what_cannot_be_asked_here_is_told
     assert len(found) == len(CHECKS)
 
 
+def at_rest(deployment: Deployment) -> list[str]:
+    """What is red once nothing moves: a busy machine may replace a task, whose target stays for a while."""
+    deadline = time.monotonic() + 60
+    while (red := bad(deployment)) and time.monotonic() < deadline:
+        time.sleep(2)
+    return red
+
+
 @pytest.mark.parametrize(("change", "title"), TWELVE.values(), ids=TWELVE)
 def test_a_change_by_hand_turns_a_check_red_and_undoing_it_green(
     deployment: Deployment, change: Change, title: str
@@ -63,7 +72,7 @@ def test_a_change_by_hand_turns_a_check_red_and_undoing_it_green(
     with made(change, deployment):
         red = bad(deployment)
     assert [each for each in red if title in each], red
-    assert bad(deployment) == []
+    assert at_rest(deployment) == []
 
 
 @pytest.mark.parametrize(("change", "title"), MORE.values(), ids=MORE)
@@ -74,7 +83,7 @@ def test_a_change_by_hand_turns_a_check_red(deployment: Deployment, change: Chan
 
 
 def test_with_every_change_undone_all_is_green(deployment: Deployment) -> None:
-    assert bad(deployment) == []
+    assert at_rest(deployment) == []
 
 
 def command(
