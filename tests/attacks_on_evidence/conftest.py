@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.parts.certificates import CertificateAuthority
 from local.parts.ports import free_port
-from local.parts.token_issuer import TokenIssuer
 from stacks.roles import BY_NAME
 from tests.attacks_on_evidence.site import PEOPLE, POLICY, Site
 from tests.iam.conftest import PREFIX, SERVER, Deployed, deployed, template
 from tests.local.conftest import account
 from tests.roles import server_roles
-from tests.server.conftest import Identity, deployment, wait_until_ready
+from tests.server.conftest import Identity, deployment, issuers, wait_until_ready
 
 if TYPE_CHECKING:
     from tests.conftest import RdsLike
@@ -27,10 +25,8 @@ __all__ = ["account", "deployed", "template"]
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
     """Issuers of this folder's own."""
-    authority = CertificateAuthority.create(tmp_path_factory.mktemp("issuers"), name="Test issuers' CA")
-    certificate = authority.issue("localhost", name="issuers")
-    with TokenIssuer.create(certificate).serving() as sts, TokenIssuer.create(certificate).serving() as pool:
-        yield Identity(sts, pool, authority.bundle)
+    with issuers(tmp_path_factory.mktemp("issuers")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,7 @@ def test_results_that_are_kept_are_readable() -> None:
             assert {"date", "machine", "versions", "plan"} <= metadata.keys()
 
 
+@pytest.mark.slow
 def test_two_benchmarks_do_not_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

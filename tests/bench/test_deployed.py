@@ -73,6 +73,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_an_interrupted_load_still_deletes_its_experiment(
     tiny: TinyServer, tmp_path: Path, number: signal.Signals
 ) -> None:

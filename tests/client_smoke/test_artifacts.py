@@ -36,6 +36,7 @@ def object_of(smoke: Smoke) -> dict[str, str]:
     return {"Bucket": location.netloc, "Key": f"{location.path.lstrip('/')}/{FILE_ARTIFACT}"}
 
 
+@pytest.mark.slow
 def test_artifact_changed_in_s3_is_noticed(logged: Smoke) -> None:
     artifacts_come_back_identical(logged)
     where = object_of(logged)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.conftest import Deployment, Identity, deployment, wait_until_ready
+from tests.server.conftest import Deployment, Identity, deployment, issuers, wait_until_ready
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,13 +121,8 @@ class Registered:
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
     """Issuers of this folder's own; those of tests/server stay theirs."""
-    from local.parts.certificates import CertificateAuthority
-    from local.parts.token_issuer import TokenIssuer
-
-    authority = CertificateAuthority.create(tmp_path_factory.mktemp("issuers"), name="Test issuers' CA")
-    certificate = authority.issue("localhost", name="issuers")
-    with TokenIssuer.create(certificate).serving() as sts, TokenIssuer.create(certificate).serving() as pool:
-        yield Identity(sts, pool, authority.bundle)
+    with issuers(tmp_path_factory.mktemp("issuers")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,7 @@ figure = st.sampled_from([math.nan, math.inf, -math.inf, 1e308, -0.0, 5e-324]) |
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
+@pytest.mark.slow
 def test_nothing_that_a_client_writes_breaks_a_command_or_the_report(
     data: st.DataObject, written: Registered, monkeypatch: pytest.MonkeyPatch
 ) -> None:

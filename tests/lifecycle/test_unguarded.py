@@ -51,6 +51,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(60)
 
 
+@pytest.mark.slow
 def test_a_model_is_promoted_and_explained_and_said_not_to_be_sealed(
     stock: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

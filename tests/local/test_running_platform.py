@@ -352,6 +352,7 @@ def test_the_task_reports_that_it_is_healthy(state: State) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_replaced_and_found_again(state: State, client: dict[str, str]) -> None:
     before = server(state)
     os.kill(before, signal.SIGKILL)

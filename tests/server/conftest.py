@@ -110,14 +110,21 @@ def identity_made() -> Identity:
     return _MADE[0]
 
 
+@contextmanager
+def issuers(directory: Path) -> Iterator[Identity]:
+    """An STS and a user pool that publish their keys over HTTPS."""
+    authority = CertificateAuthority.create(directory, name="Test issuers' CA")
+    certificate = authority.issue("localhost", name="issuers")
+    with TokenIssuer.create(certificate).serving() as sts, TokenIssuer.create(certificate).serving() as pool:
+        yield Identity(sts, pool, authority.bundle)
+
+
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
     """Two issuers that publish their keys over HTTPS for the whole session."""
-    authority = CertificateAuthority.create(tmp_path_factory.mktemp("issuers"), name="Test issuers' CA")
-    certificate = authority.issue("localhost", name="issuers")
-    with TokenIssuer.create(certificate).serving() as sts, TokenIssuer.create(certificate).serving() as pool:
-        _MADE.append(Identity(sts, pool, authority.bundle))
-        yield _MADE[0]
+    with issuers(tmp_path_factory.mktemp("issuers")) as made:
+        _MADE.append(made)
+        yield made
         _MADE.clear()
 
 

@@ -111,6 +111,7 @@ def test_roles_may_be_created_again(empty: Deployment) -> None:
     assert _as(empty, empty.server_user, "SELECT 1") == [(1,)]
 
 
+@pytest.mark.slow
 def test_databases_of_earlier_versions_are_repaired_by_their_next_migration(empty: Deployment) -> None:
     """Before, the master user was a member of `rds_iam` only through the roles that it had created."""
     _create_roles(empty)

@@ -357,6 +357,7 @@ def test_database_outage_makes_the_server_unready_and_is_survived(server: Server
 
 
 @pytest.mark.parametrize("fast_path", ["on", "off"])
+@pytest.mark.slow
 def test_sigterm_finishes_running_requests_and_loses_no_acknowledged_write(
     migrated: Deployment, fast_path: str
 ) -> None:
@@ -411,6 +412,7 @@ def test_sigterm_finishes_running_requests_and_loses_no_acknowledged_write(
     assert not refused, "a server that stops finishes what it has accepted"
 
 
+@pytest.mark.slow
 def test_two_servers_and_two_migrations_start_together_on_an_empty_database(
     rds: RdsLike, identity: Identity
 ) -> None:

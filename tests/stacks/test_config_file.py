@@ -453,6 +453,7 @@ def cdk(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_cdk_synth_works_offline_beside_a_broken_aws_profile(tmp_path: Path) -> None:
     result = cdk("-c", "env=dev", home=tmp_path)
     assert result.returncode == 0, result.stderr

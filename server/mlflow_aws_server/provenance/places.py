@@ -11,10 +11,9 @@ from mlflow.prompt.constants import IS_PROMPT_TAG_KEY
 
 from mlflow_aws_server.provenance import documents
 from mlflow_aws_server.provenance.errors import ProvenanceError, unclear
+from mlflow_aws_server.sealing.places import SEALED
 
-SEALED = "sealed"
-"""The folder under the root that holds the sealed copies: sealed/MODEL/VERSION/TIME."""
-
+# sealed/MODEL/VERSION/TIME
 _PARTS_OF_A_COPY = 4
 # What a reader of URIs, paths or lines could take for something else than a part of an object's key.
 _AMBIGUOUS = re.compile(r"[\\?#\x00-\x1f\x7f\ud800-\udfff]")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mlflow.exceptions import MlflowException
-from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import SqlLoggedModel, SqlRun, SqlTraceTag
@@ -13,6 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION, MLFLOW_TRACE_ARCH
 from sqlalchemy import event, select
 
 from mlflow_aws_server.provenance.places import ArtifactPlaces
+from mlflow_aws_server.sealing.versions import PROMPT_SOURCES
 
 _TRACE_TAGS = frozenset((MLFLOW_ARTIFACT_LOCATION, MLFLOW_TRACE_ARCHIVE_LOCATION))
 
@@ -44,7 +44,7 @@ class StoredPlaces:
 
     def _check_version(self, _mapper: Any, connection: Any, row: Any) -> None:
         location = row.storage_location
-        if row.source in _PROMPT_SOURCE_PLACEHOLDERS:
+        if row.source in PROMPT_SOURCES:
             return
         if location.startswith("runs:/"):
             location = connection.scalar(select(SqlRun.artifact_uri).where(SqlRun.run_uuid == row.run_id))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from mlflow_aws_server.sealing.errors import UnsealableError
 
-SEALED = "sealed/"
+SEALED = "sealed"
 """Under the artifact root: where only the server writes, and nobody deletes."""
 
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
@@ -73,7 +73,7 @@ class Root:
     @property
     def sealed(self) -> Prefix:
         """Where all sealed copies are."""
-        return Prefix(self.prefix.bucket, f"{self.prefix.inside}{SEALED}".rstrip("/"))
+        return Prefix(self.prefix.bucket, f"{self.prefix.inside}{SEALED}")
 
     def place_of(self, model: str, version: int, creation_time: int) -> Prefix:
         """Where the copies of this version are; the creation time tells apart models made anew.

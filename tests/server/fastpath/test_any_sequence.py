@@ -174,6 +174,7 @@ def _explore(pair: Pair, **profile: int) -> None:
     machine().runTest()
 
 
+@pytest.mark.slow
 def test_any_sequence_of_calls_is_answered_and_stored_as_by_stock(pair: Pair) -> None:
     _explore(pair, max_examples=12, stateful_step_count=15)
 
