@@ -1,0 +1,5 @@
+"""What a request may ask for, judged before anything is done for it."""
+
+from mlflow_aws_server.budgets.middleware import Budgets
+
+__all__ = ["Budgets"]
