@@ -745,6 +745,18 @@ class ServerConfig(Section):
         description="Who changes a run that has ended: its author and whoever approves, or all who write."
         " What a registered version rests on stays frozen.",
     )
+    requests_in_flight: Annotated[int, Variable("MLFLOW_AWS_REQUESTS_IN_FLIGHT")] = Field(
+        default=1000,
+        ge=16,
+        le=100_000,
+        description="Requests of one principal that a task works on at a time; more of them wait.",
+    )
+    requests_per_minute: Annotated[int, Variable("MLFLOW_AWS_REQUESTS_PER_MINUTE")] = Field(
+        default=600_000,
+        ge=600,
+        le=100_000_000,
+        description="Requests per minute of one principal that a task takes; who is faster is slowed down.",
+    )
     container_insights: Literal["disabled", "enabled", "enhanced"] = Field(
         default="enabled", description="CloudWatch Container Insights of the cluster, billed by the metric."
     )

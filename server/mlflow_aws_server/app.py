@@ -14,6 +14,7 @@ from mlflow_aws_server.budgets import Budgets
 from mlflow_aws_server.identity import Gate, IdentitySettings
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.settings import ServerSettings
+from mlflow_aws_server.shares import Shares
 
 if TYPE_CHECKING:
     from mlflow_aws_server.sealing import Sealing
@@ -59,7 +60,12 @@ def create_app() -> App:
     StoredPlaces(places).watch()
     app = Provenance(app, open_connection, questions, sealing, places)
     app = Budgets(app)
-    app = Gate(app, identity, may_lag=settings.reader is not None)
+    shares = Shares(
+        in_flight=settings.requests_in_flight,
+        per_minute=settings.requests_per_minute,
+        workers=settings.workers,
+    )
+    app = Gate(app, identity, may_lag=settings.reader is not None, shares=shares)
     return Readiness(app, DatabaseCheck(settings))
 
 

@@ -24,8 +24,9 @@ VARIABLES = frozenset(
         "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
         "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST",
         "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "ENDED_RUNS", "FAST_PATH", "KEEP_ALIVE_SECONDS",
-        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "ROLES", "SEAL_AT", "SEAL_LOCK", "TOKEN_AUDIENCE",
-        "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER", "WORKERS",
+        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
+        "SEAL_AT", "SEAL_LOCK", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER",
+        "WORKERS",
     )
 )  # fmt: skip
 """All settings of all commands; any other variable that begins with `MLFLOW_AWS_` is refused."""
@@ -144,6 +145,9 @@ class ServerSettings:
     connections: Connections
     fast_path: bool
     ended_runs_by_author: bool
+    # Of one principal, in this task.
+    requests_in_flight: int
+    requests_per_minute: int
     keep_alive_seconds: int
 
     @property
@@ -192,6 +196,12 @@ class ServerSettings:
             connections=connections,
             fast_path=fast_path,
             ended_runs_by_author=_ended_runs_by_author(read),
+            requests_in_flight=read.integer(
+                "MLFLOW_AWS_REQUESTS_IN_FLIGHT", default=1000, least=16, most=100_000
+            ),
+            requests_per_minute=read.integer(
+                "MLFLOW_AWS_REQUESTS_PER_MINUTE", default=600_000, least=600, most=100_000_000
+            ),
             # Longer than the load balancer's 60 seconds, or it would send a request into a closed connection.
             keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),
         )

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 
-from mlflow_aws_server.asgi import App, Receive, Scope, Send
+from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, refuse
+from mlflow_aws_server.errors import OverloadedError
+from mlflow_aws_server.shares import CALLER, Turns
+
+# Of one principal, in one process.
+_MOST_WAITING = 1024
 
 
 def mlflow_app() -> App:
@@ -22,15 +27,22 @@ class StockMlflow:
     """MLflow's application, started the way `mlflow server` starts it.
 
     Its stores are opened before the first request, so that a database MLflow cannot use ends the
-    start; and its handlers get only as many threads as its connection pools can serve.
+    start; and its handlers get only as many threads as its connection pools can serve. No principal
+    has more than half of them at a time.
     """
 
     def __init__(self, app: App, *, threads: int) -> None:
         self._app = app
         self._threads = threads
+        self._turns = Turns(
+            "one of MLflow's threads", places=threads, each=(threads + 1) // 2, queue=_MOST_WAITING
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._in_turn(scope, receive, send)
+            return
         if scope["type"] == "lifespan":
             from anyio import to_thread
 
@@ -38,6 +50,40 @@ class StockMlflow:
             to_thread.current_default_thread_limiter().total_tokens = self._threads
             await to_thread.run_sync(_open_stores)
         await self._app(scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hold a place from the body's end to the answer's beginning: as long as a thread works for it."""
+        received: list[Message] = []
+        while not received or received[-1].get("more_body", False):
+            received.append(await receive())
+        if received[-1]["type"] != "http.request":
+            return
+        who = CALLER.get()
+        try:
+            await self._turns.enter(who)
+        except OverloadedError as refusal:
+            await refuse(send, refusal)
+            return
+        holds = True
+        received.reverse()
+
+        def leave() -> None:
+            nonlocal holds
+            if holds:
+                holds = False
+                self._turns.leave(who)
+
+        async def receive_again() -> Message:
+            return received.pop() if received else await receive()
+
+        async def send_and_leave(message: Message) -> None:
+            leave()
+            await send(message)
+
+        try:
+            await self._app(scope, receive_again, send_and_leave)
+        finally:
+            leave()
 
 
 def _open_stores() -> None:

@@ -6,19 +6,17 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
 
 from mlflow_aws_server.database.connect import AsyncConnection, OpenConnection
-from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
+from mlflow_aws_server.errors import ContendedError, UnavailableError
+from mlflow_aws_server.shares import CALLER, Turns
 
 _logger = logging.getLogger(__name__)
 
-# How long a caller waits for a connection before it is told to try again.
-_QUEUE_TIMEOUT_SECONDS = 15.0
 _ATTEMPTS = 4
 _FIRST_BACKOFF_SECONDS = 0.05
 # A lost race means that other writers make progress: retrying often does not hurt a database in trouble.
@@ -68,8 +66,9 @@ _INTERRUPTED: tuple[type[BaseException], ...] = (
 class ConnectionPool:
     """At most `connections` connections, each used by one operation at a time.
 
-    Connections are opened when first needed and replaced when they break. asyncpg's own pool sends a
-    second statement after each use and lets any number of callers wait; this one does neither.
+    Connections are opened when first needed and replaced when they break. Principals get them by turns.
+    asyncpg's own pool sends a second statement after each use and lets any number of callers wait; this one
+    does neither.
     """
 
     def __init__(
@@ -77,12 +76,8 @@ class ConnectionPool:
     ) -> None:
         self._open = open_connection
         self._attempts = attempts
-        self._size = connections
-        self._queue = queue
+        self._turns = Turns("a database connection", places=connections, each=connections, queue=queue)
         self._idle: list[AsyncConnection] = []
-        self._opened = 0
-        self._waiting: deque[tuple[asyncio.Future[AsyncConnection | None], float]] = deque()
-        self._expiry: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def run(self, operation: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
@@ -97,10 +92,14 @@ class ConnectionPool:
             ContendedError: other writers were faster in many attempts; nothing was written.
         """
         failures = races = 0
+        who = CALLER.get()
         while True:
-            connection = await self._acquire()
+            if not self._turns.enter_now(who):
+                await self._turns.enter(who)
+            connection: AsyncConnection | None = None
             broken = False
             try:
+                connection = await self._connection()
                 return await operation(connection)
             except _DISCONNECTED as error:
                 broken = True
@@ -117,7 +116,12 @@ class ConnectionPool:
                 broken = True
                 raise
             finally:
-                self._release(connection, broken=broken)
+                if connection is not None:
+                    if broken or self._closed or connection.is_closed():
+                        connection.terminate()
+                    else:
+                        self._idle.append(connection)
+                self._turns.leave(who)
             if failures == self._attempts:
                 raise UnavailableError(f"{type(reason).__name__}: {reason}") from reason
             if races == _RACES:
@@ -134,87 +138,25 @@ class ConnectionPool:
     async def close(self) -> None:
         """Close every connection. Callers that still wait are told to try again."""
         self._closed = True
-        while self._waiting:
-            future, _ = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(OverloadedError("the server is shutting down"))
+        self._turns.close()
         idle, self._idle = self._idle, []
         for connection in idle:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=2)
 
-    async def _acquire(self) -> AsyncConnection:
+    async def _connection(self) -> AsyncConnection:
+        """An idle connection, or a new one; the caller has a place for it."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-            self._opened -= 1
-        if self._opened < self._size:
-            return await self._open_one()
-        if len(self._waiting) >= self._queue:
-            raise OverloadedError(f"{len(self._waiting)} calls are already waiting for a database connection")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[AsyncConnection | None] = loop.create_future()
-        self._waiting.append((future, loop.time() + _QUEUE_TIMEOUT_SECONDS))
-        if self._expiry is None:
-            self._expiry = loop.call_later(1.0, self._expire)
-        try:
-            handed = await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._pass_on(future.result())
-            raise
-        # None: the right to open a connection that replaces a broken one.
-        return handed if handed is not None else await self._open_one(counted=True)
-
-    async def _open_one(self, *, counted: bool = False) -> AsyncConnection:
-        if not counted:
-            self._opened += 1
         try:
             return await self._open()
-        except BaseException as error:
-            self._pass_on(None)
-            if isinstance(error, (*_DISCONNECTED, asyncpg.PostgresError)):
-                raise UnavailableError(f"{type(error).__name__}: {error}") from error
-            raise
-
-    def _release(self, connection: AsyncConnection, *, broken: bool) -> None:
-        if not broken and not self._closed and not connection.is_closed():
-            self._pass_on(connection)
-            return
-        connection.terminate()
-        self._pass_on(None)
-
-    def _pass_on(self, connection: AsyncConnection | None) -> None:
-        """Give a connection, or the right to open one (None), to the first caller that still waits."""
-        while self._waiting:
-            future, _ = self._waiting.popleft()
-            if not future.done():
-                future.set_result(connection)
-                return
-        if connection is None:
-            self._opened -= 1
-        else:
-            self._idle.append(connection)
+        except (*_DISCONNECTED, asyncpg.PostgresError) as error:
+            raise UnavailableError(f"{type(error).__name__}: {error}") from error
 
     def _drop_idle(self) -> None:
         # If one connection broke because the server went away, so did the idle ones.
         idle, self._idle = self._idle, []
-        self._opened -= len(idle)
         for connection in idle:
             connection.terminate()
-
-    def _expire(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._expiry = None
-        now = loop.time()
-        while self._waiting and (self._waiting[0][0].done() or self._waiting[0][1] <= now):
-            future, _ = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(
-                    OverloadedError(
-                        f"no database connection became free within {_QUEUE_TIMEOUT_SECONDS:.0f} s"
-                    )
-                )
-        if self._waiting:
-            self._expiry = loop.call_later(1.0, self._expire)

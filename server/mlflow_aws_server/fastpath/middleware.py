@@ -20,6 +20,7 @@ from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.reader import Handler, Reader
 from mlflow_aws_server.fastpath.schema import schema_obstacle
 from mlflow_aws_server.fastpath.stock import ResponseHeaders, environment_obstacle
+from mlflow_aws_server.shares import CALLER, Turns
 
 _logger = logging.getLogger(__name__)
 
@@ -97,6 +98,11 @@ class FastPath:
         self._obstacle: str | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._bodies = Bodies()
+        # A list or a chart can take long: some connections are for writing alone.
+        places = max(1, connections * 3 // 4)
+        self._lists = Turns(
+            "a database connection for lists", places=places, each=(places + 1) // 2, queue=_QUEUE
+        )
 
     @property
     def serving(self) -> bool:
@@ -225,7 +231,14 @@ class FastPath:
             answer = await self._reader.answer(route.handler, question)
             if answer is not None:
                 return answer
-        return await route.handler(self._pool, question)
+        if not route.may_lag:
+            return await route.handler(self._pool, question)
+        who = CALLER.get()
+        await self._lists.enter(who)
+        try:
+            return await route.handler(self._pool, question)
+        finally:
+            self._lists.leave(who)
 
     def _step_aside(self, reason: str) -> None:
         self._serving = False

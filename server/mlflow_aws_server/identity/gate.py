@@ -28,6 +28,7 @@ from mlflow_aws_server.asgi import (
     refuse,
     respond,
 )
+from mlflow_aws_server.errors import OverloadedError
 from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
 from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, AuditRecord
 from mlflow_aws_server.identity.callers import Callers
@@ -41,6 +42,7 @@ from mlflow_aws_server.identity.keys import Keys, KeyStore, fetch_keys
 from mlflow_aws_server.identity.paths import refuse_ambiguous
 from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal, rights
 from mlflow_aws_server.identity.settings import IdentitySettings
+from mlflow_aws_server.shares import Shares
 
 _BEARER = b"Bearer "
 _ACCESS_TOKEN = b"x-amzn-oidc-accesstoken"
@@ -88,6 +90,7 @@ class Gate:
         fetch: Callable[[str], Keys] = fetch_keys,
         clock: Callable[[], float] = time.time,
         may_lag: bool = False,
+        shares: Shares | None = None,
     ) -> None:
         """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`.
 
@@ -102,6 +105,7 @@ class Gate:
         self._stores = [*programs.values(), *people.values()]
         self._programs = Callers(Lane.IAM, settings, programs, clock=clock)
         self._people = Callers(Lane.COGNITO, settings, people, clock=clock) if people else None
+        self._shares = shares or Shares()
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,19 +123,38 @@ class Gate:
                 record.write(PermissionDeniedError("websocket", "This server has no WebSockets."))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal: Principal | None = None
-        route: Route | None = None
         try:
             refuse_ambiguous(scope)
             request = _read(scope["headers"])
             if scope["path"] == HEALTH and scope["method"] in ("GET", "HEAD"):
-                await self._app({**scope, "headers": request.headers}, receive, send)
+                # Not MLflow's, which waits for a thread.
+                await respond(send, 200, b"OK", content_type=_HTML, headers=[NOT_STORED, _NOSNIFF])
                 return
             principal = await self._who(request)
+        except AccessDeniedError as refusal:
+            await self._refuse(refusal, scope, send, principal=None, route=None)
+            return
+        try:
+            await self._shares.enter(principal.name)
+        except OverloadedError as refusal:
+            await refuse(send, refusal, [_NOSNIFF])
+            return
+        try:
+            await self._known(principal, request, scope, receive, send)
+        finally:
+            self._shares.leave(principal.name)
+
+    async def _known(
+        self, principal: Principal, request: _Request, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve a request of this principal, if it may be made."""
+        route: Route | None = None
+        try:
             route = route_of(scope["method"], scope["path"])
             require(principal, route, place=Place.DEPLOYMENT, roles=self._settings.roles)
             self._refuse_other_origins(scope["method"], principal, request)
         except AccessDeniedError as refusal:
+            self._shares.refused(principal.name)
             await self._refuse(refusal, scope, send, principal=principal, route=route)
             return
         if route.path in WHOAMI:

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from mlflow_aws_server import shares
 from mlflow_aws_server.database import pool as pool_module
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
@@ -14,7 +15,7 @@ from mlflow_aws_server.errors import ContendedError, OverloadedError, Unavailabl
 
 
 async def test_a_call_that_waits_too_long_is_asked_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_QUEUE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(shares, "LONGEST_WAIT_SECONDS", 0.05)
     pool = ConnectionPool(_never_used, connections=1, queue=9)
     release = asyncio.Event()
 
