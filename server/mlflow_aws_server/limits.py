@@ -56,10 +56,35 @@ CONDITIONS = Limit(
     because="PostgreSQL plans a join for each: 60 take 114 MB, 170 take 1.1 GB.",
 )
 
+REQUESTS_IN_FLIGHT = Limit(
+    what="What a principal has of a task",
+    most=1000,
+    unit="requests in flight (`server.requests_in_flight`)",
+    remedy="Further ones wait, and are refused after 15 seconds.",
+    because="Each holds memory until it is answered.",
+    status=429,
+)
+REQUESTS_PER_MINUTE = Limit(
+    what="What a principal has of a task",
+    most=600_000,
+    unit="requests per minute (`server.requests_per_minute`)",
+    remedy="Further ones are held back, and refused where that would take more than 10 seconds.",
+    because="Each takes time of the processor that all share; one that the gate refuses counts as 100.",
+    status=429,
+)
+WAITING_FOR_A_THREAD = Limit(
+    what="What a principal has of a process",
+    most=1024,
+    unit="calls that wait for one of MLflow's threads",
+    remedy="Each waits for 15 seconds at most.",
+    because="There are few threads, and nobody has more than half of them at a time.",
+    status=429,
+)
 
 # In the order of docs/limits.md.
 SECTIONS: dict[str, tuple[Limit, ...]] = {
     "Searches": (CONDITIONS,),
+    "Shares of one principal": (REQUESTS_IN_FLIGHT, REQUESTS_PER_MINUTE, WAITING_FOR_A_THREAD),
 }
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mlflow_aws_server.limits import REQUESTS_IN_FLIGHT, REQUESTS_PER_MINUTE
+
 DEFAULT_CA_FILE = "/etc/ssl/rds/global-bundle.pem"
 DEFAULT_MAX_CONNECTIONS = 40
 
@@ -197,10 +199,13 @@ class ServerSettings:
             fast_path=fast_path,
             ended_runs_by_author=_ended_runs_by_author(read),
             requests_in_flight=read.integer(
-                "MLFLOW_AWS_REQUESTS_IN_FLIGHT", default=1000, least=16, most=100_000
+                "MLFLOW_AWS_REQUESTS_IN_FLIGHT", default=REQUESTS_IN_FLIGHT.most, least=16, most=100_000
             ),
             requests_per_minute=read.integer(
-                "MLFLOW_AWS_REQUESTS_PER_MINUTE", default=600_000, least=600, most=100_000_000
+                "MLFLOW_AWS_REQUESTS_PER_MINUTE",
+                default=REQUESTS_PER_MINUTE.most,
+                least=600,
+                most=100_000_000,
             ),
             # Longer than the load balancer's 60 seconds, or it would send a request into a closed connection.
             keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),

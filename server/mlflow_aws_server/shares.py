@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from mlflow_aws_server.errors import OverloadedError
+from mlflow_aws_server.limits import REQUESTS_IN_FLIGHT, REQUESTS_PER_MINUTE
 
 CALLER: ContextVar[str] = ContextVar("mlflow_aws_caller", default="")
 """The principal for whom the current task works; empty for the server itself."""
@@ -151,8 +152,8 @@ class Shares:
     def __init__(
         self,
         *,
-        in_flight: int = 1000,
-        per_minute: int = 600_000,
+        in_flight: int = REQUESTS_IN_FLIGHT.most,
+        per_minute: int = REQUESTS_PER_MINUTE.most,
         workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

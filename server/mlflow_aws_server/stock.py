@@ -7,10 +7,8 @@ import warnings
 
 from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, refuse
 from mlflow_aws_server.errors import OverloadedError
+from mlflow_aws_server.limits import WAITING_FOR_A_THREAD
 from mlflow_aws_server.shares import CALLER, Turns
-
-# Of one principal, in one process.
-_MOST_WAITING = 1024
 
 
 def mlflow_app() -> App:
@@ -35,7 +33,10 @@ class StockMlflow:
         self._app = app
         self._threads = threads
         self._turns = Turns(
-            "one of MLflow's threads", places=threads, each=(threads + 1) // 2, queue=_MOST_WAITING
+            "one of MLflow's threads",
+            places=threads,
+            each=(threads + 1) // 2,
+            queue=WAITING_FOR_A_THREAD.most,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
