@@ -65,8 +65,14 @@ def create_app() -> App:
         per_minute=settings.requests_per_minute,
         workers=settings.workers,
     )
-    app = Gate(app, identity, may_lag=settings.reader is not None, shares=shares)
-    return Readiness(app, DatabaseCheck(settings))
+    gate = Gate(app, identity, may_lag=settings.reader is not None, shares=shares)
+    database = DatabaseCheck(settings)
+
+    def check() -> None:
+        gate.require_keys()
+        database()
+
+    return Readiness(gate, check)
 
 
 class _Sealed:

@@ -1,7 +1,8 @@
 """`/ready`: whether this worker can serve; only the load balancer and the container itself may ask.
 
-200 or 503 with an empty body. Ready means: the database accepts a connection and has the schema that this
-MLflow needs. The result is shared for some seconds, and at most one query runs at a time.
+200 or 503 with an empty body. Ready means: callers can be verified, and the database accepts a connection
+and has the schema that this MLflow needs. The result is shared for some seconds, and at most one query runs
+at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Readiness:
     """ASGI middleware that answers `/ready` and passes everything else on.
 
     A request with X-Forwarded-For has come through the load balancer, from outside: it gets 404, as if
-    the path did not exist. `check` raises when the database cannot serve; it runs in a thread.
+    the path did not exist. `check` raises when this worker cannot serve; it runs in a thread.
     """
 
     def __init__(

@@ -103,6 +103,9 @@ class Gate:
         pool = settings.user_pool
         people = {pool.issuer: _store(pool.issuer, fetch)} if pool is not None else {}
         self._stores = [*programs.values(), *people.values()]
+        # The account's own issuer is the first of the setting. A partner's may be down for days: it keeps
+        # nobody but its own callers out.
+        self._required = [*list(programs.values())[:1], *people.values()]
         self._programs = Callers(Lane.IAM, settings, programs, clock=clock)
         self._people = Callers(Lane.COGNITO, settings, people, clock=clock) if people else None
         self._shares = shares or Shares()
@@ -121,6 +124,16 @@ class Gate:
                 record = AuditRecord({**scope, "method": "WEBSOCKET"}, principal=None, route=None)
                 record.status = 403
                 record.write(PermissionDeniedError("websocket", "This server has no WebSockets."))
+
+    def require_keys(self) -> None:
+        """Return once callers can be verified: the first keys are there of the account's own issuer and the
+        user pool. From then on it always does, since known keys outlast an outage of their issuer.
+
+        Raises:
+            RuntimeError: no keys have been fetched yet; the message names whose.
+        """
+        if missing := [store.name for store in self._required if store.generation == 0]:
+            raise RuntimeError(f"nobody can be verified yet: no keys from {' and '.join(missing)}")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -44,7 +44,7 @@ class KeyStore:
     """The keys of one issuer, shared by all requests of a worker's event loop.
 
     Keys are fetched in a thread, never twice at once, and at most every five seconds. Known keys stay
-    valid for 24 hours without the issuer. Nothing is fetched before the first request.
+    valid for 24 hours without the issuer. Nothing is fetched before the first request or `keep_fresh`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class KeyStore:
     ) -> None:
         """`fetch` blocks and raises OSError or ValueError; `name` is the issuer's, for the log."""
         self._fetch = fetch
-        self._name = name
+        self.name = name
         self._clock = clock
         self._keys: Keys = {}
         self._fetched_at = float("-inf")
@@ -64,7 +64,10 @@ class KeyStore:
         self._failed = False
         self._running: asyncio.Task[None] | None = None
         self.generation = 0
-        """Changes whenever the set of keys does: tokens verified with older keys must be verified again."""
+        """Changes whenever the set of keys does: tokens verified with older keys must be verified again.
+
+        0 until the first keys are there.
+        """
 
     async def key(self, key_id: str) -> rsa.RSAPublicKey | None:
         """The key of this id, or None if the issuer has no such key.
@@ -94,7 +97,11 @@ class KeyStore:
         """Fetch now, and again every ten minutes, or sooner after a failure, until cancelled."""
         while True:
             await self._refresh()
-            pause = _REFRESH_SECONDS if not self._failed else 6 * _SOONEST_SECONDS
+            if self.generation == 0:
+                # A server that waits for its first keys serves nobody.
+                pause = _SOONEST_SECONDS
+            else:
+                pause = _REFRESH_SECONDS if not self._failed else 6 * _SOONEST_SECONDS
             await asyncio.sleep(pause)
 
     @property
@@ -114,15 +121,15 @@ class KeyStore:
             keys = await asyncio.to_thread(self._fetch)
         except Exception as error:
             if not self._failed:
-                _log.warning("keys of %s cannot be fetched: %s", self._name, _one_line(error))
+                _log.warning("keys of %s cannot be fetched: %s", self.name, _one_line(error))
             self._failed = True
         else:
             if self._failed:
-                _log.info("keys of %s are back", self._name)
+                _log.info("keys of %s are back", self.name)
             if not _same(keys, self._keys):
                 self._keys = keys
                 self.generation += 1
-                _log.info("keys of %s: %s", self._name, ", ".join(keys))
+                _log.info("keys of %s: %s", self.name, ", ".join(keys))
             self._failed = False
             self._fetched_at = self._clock()
         finally:

@@ -30,7 +30,8 @@ class UserPool:
 class IdentitySettings:
     """Whose tokens are believed, for which audience, and who has which role. Nothing here is secret."""
 
-    # Each issuer's URL, and the account whose roles it may name: `arn:aws:iam::123456789012`.
+    # Each issuer's URL, and the account whose roles it may name: `arn:aws:iam::123456789012`. The first is
+    # the server's own account.
     token_issuers: Mapping[str, str]
     token_audience: str
     public_url: str

@@ -525,3 +525,32 @@ async def test_accounts_do_not_share_their_issuers_new_keys(world: World) -> Non
 async def test_people_can_work_while_the_programs_issuer_is_out_of_reach(world: World) -> None:
     world.sts.available = False
     assert (await world.call(path=_READ, person=world.user_token())).status == 200
+
+
+@pytest.mark.parametrize("needed", ["sts", "user_pool"])
+async def test_server_is_not_ready_before_it_can_verify_anybody(world: World, needed: str) -> None:
+    issuer = getattr(world, needed)
+    issuer.available = False
+    for store in world.gate._stores:
+        await store._refresh()
+    with pytest.raises(RuntimeError, match=f"no keys from {issuer.url}$"):
+        world.gate.require_keys()
+    issuer.available = True
+    await _later(world)
+    world.gate.require_keys()
+    world.sts.available = world.user_pool.available = False
+    await _later(world)
+    world.gate.require_keys()
+
+
+async def test_partner_s_issuer_out_of_reach_keeps_the_server_from_nobody_else(world: World) -> None:
+    world.partner.available = False
+    for store in world.gate._stores:
+        await store._refresh()
+    world.gate.require_keys()
+
+
+async def _later(world: World) -> None:
+    for store in world.gate._stores:
+        store._tried_at = float("-inf")
+        await store._refresh()
