@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 # A clock may be wrong by this much, and a request may take this long to arrive.
 _MARGIN = 30.0
-_LONGEST_LEAD = 120.0
+# The server's clock may be five minutes ahead.
+_LONGEST_LEAD = 360.0
 _RETRY = 10.0
 _MOST = 32
 
@@ -26,8 +27,8 @@ class Token:
 
     @property
     def renew_at(self) -> float:
-        """When to get the next one: a quarter of its life before its end, at most two minutes."""
-        return self.expires - max(_MARGIN, min(_LONGEST_LEAD, (self.expires - self.issued) / 4))
+        """When to get the next one: half its life before its end, at most six minutes."""
+        return self.expires - max(_MARGIN, min(_LONGEST_LEAD, (self.expires - self.issued) / 2))
 
     def holds(self, now: float) -> bool:
         """Whether it can still be sent."""

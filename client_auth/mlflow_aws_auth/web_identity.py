@@ -184,9 +184,9 @@ def _ask(call: Any, audience: str) -> Token:
             if error.response["Error"]["Code"] != _TOO_LONG or seconds == _LIFETIMES[-1]:
                 raise
             continue
-        return Token(
-            value=answer["WebIdentityToken"], issued=issued, expires=answer["Expiration"].timestamp()
-        )
+        # By this machine's clock, which may be behind: then AWS's time of the end would come too late.
+        expires = min(answer["Expiration"].timestamp(), issued + seconds)
+        return Token(value=answer["WebIdentityToken"], issued=issued, expires=expires)
     raise AssertionError("unreachable")
 
 

@@ -216,7 +216,7 @@ ATTACKS: Mapping[str, Mapping[str, Attack]] = {
     },
     "not yet valid": {
         "nbf": _token(lambda w: w.token(claims={"nbf": _now(3600)})),
-        "nbf beyond the leeway": _token(lambda w: w.token(claims={"nbf": _now(60)})),
+        "nbf beyond the leeway": _token(lambda w: w.token(claims={"nbf": _now(330)})),
         "iat": _token(lambda w: w.token(claims={"iat": _now(3600)})),
     },
     "token of another service": {

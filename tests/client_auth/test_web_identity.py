@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,14 @@ def test_shorter_token_is_taken_when_the_credentials_end_soon(sts: Sts) -> None:
     token = fetch()
     assert [call["DurationSeconds"] for call in sts.calls] == ["900", "300"]
     assert token.expires - token.issued < 301
+
+
+def test_clock_that_is_behind_does_not_make_a_token_hold_longer(
+    sts: Sts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_identity, "time", SimpleNamespace(time=lambda: time.time() - 300))
+    token = fetch()
+    assert token.expires == token.issued + 900
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,8 @@ _TOKENS: dict[str, tuple[Callable[[World], str], str]] = {
     "no expiry": (lambda w: w.token(claims={"exp": None}), "claims"),
     "expiry that is not a number": (lambda w: w.token(claims={"exp": "soon"}), "malformed"),
     "infinite expiry": (lambda w: w.token(claims={"exp": float("inf")}), "malformed"),
-    "not yet valid": (lambda w: w.token(claims={"nbf": int(time.time()) + 60}), "not-yet-valid"),
-    "issued in the future": (lambda w: w.token(claims={"iat": int(time.time()) + 60}), "not-yet-valid"),
+    "not yet valid": (lambda w: w.token(claims={"nbf": int(time.time()) + 330}), "not-yet-valid"),
+    "issued in the future": (lambda w: w.token(claims={"iat": int(time.time()) + 330}), "not-yet-valid"),
     "no subject": (lambda w: w.token(claims={"sub": None}), "claims"),
     "assumed role": (
         lambda w: w.token(subject=f"arn:aws:sts::{ACCOUNT}:assumed-role/mlflow-admin/session"),
@@ -247,11 +247,11 @@ async def test_highest_of_a_person_s_groups_counts(world: World) -> None:
     assert (await world.call(path="/api/2.0/mlflow/webhooks", person=token)).status == 200
 
 
-async def test_clocks_may_differ_by_half_a_minute(world: World) -> None:
+async def test_clocks_may_differ(world: World) -> None:
     now = int(time.time())
     assert (await world.call(path=_READ, token=world.token(seconds=-25))).status == 200
     assert (
-        await world.call(path=_READ, token=world.token(claims={"nbf": now + 25, "iat": now + 25}))
+        await world.call(path=_READ, token=world.token(claims={"nbf": now + 295, "iat": now + 295}))
     ).status == 200
 
 
