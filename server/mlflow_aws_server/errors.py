@@ -47,12 +47,13 @@ class SlowBodyError(RefusedError):
 class UnavailableError(RefusedError):
     """The database cannot be reached.
 
-    Whether a write that was under way took effect is unknown, which is safe: each can be repeated.
+    Whether a write that was under way took effect is unknown, which is safe: each can be repeated. MLflow's
+    client does so seven times: for four minutes, and for as many seconds only if it were told to come back
+    after one. A failover takes a minute or two.
     """
 
     status = 503
     code = "TEMPORARILY_UNAVAILABLE"
-    retry_after = 1
 
 
 class ContendedError(RefusedError):

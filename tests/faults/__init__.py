@@ -1,0 +1,1 @@
+"""Faults while clients log: what was acknowledged is stored, and stored once."""
