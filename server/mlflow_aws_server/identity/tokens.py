@@ -35,8 +35,9 @@ async def verify(token: bytes, *, issuers: Mapping[str, FindKey], audience: str 
     """The claims of a token that one of `issuers` signed with RS256, valid now and, if asked, for `audience`.
 
     A token is checked with the keys of the issuer that it names, letter by letter, and no other's. The
-    audience must be a single string, not a list. It holds 30 s longer and begins five minutes sooner than
-    it says, for clocks that differ. Without `audience` the claim is not checked: Cognito's access tokens have `client_id` instead.
+    audience must be a single string, not a list; without `audience` the claim is not checked: Cognito's
+    access tokens have `client_id` instead. A token holds 30 s longer and begins five minutes sooner than it
+    says, for clocks that differ.
 
     Raises:
         UnauthenticatedError: it is not such a token; the message says why and repeats none of it.
