@@ -68,7 +68,7 @@ REQUESTS_PER_MINUTE = Limit(
     what="What a principal has of a task",
     most=600_000,
     unit="requests per minute (`server.requests_per_minute`)",
-    remedy="Further ones are held back, and refused where that would take more than 10 seconds.",
+    remedy="Further ones are held back, and refused where that would take more than 30 seconds.",
     because="Each takes time of the processor that all share; one that the gate refuses counts as 100.",
     status=429,
 )

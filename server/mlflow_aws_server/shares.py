@@ -18,7 +18,7 @@ CALLER: ContextVar[str] = ContextVar("mlflow_aws_caller", default="")
 
 LONGEST_WAIT_SECONDS = 15.0
 """After that, who waits for its turn is told to come again."""
-LONGEST_DELAY_SECONDS = 10.0
+LONGEST_DELAY_SECONDS = 30.0
 """The longest that a call is held back because its principal's come too fast."""
 
 # As many calls as a principal may make at once, at its pace, after a pause.
