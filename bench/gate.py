@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import os
 import statistics
 import sys
@@ -19,8 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap
-from mlflow_aws_server.identity.audit import LOGGER
+from mlflow_aws_server.identity import AuditLog, Gate, IdentitySettings, RoleMap, to_standard_output
 
 from local.parts.certificates import ServerCertificate
 from local.parts.token_issuer import TokenIssuer
@@ -55,7 +53,7 @@ class Cost:
         return self.with_gate - self.without
 
 
-async def measure(*, rounds: int = 2000) -> list[Cost]:
+async def measure(*, rounds: int = 2000, deliver: Callable[[bytes], Any] = to_standard_output) -> list[Cost]:
     """Measure each kind of request `rounds` times."""
     nowhere = ServerCertificate(Path(os.devnull), Path(os.devnull))
     issuer = TokenIssuer(nowhere, host="sts.example.com", port=443)
@@ -68,7 +66,7 @@ async def measure(*, rounds: int = 2000) -> list[Cost]:
         ),
     )
     published = {issuer.key.key_id: issuer.key.private.public_key()}
-    gate = Gate(_behind, settings, fetch=lambda _: published)
+    gate = Gate(_behind, settings, audit=AuditLog(deliver), fetch=lambda _: published)
     token = issuer.token(subject=_ROLE, audience=_AUDIENCE, seconds=3600)
     new = iter([issuer.token(subject=_ROLE, audience=_AUDIENCE) for _ in range(200)])
     read = ("GET", f"{_API}/runs/get", b"")
@@ -82,9 +80,8 @@ async def measure(*, rounds: int = 2000) -> list[Cost]:
 
 async def quietly(*, rounds: int) -> list[Cost]:
     """Measure with audit lines formatted as in the server, and written to /dev/null."""
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a file of ours
-        _log_to(nowhere)
-        return await measure(rounds=rounds)
+    with open(os.devnull, "wb", buffering=0) as nowhere:  # noqa: PTH123 - a device, not a file of ours
+        return await measure(rounds=rounds, deliver=nowhere.write)
 
 
 async def _compare(
@@ -145,15 +142,6 @@ async def _time(app: App, scope: dict[str, Any], body: bytes) -> float:
     started = time.perf_counter_ns()
     await app(scope, receive, send)
     return (time.perf_counter_ns() - started) / 1000
-
-
-def _log_to(stream: Any) -> None:
-    """Write audit lines to `stream`, as the server's log configuration does."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger(LOGGER)
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
 from mlflow_aws_server.budgets import Budgets
-from mlflow_aws_server.identity import Gate, IdentitySettings
+from mlflow_aws_server.identity import AuditLog, AuditPipe, Gate, IdentitySettings, to_standard_output
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.settings import ServerSettings
 from mlflow_aws_server.shares import Shares
@@ -60,12 +60,13 @@ def create_app() -> App:
     StoredPlaces(places).watch()
     app = Provenance(app, open_connection, questions, sealing, places)
     app = Budgets(app)
+    audit = AuditLog(AuditPipe(settings.audit_pipe) if settings.audit_pipe else to_standard_output)
     shares = Shares(
         in_flight=settings.requests_in_flight,
         per_minute=settings.requests_per_minute,
         workers=settings.workers,
     )
-    gate = Gate(app, identity, may_lag=settings.reader is not None, shares=shares)
+    gate = Gate(app, identity, audit=audit, may_lag=settings.reader is not None, shares=shares)
     database = DatabaseCheck(settings)
 
     def check() -> None:

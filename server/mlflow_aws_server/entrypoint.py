@@ -1,15 +1,17 @@
-"""The container's commands: serve, migrate, healthcheck."""
+"""The container's commands: serve, audit, migrate, healthcheck."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlflow_aws_server.settings import MigrationSettings, ServerSettings, SettingsError
+from mlflow_aws_server import logs
+from mlflow_aws_server.settings import EnvironmentReader, MigrationSettings, ServerSettings, SettingsError
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
@@ -21,6 +23,8 @@ _GRACEFUL_SHUTDOWN_SECONDS = 25
 
 _APPLICATION_NAME = "mlflow"
 
+_log = logging.getLogger("mlflow_aws_server")
+
 _QUIET_MLFLOW: Mapping[str, str] = {
     # By default MLflow starts 14 more processes (2.2 GB) for jobs.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -28,6 +32,8 @@ _QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    # Its loggers have no handlers of their own then: log_config.json speaks for them too.
+    "MLFLOW_CONFIGURE_LOGGING": "false",
     # Empty: no list of models is fetched from the internet.
     "MLFLOW_MODEL_CATALOG_URI": "",
     # MLflow looks for git to tag runs, which a server never does.
@@ -46,15 +52,18 @@ def main(arguments: Sequence[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="wait for the database schema, then become the MLflow server")
+    commands.add_parser("audit", help="print the audit lines that servers write to MLFLOW_AWS_AUDIT_PIPE")
     commands.add_parser("migrate", help="create the database roles and bring the schema up to date")
     commands.add_parser("healthcheck", help="exit 0 if the server on this machine is ready")
-    run = {"serve": _serve, "migrate": _migrate, "healthcheck": _healthcheck}[
+    if not {"-h", "--help"} & set(arguments):
+        logs.configure()
+    run = {"serve": _serve, "audit": _audit, "migrate": _migrate, "healthcheck": _healthcheck}[
         parser.parse_args(arguments).command
     ]
     try:
         return run(os.environ)
     except SettingsError as error:
-        sys.stderr.write(f"mlflow_aws_server: {error}\n")
+        _log.error("%s", error)
         return EXIT_MISCONFIGURED
     except KeyboardInterrupt:
         return 130
@@ -85,7 +94,7 @@ def command(environ: Mapping[str, str]) -> list[str]:
         "--no-server-header",
         # The load balancer keeps the access log.
         "--no-access-log",
-        "--log-config", str(Path(__file__).with_name("log_config.json")),
+        "--log-config", str(logs.CONFIG),
         "--host", settings.bind,
         "--port", str(settings.port),
         "--workers", str(settings.workers),
@@ -140,10 +149,17 @@ def _serve(environ: Mapping[str, str]) -> int:
     try:
         wait_for_schema(settings)
     except SchemaNotReadyError as error:
-        sys.stderr.write(f"mlflow_aws_server: {error}\n")
+        _log.error("%s", error)
         return EXIT_FAILED
     argv = command(environ)
     return os.execvpe(argv[0], argv, environment(environ))  # noqa: S606 - no shell is the point
+
+
+def _audit(environ: Mapping[str, str]) -> int:
+    from mlflow_aws_server.audit_stream import print_lines
+
+    print_lines(Path(EnvironmentReader(environ).text("MLFLOW_AWS_AUDIT_PIPE")))
+    return 0
 
 
 def _migrate(environ: Mapping[str, str]) -> int:
@@ -155,7 +171,7 @@ def _migrate(environ: Mapping[str, str]) -> int:
     try:
         migrate(settings)
     except MigrationError as error:
-        sys.stderr.write(f"mlflow_aws_server: {error}\n")
+        _log.error("%s", error)
         return EXIT_FAILED
     return 0
 

@@ -6,7 +6,6 @@ It can be run again at any time; of two runs at once, one waits for the other.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -177,7 +176,6 @@ def _upgrade_schema(settings: MigrationSettings) -> None:
         # It takes seconds, so it is a phase of its own.
         from mlflow.db import upgrade
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = store_uri(
         settings.database, settings.migrator, application_name=_APPLICATION, options=_LOCK_TIMEOUT
     )

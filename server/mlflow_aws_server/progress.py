@@ -1,20 +1,20 @@
-"""Progress as JSON lines on standard output, one object per phase, for CloudWatch and for programs."""
+"""Progress in the log, one line per phase, with fields for CloudWatch and for programs."""
 
 from __future__ import annotations
 
-import json
-import sys
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _REPORT_EVERY_SECONDS = 10.0
 
+_log = logging.getLogger("mlflow_aws_server.progress")
+
 
 def report(event: str, **details: object) -> None:
-    """Print one line: {"event": …, details}."""
-    sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
-    sys.stdout.flush()
+    """Log one line: the event as its message, the details as fields."""
+    _log.info(event, extra={"fields": details})
 
 
 @contextmanager

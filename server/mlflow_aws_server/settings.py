@@ -23,8 +23,9 @@ _PREFIX = "MLFLOW_AWS_"
 VARIABLES = frozenset(
     _PREFIX + name
     for name in (
-        "ARTIFACT_ROOT", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST", "DATABASE_MAX_CONNECTIONS",
-        "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT", "DATABASE_READER_HOST",
+        "ARTIFACT_ROOT", "AUDIT_PIPE", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST",
+        "DATABASE_MAX_CONNECTIONS", "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT",
+        "DATABASE_READER_HOST",
         "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "ENDED_RUNS", "FAST_PATH", "KEEP_ALIVE_SECONDS",
         "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
         "SEAL_AT", "SEAL_LOCK", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER",
@@ -151,6 +152,8 @@ class ServerSettings:
     requests_in_flight: int
     requests_per_minute: int
     keep_alive_seconds: int
+    # Without one, audit lines go to standard output.
+    audit_pipe: Path | None
 
     @property
     def public_host(self) -> str:
@@ -209,6 +212,7 @@ class ServerSettings:
             ),
             # Longer than the load balancer's 60 seconds, or it would send a request into a closed connection.
             keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),
+            audit_pipe=Path(pipe) if (pipe := read.optional("MLFLOW_AWS_AUDIT_PIPE")) else None,
         )
 
 

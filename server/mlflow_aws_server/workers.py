@@ -13,6 +13,8 @@ import os
 import signal
 from typing import Any
 
+from mlflow_aws_server import logs
+
 _PRELOADED = "mlflow_aws_server.preload"
 
 
@@ -35,6 +37,7 @@ class _Forking:
 
 def main() -> None:
     """Become uvicorn's command line."""
+    logs.configure()
     import uvicorn._subprocess
     import uvicorn.main
 

@@ -6,6 +6,7 @@ Two migrations at once are in test_server_process.py, beside two servers at once
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -59,12 +60,12 @@ def _create_roles(made: Deployment) -> MigrationSettings:
 def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployment) -> None:
     finished = empty.migrate()
     assert finished.returncode == 0, finished.stderr
-    assert _phases(finished.stdout) == [
+    assert _phases(finished.stderr) == [
         "connect", "lock", "roles", "lock", "import", "schema", "store", "indexes", "grants",
         "all",
     ]  # fmt: skip
-    lines = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert all(isinstance(line["ms"], int) for line in lines if line["phase"] != "all")
+    lines = [json.loads(line) for line in finished.stderr.splitlines()]
+    assert all(isinstance(line["ms"], int) for line in lines if line.get("phase", "all") != "all")
     assert _revision(empty) == schema.installed().head
     assert _as(
         empty,
@@ -94,7 +95,7 @@ def test_later_runs_need_no_master_user(migrated: Deployment) -> None:
     reads = migrated.secret.reads
     finished = migrated.migrate()
     assert finished.returncode == 0, finished.stderr
-    assert "roles" not in _phases(finished.stdout)
+    assert "roles" not in _phases(finished.stderr)
     assert migrated.secret.reads == reads
 
 
@@ -116,8 +117,8 @@ def test_databases_of_earlier_versions_are_repaired_by_their_next_migration(empt
     """Before, the master user was a member of `rds_iam` only through the roles that it had created."""
     _create_roles(empty)
     empty.rds.administer(f"REVOKE rds_iam FROM {empty.rds.master} GRANTED BY rds_superuser")
-    assert "roles" in _phases(empty.migrate().stdout)
-    assert "roles" not in _phases(empty.migrate().stdout)
+    assert "roles" in _phases(empty.migrate().stderr)
+    assert "roles" not in _phases(empty.migrate().stderr)
     assert empty.rds.administer(
         "SELECT count(*) FROM pg_auth_members"
         f" WHERE roleid = 'rds_iam'::regrole AND member = '{empty.rds.master}'::regrole"
@@ -155,13 +156,14 @@ def _migrate_here(made: Deployment) -> None:
 
 
 def test_refused_token_of_a_role_that_exists_is_waited_for_without_the_master_user(
-    migrated: Deployment, refusals: list[Exception | None], capsys: pytest.CaptureFixture[str]
+    migrated: Deployment, refusals: list[Exception | None], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="mlflow_aws_server")
     reads = migrated.secret.reads
     refusals += [_NO_ROUTE, _REFUSED_TOKEN, _REFUSED_TOKEN]
     _migrate_here(migrated)
     assert migrated.secret.reads == reads
-    assert '"waiting": "connection refused"' in capsys.readouterr().out
+    assert "connection refused" in [vars(record)["fields"].get("waiting") for record in caplog.records]
 
 
 def test_refused_token_is_named_as_such_when_patience_ends(
@@ -199,7 +201,7 @@ def test_wrong_master_password_ends_with_one_line_without_it(empty: Deployment) 
     empty.secret.passwords[:] = ["not-the-password"]
     finished = empty.migrate()
     assert finished.returncode == 1
-    assert finished.stderr.startswith("mlflow_aws_server: phase roles failed: OperationalError: ")
+    assert "phase roles failed: OperationalError: " in json.loads(finished.stderr.splitlines()[-1])["message"]
     assert "password authentication failed" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert "not-the-password" not in finished.stdout + finished.stderr
@@ -212,7 +214,7 @@ def test_unknown_certificate_authority_ends_with_one_line(empty: Deployment) -> 
     assert finished.returncode == 1
     assert "phase connect failed" in finished.stderr
     assert "certificate" in finished.stderr
-    assert len(finished.stderr.splitlines()) == 1
+    assert [json.loads(line)["level"] for line in finished.stderr.splitlines()] == ["INFO", "ERROR"]
 
 
 # A revision of the year before, with work left for most kinds of migration.

@@ -3,9 +3,21 @@
 `Gate` wraps the whole application. Nothing in this package needs MLflow.
 """
 
+from mlflow_aws_server.identity.audit_log import AuditLog, AuditPipe, to_standard_output
 from mlflow_aws_server.identity.gate import Gate
 from mlflow_aws_server.identity.mapping import RoleMap
 from mlflow_aws_server.identity.roles import Lane, Principal, Role
 from mlflow_aws_server.identity.settings import IdentitySettings, UserPool
 
-__all__ = ["Gate", "IdentitySettings", "Lane", "Principal", "Role", "RoleMap", "UserPool"]
+__all__ = [
+    "AuditLog",
+    "AuditPipe",
+    "Gate",
+    "IdentitySettings",
+    "Lane",
+    "Principal",
+    "Role",
+    "RoleMap",
+    "UserPool",
+    "to_standard_output",
+]

@@ -11,17 +11,15 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from mlflow_aws_server import logs
 from mlflow_aws_server.asgi import Scope, header_values
 from mlflow_aws_server.identity.access import Route
+from mlflow_aws_server.identity.audit_log import AuditLog
 from mlflow_aws_server.identity.errors import AccessDeniedError
 from mlflow_aws_server.identity.roles import Principal
 
-LOGGER = "mlflow_aws_server.audit"
 OBJECT = "mlflow_aws.object"
 """Key of the ASGI scope: a dict in which inner applications note what a request is about."""
-
-LARGEST_LINE = 4096
-"""In bytes, with its end: longer ones of several workers could mix in a pipe (POSIX's PIPE_BUF)."""
 
 LARGEST_BODY = 128 * 1024
 """Request and response bodies of more bytes are not read."""
@@ -32,7 +30,7 @@ _NAMES = (
     "dataset_id", "trace_id", "request_id", "issue_id", "queue_id", "schema_id",
 )  # fmt: skip
 # Some 6,000 bytes, if every character needs an escape: the first limit at which a line fits is taken.
-_LONGEST_NAMES = (200, 100, 50, 20, 0)
+_LONGEST_NAMES = (200, 100, 50, 20, 10, 0)
 _LONGEST_NAME = _LONGEST_NAMES[0]
 _LONGEST_PATH = 256
 _LONGEST_METHOD = 32
@@ -42,18 +40,21 @@ _LONGEST_SEGMENT = 64
 _REFUSALS = frozenset((401, 403, 409, 412))
 _TRACE_ID = re.compile(rb"[A-Za-z0-9=;:_-]{1,256}")
 
-_log = logging.getLogger(LOGGER)
+_log = logging.getLogger("mlflow_aws_server.identity")
 
 
 class AuditRecord:
     """What is known of one request, until its line is written."""
 
     __slots__ = (
-        "_written", "answer", "body", "found", "method", "path", "principal", "route", "scope", "started",
-        "status",
+        "_log", "_written", "answer", "body", "found", "method", "path", "principal", "route", "scope",
+        "started", "status",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, *, principal: Principal | None, route: Route | None) -> None:
+    def __init__(
+        self, log: AuditLog, scope: Scope, *, principal: Principal | None, route: Route | None
+    ) -> None:
+        self._log = log
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -66,21 +67,20 @@ class AuditRecord:
         self.found: dict[str, str] = {}
         self._written = False
 
-    def write(self, refusal: AccessDeniedError | None = None) -> None:
+    async def write(self, refusal: AccessDeniedError | None = None) -> None:
         """Log the line, once. Never raises: the response must not depend on it."""
         if self._written:
             return
         self._written = True
         try:
-            _log.info(_fitting(self._line(refusal)).decode("utf-8"))
+            await self._log.write(_fitting(self._line(refusal)))
         except Exception as error:
-            logging.getLogger("mlflow_aws_server.identity").error("an audit line is lost: %r", error)
+            _log.error("an audit line is lost: %r", error)
 
     def _line(self, refusal: AccessDeniedError | None) -> dict[str, Any]:
         principal, route = self.principal, self.route
         line: dict[str, Any] = {
-            "audit": self._outcome(refusal),
-            "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+            **_beginning(self._outcome(refusal), self._log),
             "principal": principal.name if principal else refusal.principal if refusal else None,
             "lane": principal.lane.value if principal else None,
             "role": principal.role if principal else None,
@@ -117,20 +117,33 @@ class AuditRecord:
         return found
 
 
+def event(name: str, log: AuditLog) -> bytes:
+    """A line of the process itself: it has `started`, or `ended` in order."""
+    return logs.encode(_beginning(name, log)).encode("ascii")
+
+
+def _beginning(outcome: str, log: AuditLog) -> dict[str, Any]:
+    return {
+        "audit": outcome,
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+        "process": log.process,
+        "number": log.number(),
+    }
+
+
 def _fitting(line: dict[str, Any]) -> bytes:
     """The line as JSON. What a client chose (names of objects, a path without route) is cut until it fits."""
     for longest in _LONGEST_NAMES:
         cut = {**line, "object": {name: _cut(value, longest) for name, value in line["object"].items()}}
         if "path" in line:
             cut["path"] = line["path"][: _LONGEST_PATH * longest // _LONGEST_NAME]
-        if len(text := orjson.dumps(cut)) < LARGEST_LINE:
+        if len(text := logs.encode(cut)) < logs.LARGEST_LINE:
             break
-    return text
+    return text.encode("ascii")
 
 
 def _cut(name: str, longest: int) -> str:
-    # Half of a surrogate pair is no character, and would lose the line.
-    return name[:longest].encode("utf-8", "replace").decode("utf-8")
+    return logs.printable(name[:longest])
 
 
 def _json(document: bytearray) -> Any:

@@ -30,7 +30,8 @@ from mlflow_aws_server.asgi import (
 )
 from mlflow_aws_server.errors import OverloadedError
 from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
-from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, AuditRecord
+from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, AuditRecord, event
+from mlflow_aws_server.identity.audit_log import AuditLog, to_standard_output
 from mlflow_aws_server.identity.callers import Callers
 from mlflow_aws_server.identity.errors import (
     AccessDeniedError,
@@ -87,6 +88,7 @@ class Gate:
         app: App,
         settings: IdentitySettings,
         *,
+        audit: AuditLog | None = None,
         fetch: Callable[[str], Keys] = fetch_keys,
         clock: Callable[[], float] = time.time,
         may_lag: bool = False,
@@ -94,8 +96,10 @@ class Gate:
     ) -> None:
         """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`.
 
+        `audit`: where audit lines go; to standard output without it.
         `may_lag`: people may be shown rows that are some moments old, but for their own changes.
         """
+        self._audit = audit or AuditLog(to_standard_output)
         self._may_lag = may_lag
         self._app = app
         self._settings = settings
@@ -116,14 +120,18 @@ class Gate:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
+            await self._audit.open(event("started", self._audit))
             await self._app(scope, receive, self._with_upkeep(send))
+            await self._audit.write(event("ended", self._audit))
         else:
             # MLflow has none. The client of a WebSocket that is closed before it is accepted gets 403.
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             if scope["type"] == "websocket":
-                record = AuditRecord({**scope, "method": "WEBSOCKET"}, principal=None, route=None)
+                record = AuditRecord(
+                    self._audit, {**scope, "method": "WEBSOCKET"}, principal=None, route=None
+                )
                 record.status = 403
-                record.write(PermissionDeniedError("websocket", "This server has no WebSockets."))
+                await record.write(PermissionDeniedError("websocket", "This server has no WebSockets."))
 
     def require_keys(self) -> None:
         """Return once callers can be verified: the first keys are there of the account's own issuer and the
@@ -184,7 +192,7 @@ class Gate:
             MAY_LAG: lags and not request.changed,
         }
         if route.changes and scope["method"] not in _HARMLESS_METHODS:
-            record = AuditRecord(scope, principal=principal, route=route)
+            record = AuditRecord(self._audit, scope, principal=principal, route=route)
             await self._audited(record, inner, receive, _marking(send) if lags else send)
         else:
             await self._app(inner, receive, send)
@@ -242,7 +250,7 @@ class Gate:
                 record.answer = _more(record.answer, message)
                 if not message.get("more_body", False):
                     # Before the response ends: no caller learns of a change that is not in the log.
-                    record.write()
+                    await record.write()
             await send(message)
 
         try:
@@ -252,7 +260,7 @@ class Gate:
                 record.status = 500
             raise
         finally:
-            record.write()
+            await record.write()
 
     async def _refuse(
         self,
@@ -263,9 +271,9 @@ class Gate:
         principal: Principal | None,
         route: Route | None,
     ) -> None:
-        record = AuditRecord(scope, principal=principal, route=route)
+        record = AuditRecord(self._audit, scope, principal=principal, route=route)
         record.status = refusal.status
-        record.write(refusal)
+        await record.write(refusal)
         headers = [_NOSNIFF]
         if refusal.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))

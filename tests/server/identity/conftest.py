@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from mlflow_aws_server.identity import Gate, IdentitySettings, RoleMap, UserPool
+from mlflow_aws_server.identity import AuditLog, Gate, IdentitySettings, RoleMap, UserPool
 from mlflow_aws_server.identity.keys import Keys
 
 from local.parts.certificates import ServerCertificate
@@ -72,6 +71,7 @@ class World:
     user_pool: TokenIssuer
     partner: TokenIssuer
     now: float | None = None
+    audited: list[dict[str, Any]] = field(default_factory=list)
     behind: Behind = field(default_factory=Behind)
     fetched: int = 0
 
@@ -98,7 +98,10 @@ class World:
             ),
             user_pool=UserPool(issuer=self.user_pool.url, client_id=CLIENT_ID),
         )
-        self.gate = Gate(self.behind, self.settings, fetch=self._fetch, clock=lambda: self.now or time.time())
+        audit = AuditLog(lambda line: self.audited.append(json.loads(line)))
+        self.gate = Gate(
+            self.behind, self.settings, audit=audit, fetch=self._fetch, clock=lambda: self.now or time.time()
+        )
 
     def _fetch(self, url: str) -> Keys:
         self.fetched += 1
@@ -178,18 +181,6 @@ def world(issuers: tuple[TokenIssuer, ...]) -> World:
 
 
 @pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
+def lines(world: World) -> list[dict[str, Any]]:
     """The audit lines of this test."""
-    seen: list[dict[str, Any]] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(json.loads(record.getMessage()))
-
-    logger, handler = logging.getLogger("mlflow_aws_server.audit"), Collect()
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield seen
-    logger.removeHandler(handler)
-    logger.setLevel(before)
+    return world.audited
