@@ -50,10 +50,123 @@ class LimitError(RefusedError):
 
 CONDITIONS = Limit(
     what="The filter",
-    most=30,
+    most=20,
     unit="conditions",
     remedy="Ask with fewer, and filter the answer.",
-    because="PostgreSQL plans a join for each: 60 take 114 MB, 170 take 1.1 GB.",
+    because="PostgreSQL plans a join for each: 20 take 28 MB (36 MB on data sets), 60 take 160 MB.",
+)
+ORDER = Limit(
+    what="The order",
+    most=10,
+    unit="clauses",
+    remedy="Order by fewer.",
+    because="Each is a join: with 20 conditions, PostgreSQL takes 40 MB (55 MB on data sets).",
+)
+FILTER = Limit(
+    what="The filter or order",
+    most=20_000,
+    unit="characters",
+    remedy="Ask in parts. Up to 500 run ids fit.",
+    because="MLflow's parser takes 0.4 s for as many brackets; a list of 500 run ids takes 0.07 s.",
+)
+PATTERNS = Limit(
+    what="The filter",
+    most=5,
+    unit="RLIKE patterns",
+    remedy="Ask with fewer.",
+    because="Each is compiled in the database and tried on each row.",
+)
+PATTERN = Limit(
+    what="The filter with RLIKE",
+    most=1_000,
+    unit="characters",
+    remedy="Use LIKE, or a shorter pattern.",
+    because="Long patterns compile to large automata.",
+)
+REPETITIONS = Limit(
+    what="The filter with RLIKE",
+    most=2,
+    unit="bounds in braces",
+    remedy="Use + or *.",
+    because="They multiply: two nested take 27 MB of the database's memory, three take 162 MB.",
+)
+BACK_REFERENCES = Limit(
+    what="The filter with RLIKE",
+    most=0,
+    unit="back references",
+    remedy="Use a pattern without.",
+    because="The time for these grows exponentially with a value's length: 22 s were seen.",
+)
+PAGE = Limit(
+    what="The page",
+    most=10_000,
+    unit="results",
+    remedy="Ask page by page, with page_token; MLflow's client does.",
+    because="A page is held in memory, as rows, objects and text. `mlflow.search_runs` asks for 10,000.",
+)
+IDS = Limit(
+    what="The list of ids",
+    most=1_000,
+    unit="ids",
+    remedy="Ask in parts.",
+    because="Each is looked up.",
+)
+EXPERIMENTS = Limit(
+    what="The list of experiments",
+    most=10_000,
+    unit="ids",
+    remedy="Ask in parts.",
+    because="`mlflow.search_runs(search_all_experiments=True)` names them all.",
+)
+AGGREGATIONS = Limit(
+    what="A list of aggregations, dimensions, stages or data sets",
+    most=20,
+    unit="entries",
+    remedy="Ask in parts.",
+    because="Each is an expression or a join of the statement.",
+)
+QUESTION = Limit(
+    what="The body of a search",
+    most=512 * 1024,
+    unit="bytes",
+    remedy="Ask in parts.",
+    because="It is read while other requests wait; 10,000 ids have 120 to 400 KB.",
+    status=413,
+)
+GRAPHQL_TEXT = Limit(
+    what="The GraphQL document",
+    most=8_000,
+    unit="characters",
+    remedy="Ask for less at once.",
+    because="The longest of the user interface has 1,500.",
+)
+GRAPHQL_TOKENS = Limit(
+    what="The GraphQL document",
+    most=600,
+    unit="tokens",
+    remedy="Ask for less at once.",
+    because="MLflow's parser and checks take 10 ms for them. The longest of the user interface has 150.",
+)
+GRAPHQL_DEPTH = Limit(
+    what="The GraphQL document",
+    most=20,
+    unit="levels of brackets",
+    remedy="Ask for less at once.",
+    because="A parser calls itself for each.",
+)
+GRAPHQL_QUESTIONS = Limit(
+    what="The GraphQL document",
+    most=3,
+    unit="fields with arguments",
+    remedy="Send one document for each.",
+    because="Each is a call of its own. Their filters, orders and ids count together.",
+)
+GRAPHQL_BATCH = Limit(
+    what="The GraphQL request",
+    most=1,
+    unit="documents",
+    remedy="Send one at a time.",
+    because="MLflow takes one.",
 )
 
 REQUESTS_IN_FLIGHT = Limit(
@@ -83,8 +196,22 @@ WAITING_FOR_A_THREAD = Limit(
 
 # In the order of docs/limits.md.
 SECTIONS: dict[str, tuple[Limit, ...]] = {
-    "Searches": (CONDITIONS,),
     "Shares of one principal": (REQUESTS_IN_FLIGHT, REQUESTS_PER_MINUTE, WAITING_FOR_A_THREAD),
+    "Searches": (
+        CONDITIONS,
+        ORDER,
+        FILTER,
+        PATTERNS,
+        PATTERN,
+        REPETITIONS,
+        BACK_REFERENCES,
+        PAGE,
+        IDS,
+        EXPERIMENTS,
+        AGGREGATIONS,
+        QUESTION,
+    ),
+    "GraphQL": (GRAPHQL_TEXT, GRAPHQL_TOKENS, GRAPHQL_DEPTH, GRAPHQL_QUESTIONS, GRAPHQL_BATCH),
 }
 
 
