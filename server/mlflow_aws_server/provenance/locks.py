@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from mlflow_aws_server.database.connect import AsyncConnection, OpenConnection
+from mlflow_aws_server.errors import UnavailableError
 from mlflow_aws_server.provenance.errors import later
 
 _logger = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ class ModelLocks:
         """Hold the lock of `model`.
 
         Raises:
-            ProvenanceError: 503, others held it for too long, or the database cannot be reached.
+            ProvenanceError: 503, others held it for too long.
+            UnavailableError: the database cannot be reached.
         """
         if self._free is None:
             # A semaphore belongs to the event loop, which does not exist before the first request.
@@ -78,7 +80,9 @@ class ModelLocks:
                 raise self._busy(model) from None
             if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
                 _logger.error("the lock of model %r cannot be taken: %r", model, error)
-                raise later("The database cannot be reached at the moment. Nothing was changed.") from error
+                raise UnavailableError(
+                    "The database cannot be reached at the moment. Nothing was changed."
+                ) from error
             raise
         return connection
 

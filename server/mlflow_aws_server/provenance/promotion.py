@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_aws_server.asgi import App, Scope, replay
 from mlflow_aws_server.database.pool import ConnectionPool
+from mlflow_aws_server.errors import UnavailableError
 from mlflow_aws_server.provenance import documents, inner
 from mlflow_aws_server.provenance.chain import PendingEntry, written_with_the_change
 from mlflow_aws_server.provenance.conditions import Conditions
@@ -162,7 +163,9 @@ class Promotions:
                 return known
             if known.status != 200:
                 _logger.error("model %r cannot be read: %d %r", promotion.model, known.status, known.body)
-                raise later("The model registry cannot be read at the moment. Nothing was changed.")
+                raise UnavailableError(
+                    "The model registry cannot be read at the moment. Nothing was changed."
+                )
             previous = promotion.holder(known.json()["registered_model"])
             conditions.check(previous, place=promotion.place)
             version = promotion.version or previous
