@@ -10,16 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local.parts.http_server import JsonHandler, serving
 from local.parts.postgres import Postgres
 from tests.faults.fleet import Fleet
 from tests.faults.writers import POINTS, Acknowledged, TrainingWriters
-from tests.server.conftest import AUDIENCE, PROJECT, Identity
+from tests.server.conftest import AUDIENCE, PROJECT
 
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _CLOCKS_DIFFER_BY = 295
@@ -193,18 +191,15 @@ def _s3_cut(site: Fleet, seconds: float) -> None:
     site.s3.most = None
 
 
-def _client_token_ends(site: Fleet, seconds: float) -> None:
-    with _sts(site.identity) as endpoint:
-        token = os.environ.pop("MLFLOW_TRACKING_TOKEN")
-        os.environ.update(
-            MLFLOW_TRACKING_AUTH="aws", AWS_ENDPOINT_URL_STS=endpoint, MLFLOW_AWS_AUDIENCE=AUDIENCE
-        )
-        try:
-            time.sleep(seconds)
-        finally:
-            os.environ["MLFLOW_TRACKING_TOKEN"] = token
-            for name in ("MLFLOW_TRACKING_AUTH", "AWS_ENDPOINT_URL_STS", "MLFLOW_AWS_AUDIENCE"):
-                del os.environ[name]
+def _client_token_ends(_site: Fleet, seconds: float) -> None:
+    # In this order, since calls are under way: the plugin's token replaces the other.
+    os.environ["MLFLOW_TRACKING_AUTH"] = "aws"
+    token = os.environ.pop("MLFLOW_TRACKING_TOKEN")
+    try:
+        time.sleep(seconds)
+    finally:
+        os.environ["MLFLOW_TRACKING_TOKEN"] = token
+        del os.environ["MLFLOW_TRACKING_AUTH"]
 
 
 def _server_credentials_end(site: Fleet, seconds: float) -> None:
@@ -313,31 +308,6 @@ def _primary(site: Fleet) -> Postgres:
 
 def _issuers(site: Fleet, *, available: bool) -> None:
     site.identity.sts.available = site.identity.user_pool.available = available
-
-
-@contextmanager
-def _sts(identity: Identity) -> Iterator[str]:
-    """GetWebIdentityToken, with tokens that must be renewed every three seconds."""
-
-    class Handler(JsonHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            seconds = 33
-            token = identity.token("contributor", seconds=seconds)
-            ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
-            body = (
-                '<GetWebIdentityTokenResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
-                f"<GetWebIdentityTokenResult><WebIdentityToken>{token}</WebIdentityToken>"
-                f"<Expiration>{ends}</Expiration></GetWebIdentityTokenResult></GetWebIdentityTokenResponse>"
-            ).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    with serving(Handler) as port:
-        yield f"http://127.0.0.1:{port}"
 
 
 # The failover is the last: the former primary does not come back.

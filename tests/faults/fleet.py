@@ -136,6 +136,31 @@ class RoleCredentials:
             yield self
 
 
+@contextmanager
+def _token_service(identity: Identity) -> Iterator[str]:
+    """GetWebIdentityToken, with tokens that must be renewed every three seconds."""
+
+    class Handler(JsonHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seconds = 33
+            token = identity.token("contributor", seconds=seconds)
+            ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+            body = (
+                '<GetWebIdentityTokenResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+                f"<GetWebIdentityTokenResult><WebIdentityToken>{token}</WebIdentityToken>"
+                f"<Expiration>{ends}</Expiration></GetWebIdentityTokenResult></GetWebIdentityTokenResponse>"
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
 class _Edge(Balancer):
     """The laptop's load balancer, with one rule; the servers are told the public host."""
 
@@ -158,6 +183,7 @@ class Fleet:
     log_driver: LogDriver
     environ: Mapping[str, str]
     url: str
+    sts: str
     _group: TargetGroup
     servers: list[FleetServer] = field(default_factory=list)
     primary: Postgres | None = None
@@ -278,8 +304,9 @@ def fleet(rds: RdsLike, identity: Identity, store: ObjectStore) -> Iterator[Flee
         for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
             environ.pop(name)
         url = loop.run(_balance(group))
+        sts = stack.enter_context(_token_service(identity))
         site = Fleet(
-            identity, pair, database, s3, store, credentials, log_driver, environ, url, group,
+            identity, pair, database, s3, store, credentials, log_driver, environ, url, sts, group,
             primary=pair.writer,
         )  # fmt: skip
         try:

@@ -14,7 +14,7 @@ from tests.faults.faults import FAULTS, Fault, measure
 from tests.faults.fleet import Fleet, fleet
 from tests.faults.report import RESULTS
 from tests.object_store import ObjectStore
-from tests.server.conftest import issuers
+from tests.server.conftest import AUDIENCE, issuers
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +38,8 @@ def client(site: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "MLFLOW_TRACKING_TOKEN": site.identity.token("contributor"),
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{site.s3.port}",
+        "AWS_ENDPOINT_URL_STS": site.sts,
+        "MLFLOW_AWS_AUDIENCE": AUDIENCE,
         "AWS_ACCESS_KEY_ID": "ASIAEXAMPLEEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "example",
         "AWS_SESSION_TOKEN": "example",
