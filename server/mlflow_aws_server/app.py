@@ -1,4 +1,4 @@
-"""The ASGI application: readiness, gate, budgets, provenance, fast path, frozen, stock MLflow behind them.
+"""The ASGI application: readiness, gate, budgets, artifacts, provenance, fast path, frozen, stock MLflow.
 
 uvicorn calls `create_app` in every worker process. `mlflow server --app-name mlflow-aws` finds it too, by
 the entry point group `mlflow.app`.
@@ -30,6 +30,7 @@ def create_app() -> App:
         SettingsError: a variable is missing or wrong.
     """
     # Imported here, so that importing this module does not import MLflow.
+    from mlflow_aws_server.artifacts import Artifacts
     from mlflow_aws_server.database.check import DatabaseCheck
     from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.database.pool import ConnectionPool
@@ -59,6 +60,7 @@ def create_app() -> App:
     places = ArtifactPlaces(settings.artifact_root)
     StoredPlaces(places).watch()
     app = Provenance(app, open_connection, questions, sealing, places)
+    app = Artifacts(app, questions, places, region=settings.database.region)
     app = Budgets(app)
     audit = AuditLog(AuditPipe(settings.audit_pipe) if settings.audit_pipe else to_standard_output)
     shares = Shares(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -20,6 +21,11 @@ PRINCIPAL = "mlflow_aws.principal"
 
 MAY_LAG = "mlflow_aws.may_lag"
 """Key of the ASGI scope: whether this caller's reads may be some moments old. Never set for a program."""
+
+STALLED_SECONDS = 30.0
+"""How long a client may take nothing of its answer before its connection is closed."""
+
+_SLICE = 64 * 1024
 
 JSON = b"application/json"
 NOT_STORED: Header = (b"cache-control", b"no-store")
@@ -57,6 +63,35 @@ async def respond(
     own = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})
+
+
+class StalledReaderError(Exception):
+    """The client takes nothing of its answer."""
+
+
+def in_slices(send: Send, *, stalled_seconds: float = STALLED_SECONDS) -> Send:
+    """Send bodies in slices, so that the rest of an answer is not kept for a client that takes none of it.
+
+    It raises StalledReaderError once a slice has waited for `stalled_seconds`. An application that then ends
+    without completing the answer has its connection closed.
+    """
+
+    async def send_slice(message: Message) -> None:
+        try:
+            async with asyncio.timeout(stalled_seconds):
+                # uvicorn returns at once, unless the client has not taken what was sent before.
+                await send(message)
+        except TimeoutError:
+            raise StalledReaderError(f"the client took nothing for {stalled_seconds:.0f} s") from None
+
+    async def send_in_slices(message: Message) -> None:
+        body = message.get("body", b"")
+        while len(body) > _SLICE:
+            await send_slice({"type": "http.response.body", "body": body[:_SLICE], "more_body": True})
+            body = body[_SLICE:]
+        await send_slice({**message, "body": body} if "body" in message else message)
+
+    return send_in_slices
 
 
 async def refuse(send: Send, refusal: RefusedError, headers: Iterable[Header] = ()) -> None:

@@ -193,6 +193,46 @@ WAITING_FOR_A_THREAD = Limit(
     because="There are few threads, and nobody has more than half of them at a time.",
     status=429,
 )
+SENT_TO_BROWSERS = Limit(
+    what="An artifact that the server sends to a browser itself",
+    most=10 * 2**20,
+    unit="bytes",
+    remedy="The browser is sent to S3, with a URL for 5 minutes.",
+    because="What people look at is smaller; the rest is faster from S3, and no load for the server.",
+    status=307,
+)
+DOWNLOADS = Limit(
+    what="All downloads through one process",
+    most=16,
+    unit="at a time",
+    remedy="Try again, or download from S3 directly, as MLflow's client does.",
+    because="Each holds 1 MiB, whatever the size of the artifact and the speed of its reader.",
+    status=429,
+    code="RESOURCE_EXHAUSTED",
+)
+DOWNLOADS_OF_ONE = Limit(
+    what="One caller's downloads through one process",
+    most=8,
+    unit="at a time",
+    remedy=DOWNLOADS.remedy,
+    because="The others keep the rest.",
+    status=429,
+    code="RESOURCE_EXHAUSTED",
+)
+SIGNED_SECONDS = Limit(
+    what="`expiration` of a presigned URL",
+    most=15 * 60,
+    unit="seconds",
+    remedy="Ask again when it has expired.",
+    because="Whoever has the URL may read the object, and nobody can take it back.",
+)
+TRACE_BYTES = Limit(
+    what="The trace",
+    most=8 * 2**20,
+    unit="bytes of spans",
+    remedy="Read its spans with a search that names what you need.",
+    because="MLflow builds the answer in memory, and keeps it until it is read.",
+)
 
 # In the order of docs/limits.md.
 SECTIONS: dict[str, tuple[Limit, ...]] = {
@@ -212,6 +252,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         QUESTION,
     ),
     "GraphQL": (GRAPHQL_TEXT, GRAPHQL_TOKENS, GRAPHQL_DEPTH, GRAPHQL_QUESTIONS, GRAPHQL_BATCH),
+    "Artifacts": (SENT_TO_BROWSERS, DOWNLOADS, DOWNLOADS_OF_ONE, SIGNED_SECONDS, TRACE_BYTES),
 }
 
 

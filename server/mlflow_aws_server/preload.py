@@ -35,6 +35,7 @@ import uvicorn.protocols.http.httptools_impl
 import uvloop
 
 import mlflow_aws_server.app
+import mlflow_aws_server.artifacts
 import mlflow_aws_server.database.check
 import mlflow_aws_server.database.token
 import mlflow_aws_server.fastpath

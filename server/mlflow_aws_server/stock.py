@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from typing import Any
 
-from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, refuse
+from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, StalledReaderError, in_slices, refuse
 from mlflow_aws_server.errors import OverloadedError
-from mlflow_aws_server.limits import WAITING_FOR_A_THREAD
+from mlflow_aws_server.limits import TRACE_BYTES, WAITING_FOR_A_THREAD, LimitError
 from mlflow_aws_server.shares import CALLER, Turns
+
+_log = logging.getLogger(__name__)
 
 
 def mlflow_app() -> App:
@@ -67,6 +71,8 @@ class StockMlflow:
             return
         holds = True
         received.reverse()
+        # MLflow holds the whole of an answer until it is sent.
+        send_on = in_slices(send)
 
         def leave() -> None:
             nonlocal holds
@@ -79,15 +85,37 @@ class StockMlflow:
 
         async def send_and_leave(message: Message) -> None:
             leave()
-            await send(message)
+            await send_on(message)
 
         try:
             await self._app(scope, receive_again, send_and_leave)
+        except* StalledReaderError as error:
+            _log.info("an answer of MLflow breaks off: %s", error.exceptions[0])
         finally:
             leave()
 
 
+def _read_no_large_objects() -> None:
+    """Let the sessions of boto3 that MLflow uses, all of them the default one, read small objects only."""
+    import boto3
+
+    boto3.setup_default_session()
+    for operation in ("GetObject", "HeadObject"):
+        boto3.DEFAULT_SESSION.events.register(f"after-call.s3.{operation}", _refuse_large)
+
+
+def _refuse_large(parsed: dict[str, Any], **_: Any) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+    try:
+        TRACE_BYTES.check(parsed.get("ContentLength") or 0)
+    except LimitError as error:
+        raise MlflowException(error.message, error_code=INVALID_PARAMETER_VALUE) from error
+
+
 def _open_stores() -> None:
+    _read_no_large_objects()
     from mlflow.server.constants import (
         ARTIFACT_ROOT_ENV_VAR,
         BACKEND_STORE_URI_ENV_VAR,

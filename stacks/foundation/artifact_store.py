@@ -28,8 +28,10 @@ class ArtifactStore(Construct):
         *,
         access_logs: s3.IBucket,
         server_role: iam.Role,
+        pages: str,
         config: ArtifactsConfig,
     ) -> None:
+        """`pages` is the URL of the UI, whose pages read what the server sends a browser to S3 for."""
         super().__init__(scope, construct_id)
         self.key = encryption_key(self, "Key", arn=config.key_arn, description="Artifacts of MLflow on AWS")
         self.bucket = s3.Bucket(
@@ -40,6 +42,7 @@ class ArtifactStore(Construct):
             bucket_key_enabled=True,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            cors=[s3.CorsRule(allowed_methods=[s3.HttpMethods.GET], allowed_origins=[pages])],
             enforce_ssl=True,
             minimum_tls_version=1.2,
             versioned=True,

@@ -52,6 +52,7 @@ class MlflowFoundation(cdk.Stack):
             "Artifacts",
             access_logs=self.access_logs.bucket,
             server_role=self.server_role,
+            pages=environment.ingress.url,
             config=environment.artifacts,
         )
         self.database.grant_connect(self.server_role, user=self.database.server_user)

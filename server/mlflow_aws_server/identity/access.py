@@ -218,6 +218,12 @@ _NOT_OFFERED: Mapping[str, str] = {
 # Their answer, not the request, names what was made.
 _CREATING = frozenset(("experiments/create", "runs/create", "model-versions/create", "logged-models"))
 
+# They may hand out a URL under which S3 serves an object to whoever has it.
+_SIGNING = frozenset((
+    "/get-artifact", "/model-versions/get-artifact", "/artifacts/presigned-download-url",
+    "/logged-models/<id>/artifacts/files", "/get-trace-artifact",
+))  # fmt: skip
+
 _ANY_METHOD = "*"
 _PARTS: Mapping[str, str] = {
     # MLflow makes these ids itself.
@@ -236,6 +242,8 @@ class Route:
     permission: Permission | None
     refusal: str = ""
     creates: bool = False
+    signs: bool = False
+    """Whether it may answer with a presigned URL. Each leaves a line in the audit log, like a change."""
     _pattern: re.Pattern[str] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -264,7 +272,12 @@ def _routes() -> Iterator[Route]:
             for path in _spelt_out(template):
                 creates = method == "POST" and path.partition("/mlflow/")[2] in _CREATING
                 yield Route(
-                    method=method, path=path, permission=permission, creates=creates, _pattern=_pattern(path)
+                    method=method,
+                    path=path,
+                    permission=permission,
+                    creates=creates,
+                    signs=path.rpartition("/mlflow")[2] in _SIGNING,
+                    _pattern=_pattern(path),
                 )
     for template, refusal in _NOT_OFFERED.items():
         for path in _spelt_out(template):
@@ -315,6 +328,14 @@ def route_of(method: str, path: str) -> Route:
         "unknown-route",
         f"This server has no route {method} of this path, or does not know whom to let use it.",
     )
+
+
+def offers(method: str, path: str) -> bool:
+    """Whether any role may use a route; MLflow has some that this server offers to nobody."""
+    try:
+        return route_of(method, path).permission is not None
+    except NoSuchRouteError:
+        return False
 
 
 def require(principal: Principal, route: Route, *, place: Place, roles: RoleMap) -> None:

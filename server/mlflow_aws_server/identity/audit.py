@@ -1,4 +1,4 @@
-"""One JSON line for each request that changes something or is refused: who, what, and how it ended."""
+"""One JSON line for each request that changes something, is refused, or gets a presigned URL."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _NAMES = (
     "dataset_id", "trace_id", "request_id", "issue_id", "queue_id", "schema_id",
 )  # fmt: skip
 # Some 6,000 bytes, if every character needs an escape: the first limit at which a line fits is taken.
-_LONGEST_NAMES = (200, 100, 50, 20, 10, 0)
-_LONGEST_NAME = _LONGEST_NAMES[0]
+_LONGEST_NAMES = (1024, 200, 100, 50, 20, 10, 0)
+_LONGEST_NAME = 200
 _LONGEST_PATH = 256
 _LONGEST_METHOD = 32
 # No segment of a route is as long; a token that a client put into a path is.
@@ -69,7 +69,8 @@ class AuditRecord:
 
     async def write(self, refusal: AccessDeniedError | None = None) -> None:
         """Log the line, once. Never raises: the response must not depend on it."""
-        if self._written:
+        reads = self.route is not None and not self.route.changes
+        if self._written or (reads and refusal is None and not self.found):
             return
         self._written = True
         try:
@@ -100,7 +101,9 @@ class AuditRecord:
     def _outcome(self, refusal: AccessDeniedError | None) -> str:
         if refusal is not None or self.status in _REFUSALS:
             return "refused"
-        return "changed" if self.status is not None and self.status < 400 else "failed"
+        if self.status is None or self.status >= 400:
+            return "failed"
+        return "changed" if self.route is None or self.route.changes else "signed"
 
     def _object(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -136,7 +139,7 @@ def _fitting(line: dict[str, Any]) -> bytes:
     for longest in _LONGEST_NAMES:
         cut = {**line, "object": {name: _cut(value, longest) for name, value in line["object"].items()}}
         if "path" in line:
-            cut["path"] = line["path"][: _LONGEST_PATH * longest // _LONGEST_NAME]
+            cut["path"] = line["path"][: _LONGEST_PATH * min(longest, _LONGEST_NAME) // _LONGEST_NAME]
         if len(text := logs.encode(cut)) < logs.LARGEST_LINE:
             break
     return text.encode("ascii")

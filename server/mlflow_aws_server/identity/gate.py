@@ -194,6 +194,9 @@ class Gate:
         if route.changes and scope["method"] not in _HARMLESS_METHODS:
             record = AuditRecord(self._audit, scope, principal=principal, route=route)
             await self._audited(record, inner, receive, _marking(send) if lags else send)
+        elif route.signs:
+            record = AuditRecord(self._audit, scope, principal=principal, route=route)
+            await self._audited(record, inner, receive, send)
         else:
             await self._app(inner, receive, send)
 

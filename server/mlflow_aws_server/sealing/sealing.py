@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
+from mlflow_aws_server.s3 import s3_client
 from mlflow_aws_server.sealing import versions
 from mlflow_aws_server.sealing.copying import Copier
 from mlflow_aws_server.sealing.errors import (
@@ -273,14 +274,5 @@ def _write(level: int, version: VersionRow, outcome: str, **more: object) -> Non
 
 
 def _s3(region: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 3},
-        connect_timeout=5,
-        # S3 sends something all the time while it copies a large object.
-        read_timeout=60,
-        max_pool_connections=_THREADS,
-    )
-    return boto3.client("s3", region_name=region, config=config)
+    # S3 sends something all the time while it copies a large object.
+    return s3_client(region, read_timeout=60, max_pool_connections=_THREADS)

@@ -41,6 +41,14 @@ def test_no_bucket_is_public_and_none_has_acls(either: Assembly) -> None:
         assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
 
 
+def test_pages_of_our_own_url_may_read_and_no_others(dev: Assembly, prod: Assembly) -> None:
+    for assembly in (dev, prod):
+        (rule,) = bucket(assembly)["CorsConfiguration"]["CorsRules"]
+        client = assembly.service.one("AWS::Cognito::UserPoolClient")
+        origin = client["CallbackURLs"][0].removesuffix("/oauth2/idpresponse")
+        assert rule == {"AllowedMethods": ["GET"], "AllowedOrigins": [origin]}
+
+
 def test_every_bucket_is_versioned_and_outlives_its_stack(either: Assembly) -> None:
     for resource in either.foundation.resources.values():
         if resource["Type"] == "AWS::S3::Bucket":
