@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
-from mlflow_aws_server.budgets import Budgets
+from mlflow_aws_server.budgets import Budgets, Heads
 from mlflow_aws_server.identity import AuditLog, AuditPipe, Gate, IdentitySettings, to_standard_output
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.settings import ServerSettings
@@ -75,7 +75,7 @@ def create_app() -> App:
         gate.require_keys()
         database()
 
-    return Readiness(gate, check)
+    return Readiness(Heads(gate), check)
 
 
 class _Sealed:

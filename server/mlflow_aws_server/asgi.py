@@ -42,6 +42,16 @@ def with_length(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": [*headers, (b"content-length", b"%d" % length)]}
 
 
+async def whole(receive: Receive) -> bytes | None:
+    """A request's body, or None if the client disconnected. `Budgets` have bounded it."""
+    message = await receive()
+    body = bytes(message.get("body", b""))
+    while message["type"] == "http.request" and message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    return body if message["type"] == "http.request" else None
+
+
 def replay(body: bytes, receive: Receive | None = None) -> Receive:
     """Receive a body that was already read, then whatever `receive` gives (by default: a disconnect)."""
     given = False

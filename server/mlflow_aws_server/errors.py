@@ -26,8 +26,8 @@ class OverloadedError(RefusedError):
     retry_after = 1
 
 
-class BodyLengthError(RefusedError):
-    """The length of the request's body is unknown or excessive."""
+class BodyError(RefusedError):
+    """The request's body is not what its headers say."""
 
     code = "INVALID_PARAMETER_VALUE"
 

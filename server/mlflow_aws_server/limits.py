@@ -46,6 +46,7 @@ class LimitError(RefusedError):
         )
         self.status = limit.status
         self.code = limit.code
+        self.retry_after = 1 if limit.status == 429 else None
 
 
 CONDITIONS = Limit(
@@ -233,9 +234,127 @@ TRACE_BYTES = Limit(
     remedy="Read its spans with a search that names what you need.",
     because="MLflow builds the answer in memory, and keeps it until it is read.",
 )
+SMALL_BODY = 64 * 1024
+"""In bytes. Bodies up to this size are always read, whatever else is held."""
+LARGE_BODY = 256 * 1024
+"""In bytes. What is done with a larger body is done off the event loop."""
+
+PATH = Limit(
+    what="The path",
+    most=2048,
+    unit="bytes",
+    remedy="No route of MLflow is longer.",
+    because="It is matched against every route.",
+    status=414,
+)
+QUERY = Limit(
+    what="The query string",
+    most=16 * 1024,
+    unit="bytes",
+    remedy="Ask for less at once.",
+    because="The load balancer takes no more.",
+    status=414,
+)
+HEADERS = Limit(
+    what="The request",
+    most=100,
+    unit="headers",
+    remedy="Send fewer headers.",
+    because="Each is read before anybody knows who calls.",
+    status=431,
+)
+HEADER_BYTES = Limit(
+    what="The head of the request",
+    most=64 * 1024,
+    unit="bytes of headers",
+    remedy="Send fewer or shorter headers.",
+    because="The load balancer takes no more.",
+    status=431,
+)
+
+_LESS = "Send less at once."
+BODY = Limit(
+    what="The body",
+    most=2 * 1024 * 1024,
+    unit="bytes",
+    remedy=_LESS,
+    because="MLflow's longest value has 100,000 characters, and JSON writes some with 12 bytes.",
+    status=413,
+)
+BATCH = Limit(
+    what="The body of a batch",
+    most=26 * 1024 * 1024,
+    unit="bytes",
+    remedy=_LESS,
+    because="`log-batch` may carry 200 values of up to 8,000 characters; a profile of data has 16 MB.",
+    status=413,
+)
+RECORDS = Limit(
+    what="The body with records",
+    most=8 * 1024 * 1024,
+    unit="bytes",
+    remedy="Send fewer records at once.",
+    because="MLflow parses JSON within JSON, and takes 24 times its size for some.",
+    status=413,
+)
+TRACES = Limit(
+    what="The body with traces",
+    most=8 * 1024 * 1024,
+    unit="bytes when decompressed",
+    remedy="Let the exporter send smaller batches.",
+    because="0.5 MB of gzip can hold 512 MB.",
+    status=413,
+)
+MEMBERS = Limit(
+    what="The compressed body",
+    most=100,
+    unit="gzip members",
+    remedy="Compress it as a whole.",
+    because="Each may be empty, and takes time all the same.",
+)
+NESTING = Limit(
+    what="The body",
+    most=100,
+    unit="levels",
+    remedy="Nest less deeply; MLflow's own messages have ten.",
+    because="Parsers call themselves for each, and end with an error of the server.",
+)
+VALUES = Limit(
+    what="The body",
+    most=200_000,
+    unit="names and values",
+    remedy=_LESS,
+    because="Python takes 24 times the size of `{},{},`.",
+)
+FIELDS = Limit(
+    what="The body with traces",
+    most=300_000,
+    unit="fields",
+    remedy="Let the exporter send smaller batches.",
+    because="An attribute of two bytes takes MLflow 10 µs and 60 bytes of memory.",
+)
+RESOURCES = Limit(
+    what="The resource, once for each of its spans,",
+    most=8 * 1024 * 1024,
+    unit="bytes",
+    remedy="Let the exporter send smaller batches, or fewer resource attributes.",
+    because="MLflow copies the resource for each span.",
+)
+HELD = Limit(
+    what="The server",
+    most=32 * 1024 * 1024,
+    unit="bytes of large bodies",
+    remedy="Nothing was done; send the request again.",
+    because="In each process, bodies over 64 kB count until they are answered.",
+    status=429,
+    code="RESOURCE_EXHAUSTED",
+)
+
 
 # In the order of docs/limits.md.
 SECTIONS: dict[str, tuple[Limit, ...]] = {
+    "Paths and headers": (PATH, QUERY, HEADERS, HEADER_BYTES),
+    "Bodies": (BODY, BATCH, RECORDS, TRACES, MEMBERS, NESTING, VALUES, FIELDS, RESOURCES, HELD),
     "Shares of one principal": (REQUESTS_IN_FLIGHT, REQUESTS_PER_MINUTE, WAITING_FOR_A_THREAD),
     "Searches": (
         CONDITIONS,

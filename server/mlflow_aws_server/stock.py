@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send, StalledReaderError, in_slices, refuse
+from mlflow_aws_server.asgi import (
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    StalledReaderError,
+    in_slices,
+    refuse,
+    replay,
+    whole,
+)
 from mlflow_aws_server.errors import OverloadedError
-from mlflow_aws_server.limits import TRACE_BYTES, WAITING_FOR_A_THREAD, LimitError
+from mlflow_aws_server.limits import (
+    BODY,
+    NESTING,
+    SMALL_BODY,
+    TRACE_BYTES,
+    WAITING_FOR_A_THREAD,
+    LimitError,
+)
 from mlflow_aws_server.shares import CALLER, Turns
 
 _log = logging.getLogger(__name__)
+_TRACES = "/v1/traces"
 
 
 def mlflow_app() -> App:
@@ -21,8 +43,16 @@ def mlflow_app() -> App:
         # MLflow no longer uses what is deprecated, but still imports it.
         warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
         from mlflow.server.fastapi_app import app
+    from mlflow.server import app as flask_app
+
+    # MLflow parses some strings as JSON again, whose levels nobody has counted.
+    flask_app.register_error_handler(RecursionError, _too_deep)
     imported: App = app
     return imported
+
+
+def _too_deep(_: RecursionError) -> tuple[dict[str, str], int]:
+    return {"error_code": NESTING.code, "message": "JSON in this request is nested too deeply."}, 400
 
 
 class StockMlflow:
@@ -36,12 +66,13 @@ class StockMlflow:
     def __init__(self, app: App, *, threads: int) -> None:
         self._app = app
         self._threads = threads
-        self._turns = Turns(
-            "one of MLflow's threads",
-            places=threads,
-            each=(threads + 1) // 2,
-            queue=WAITING_FOR_A_THREAD.most,
+        # In the order in which they are waited for. MLflow needs ten times a body's size in memory.
+        self._turns = (
+            (BODY.most, self._line("MLflow to be through with a huge body", places=1)),
+            (SMALL_BODY, self._line("MLflow to be through with a large body", places=2)),
+            (-1, self._line("one of MLflow's threads", places=threads)),
         )
+        self._traces = ThreadPoolExecutor(threads, thread_name_prefix="traces")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -56,43 +87,67 @@ class StockMlflow:
             await to_thread.run_sync(_open_stores)
         await self._app(scope, receive, send)
 
+    @staticmethod
+    def _line(what: str, *, places: int) -> Turns:
+        return Turns(what, places=places, each=(places + 1) // 2, queue=WAITING_FOR_A_THREAD.most)
+
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hold a place from the body's end to the answer's beginning: as long as a thread works for it."""
-        received: list[Message] = []
-        while not received or received[-1].get("more_body", False):
-            received.append(await receive())
-        if received[-1]["type"] != "http.request":
+        body = await whole(receive)
+        if body is None:
             return
         who = CALLER.get()
-        try:
-            await self._turns.enter(who)
-        except OverloadedError as refusal:
-            await refuse(send, refusal)
-            return
-        holds = True
-        received.reverse()
         # MLflow holds the whole of an answer until it is sent.
         send_on = in_slices(send)
+        held: list[Turns] = []
 
         def leave() -> None:
-            nonlocal holds
-            if holds:
-                holds = False
-                self._turns.leave(who)
-
-        async def receive_again() -> Message:
-            return received.pop() if received else await receive()
+            while held:
+                held.pop().leave(who)
 
         async def send_and_leave(message: Message) -> None:
             leave()
             await send_on(message)
 
         try:
-            await self._app(scope, receive_again, send_and_leave)
+            try:
+                for least, turns in self._turns:
+                    if len(body) > least:
+                        await turns.enter(who)
+                        held.append(turns)
+            except OverloadedError as refusal:
+                await refuse(send, refusal)
+                return
+            serve = self._apart if scope["path"] == _TRACES else self._app
+            await serve(scope, replay(body, receive), send_and_leave)
         except* StalledReaderError as error:
             _log.info("an answer of MLflow breaks off: %s", error.exceptions[0])
         finally:
             leave()
+
+    async def _apart(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that MLflow works on, for seconds, in the event loop that calls it."""
+        first = await receive()
+        messages: list[Message] = []
+
+        async def receive_there() -> Message:
+            nonlocal first
+            message, first = first, {}
+            if not message:
+                await asyncio.Event().wait()
+            return message
+
+        async def keep(message: Message) -> None:
+            messages.append(message)
+
+        async def serve() -> None:
+            await self._app(scope, receive_there, keep)
+
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._traces, context.run, lambda: asyncio.run(serve()))
+        for message in messages:
+            await send(message)
 
 
 def _read_no_large_objects() -> None:

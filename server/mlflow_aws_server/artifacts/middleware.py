@@ -34,8 +34,8 @@ from mlflow_aws_server.asgi import (
     header_values,
     refuse,
     respond,
+    whole,
 )
-from mlflow_aws_server.bodies import Bodies, declared_length
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
 from mlflow_aws_server.identity import OBJECT, Lane, Principal
@@ -71,7 +71,6 @@ class Artifacts:
         self._locations = Locations(questions, places)
         self._bucket = Bucket(make_client or functools.partial(client, region))
         self._streams = Streams(self._bucket)
-        self._bodies = Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -122,13 +121,10 @@ class Artifacts:
         )
 
     async def _signed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = await self._bodies.read(receive, declared_length(scope))
+        raw = await whole(receive)
         if raw is None:
             return
-        try:
-            file, asked = wanted.to_sign(raw)
-        finally:
-            self._bodies.release(raw)
+        file, asked = wanted.to_sign(raw)
         seconds = MLFLOW_PRESIGNED_DOWNLOAD_URL_TTL_SECONDS.get() if asked is None else asked
         SIGNED_SECONDS.check(seconds)
         if seconds < 1:
@@ -196,20 +192,20 @@ def _span(scope: Scope, found: Found) -> tuple[range, int]:
     Raises:
         ArtifactError: the object has none of them.
     """
-    whole = range(found.size)
+    entire = range(found.size)
     asked = header_values(scope, b"range")
     match = _ONE_RANGE.fullmatch(asked[0]) if len(asked) == 1 else None
     condition = header_values(scope, b"if-range")
     # What else a Range may say need not be understood (RFC 9110, 14.2).
-    if match is None or not whole or (condition and condition != [found.etag.encode("latin-1")]):
-        return whole, 200
+    if match is None or not entire or (condition and condition != [found.etag.encode("latin-1")]):
+        return entire, 200
     first, last, suffix = match.groups()
     if suffix is not None:
-        span = whole[-int(suffix) :] if int(suffix) else whole[:0]
+        span = entire[-int(suffix) :] if int(suffix) else entire[:0]
     elif last and int(last) < int(first):
-        return whole, 200
+        return entire, 200
     else:
-        span = whole[int(first) : int(last) + 1 if last else None]
+        span = entire[int(first) : int(last) + 1 if last else None]
     if not span:
         raise ArtifactError(416, "INVALID_PARAMETER_VALUE", f"The artifact has {found.size} bytes.")
     return span, 206

@@ -9,12 +9,23 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from mlflow_aws_server import bodies
-from mlflow_aws_server.asgi import JSON, MAY_LAG, App, Header, Message, Receive, Scope, Send, refuse, respond
-from mlflow_aws_server.bodies import Bodies
+from mlflow_aws_server.asgi import (
+    JSON,
+    MAY_LAG,
+    App,
+    Header,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    refuse,
+    replay,
+    respond,
+    whole,
+)
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.errors import ContendedError, OverloadedError, RefusedError, UnavailableError
+from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
 from mlflow_aws_server.fastpath import history, reading, runs, search, writing
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.reader import Handler, Reader
@@ -97,7 +108,6 @@ class FastPath:
         self._serving = False
         self._obstacle: str | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._bodies = Bodies()
         # A list or a chart can take long: some connections are for writing alone.
         places = max(1, connections * 3 // 4)
         self._lists = Turns(
@@ -159,7 +169,7 @@ class FastPath:
         if request is None:
             await self._app(scope, receive, send)
             return
-        host, origin, length = request
+        host, origin = request
         headers = await self._headers.to(host=host, origin=origin, method=route.method)
         if headers is None:
             await self._app(scope, receive, send)
@@ -167,20 +177,9 @@ class FastPath:
         if route.method == "GET":
             await self._answer(route, scope["query_string"], None, headers, scope, receive, send)
             return
-        if length is None or length > bodies.LARGEST:
-            await self._app(scope, receive, send)
-            return
-        try:
-            body = await self._bodies.read(receive, length)
-        except RefusedError as refusal:
-            await refuse(send, refusal, headers)
-            return
-        if body is None:
-            return
-        try:
+        body = await whole(receive)
+        if body is not None:
             await self._answer(route, body, body, headers, scope, receive, send)
-        finally:
-            self._bodies.release(body)
 
     async def _answer(
         self,
@@ -220,10 +219,7 @@ class FastPath:
         else:
             await respond(send, 200, answer, content_type=JSON, headers=headers)
             return
-        if body is None:
-            await self._app(scope, receive, send)
-        else:
-            await self._bodies.leave_to(self._app, body, scope, receive, send)
+        await self._app(scope, receive if body is None else replay(body, receive), send)
 
     async def _ask(self, route: _Route, question: bytes, *, may_lag: bool) -> bytes:
         assert self._pool is not None  # noqa: S101 - set before serving starts
@@ -275,13 +271,13 @@ class FastPath:
                 _logger.exception("fast path: checking the schema failed unexpectedly")
 
 
-def _relevant_headers(scope: Scope) -> tuple[bytes, bytes | None, int | None] | None:
-    """Host, Origin and content length, or None for a request that only stock understands."""
+def _relevant_headers(scope: Scope) -> tuple[bytes, bytes | None] | None:
+    """Host and Origin, or None for a request that only stock understands."""
     if scope.get("root_path"):
         return None
     host: bytes | None = None
     origin: bytes | None = None
-    length: int | None = None
+    has_body = False
     is_json = scope["method"] != "POST"
     for name, value in scope["headers"]:
         if name == b"host":
@@ -289,9 +285,7 @@ def _relevant_headers(scope: Scope) -> tuple[bytes, bytes | None, int | None] | 
                 return None
             host = value
         elif name == b"content-length":
-            if length is not None or not value.isdigit():
-                return None
-            length = int(value)
+            has_body = value != b"0"
         elif name == b"content-type":
             is_json = value == b"application/json" or value.startswith(b"application/json;")
         elif name == b"origin":
@@ -302,9 +296,9 @@ def _relevant_headers(scope: Scope) -> tuple[bytes, bytes | None, int | None] | 
             return None
     if host is None or not is_json:
         return None
-    if length and scope["method"] == "GET":
+    if has_body and scope["method"] == "GET":
         return None
-    return host, origin, length
+    return host, origin
 
 
 _ONLY_STOCK_UNDERSTANDS = frozenset((b"transfer-encoding", b"content-encoding", b"x-mlflow-workspace"))

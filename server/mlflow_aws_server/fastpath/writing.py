@@ -18,6 +18,7 @@ lock: while they wait for somebody they hold nothing that somebody else could wa
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ from mlflow_aws_server.database.pool import ConnectionPool, LostRaceError
 from mlflow_aws_server.fastpath import rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.requests import Batch
+from mlflow_aws_server.limits import LARGE_BODY
 from mlflow_aws_server.lineage import RUNNING, UNPROMOTED, UNREGISTERED, free_models
 
 _OPEN = f"{RUNNING} AND {UNREGISTERED}"
@@ -170,6 +172,8 @@ _LOG = {
 
 async def log_batch(pool: ConnectionPool, raw: bytes) -> bytes:
     """`runs/log-batch`."""
+    if len(raw) > LARGE_BODY:
+        return await _log(pool, await asyncio.to_thread(requests.log_batch, raw))
     return await _log(pool, requests.log_batch(raw))
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from mlflow_aws_server.asgi import PRINCIPAL, App, Receive, Scope, Send, refuse, replay, with_length
-from mlflow_aws_server.bodies import Bodies, declared_length
+from mlflow_aws_server.asgi import PRINCIPAL, App, Receive, Scope, Send, refuse, replay, whole, with_length
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError, UnavailableError
 from mlflow_aws_server.frozen.changes import Reader, detach, reader_of
@@ -41,7 +40,6 @@ class Frozen:
         self._questions = questions
         self._approvers = roles.giving(Permission.APPROVE)
         self._by_author = ended_runs_by_author
-        self._bodies = Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -52,22 +50,15 @@ class Frozen:
         if reader is None or Permission.APPROVE in rights(scope[PRINCIPAL], Place.DEPLOYMENT):
             await self._app(scope, receive, send)
             return
-        try:
-            raw = await self._bodies.read(receive, declared_length(scope))
-        except RefusedError as refusal:
-            await refuse(send, refusal)
-            return
+        raw = await whole(receive)
         if raw is None:
             return
         try:
-            try:
-                body = documents.write(await self._judged(reader, documents.read(raw), scope[PRINCIPAL]))
-            except RefusedError as refusal:
-                await refuse(send, refusal)
-                return
-            await self._app(with_length(scope, len(body)), replay(body, receive), send)
-        finally:
-            self._bodies.release(raw)
+            body = documents.write(await self._judged(reader, documents.read(raw), scope[PRINCIPAL]))
+        except RefusedError as refusal:
+            await refuse(send, refusal)
+            return
+        await self._app(with_length(scope, len(body)), replay(body, receive), send)
 
     async def _judged(
         self, reader: Reader, document: Mapping[str, Any], principal: Principal

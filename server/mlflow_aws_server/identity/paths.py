@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_aws_server.identity.errors import MalformedRequestError
+from mlflow_aws_server.limits import PATH
 
 # Percent-encoded, these read differently after one more decoding: unreserved characters (RFC 3986, section
 # 2.3; honest clients do not encode them), / \ ; % and control characters.
@@ -14,7 +15,6 @@ _ENCODED = re.compile(
     rb"%(?:[01][0-9a-f]|2[def5]|3[0-9b]|[46][1-9a-f]|[57][0-9a]|5[cf]|7[ef])", re.IGNORECASE
 )
 _NOT_PLAIN = re.compile(rb"[^\x21-\x7e]|[\\;]|//|/\.{1,2}(?:/|$)|%(?![0-9A-Fa-f]{2})")
-_LONGEST = 2048
 
 
 def refuse_ambiguous(scope: Mapping[str, Any]) -> None:
@@ -28,7 +28,7 @@ def refuse_ambiguous(scope: Mapping[str, Any]) -> None:
     raw = raw.partition(b"?")[0]
     if (
         not raw.startswith(b"/")
-        or len(raw) > _LONGEST
+        or len(raw) > PATH.most
         or scope.get("root_path")
         or _NOT_PLAIN.search(raw)
         or (b"%" in raw and _ENCODED.search(raw))

@@ -13,9 +13,9 @@ from mlflow_aws_server.asgi import (
     Send,
     refuse,
     replay,
+    whole,
     with_length,
 )
-from mlflow_aws_server.bodies import Bodies, declared_length
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
@@ -66,7 +66,6 @@ class Provenance:
         """
         self._app = app
         self._sealing = sealing
-        self._bodies = Bodies()
         self._evidence = Evidence(questions)
         self._places = places
         self._experiments = ExperimentPlaces(places, questions)
@@ -94,13 +93,9 @@ class Provenance:
                 raise reserved(matter.key)
             await self._app(scope, receive, send)
             return
-        raw = await self._bodies.read(receive, declared_length(scope))
-        if raw is None:
-            return
-        try:
+        raw = await whole(receive)
+        if raw is not None:
             await self._judge(matter, raw, principal, scope, receive, send)
-        finally:
-            self._bodies.release(raw)
 
     async def _judge(
         self, matter: Matter, raw: bytes, principal: str, scope: Scope, receive: Receive, send: Send

@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from mlflow_aws_server import bodies
 from mlflow_aws_server.database import pool
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.fastpath import FastPath, middleware
@@ -347,49 +346,6 @@ async def test_a_run_whose_answer_was_lost_is_created_once(
     assert place.sql("SELECT key, value FROM tags") == [("mlflow.runName", "once")]
 
 
-async def test_unfinished_large_bodies_neither_fill_the_memory_nor_stop_others(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "_BUDGET", 1_000_000)
-    place.add_run()
-    async with serving(place) as (app, _):
-        unfinished = [asyncio.create_task(_unfinished_upload(app, 300_000)) for _ in range(20)]
-        await asyncio.sleep(0.05)
-        refused = [task.result() for task in unfinished if task.done()]
-        assert len(refused) >= 16
-        assert set(refused) == {429}
-        assert app._bodies.large <= 1_000_000
-        assert (await log(app)).body == b"{}"
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        assert app._bodies.large == 0
-
-
-async def test_large_bodies_reach_stock_a_few_at_a_time(place: Place) -> None:
-    present = most = 0
-
-    async def slow_stock(scope: Message, receive: Any, send: Any) -> None:
-        nonlocal present, most
-        if scope["path"] != "/version":
-            await receive()
-            present += 1
-            most = max(most, present)
-            await asyncio.sleep(0.01)
-            present -= 1
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"stock"})
-
-    app = FastPath(slow_stock, place.connect, connections=4)
-    await app.startup()
-    body = batch(unknown="x" * 100_000)
-    answers = await asyncio.gather(*(log(app, body) for _ in range(10)))
-    await app.shutdown()
-    assert {a.body for a in answers} == {b"stock"}
-    assert most == 2
-    assert app._bodies.large == 0
-
-
 async def test_a_question_that_the_database_refuses_does_not_stop_the_fast_path(place: Place) -> None:
     async with serving(place) as (app, behind):
         for question in ("start_time > 99999999999999999999", "params.a = '\x00'"):
@@ -397,37 +353,6 @@ async def test_a_question_that_the_database_refuses_does_not_stop_the_fast_path(
             await call(app, "POST", "/api/2.0/mlflow/runs/search", body=body)
         assert len(behind.paths) == 2
         assert app.serving
-
-
-async def test_a_body_that_never_ends_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_TIMEOUT_SECONDS", 0.05)
-    async with serving(place) as (app, _):
-        assert await _unfinished_upload(app, 10) == 408
-
-
-async def _unfinished_upload(app: FastPath, size: int) -> int:
-    pieces = [b"x" * size]
-    statuses: list[int] = []
-
-    async def receive() -> Message:
-        if pieces:
-            return {"type": "http.request", "body": pieces.pop(), "more_body": True}
-        await asyncio.sleep(3600)
-        raise AssertionError("unreachable")
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/2.0/mlflow/runs/log-batch",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), *JSON, (b"content-length", b"2000000")],
-    }
-    await app(scope, receive, send)
-    return statuses[0]
 
 
 async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(place: Place) -> None:

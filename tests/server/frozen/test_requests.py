@@ -85,27 +85,23 @@ def test_no_excuse_is_left_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "headers", "status"),
+    "raw",
     [
-        (b"{", {}, 400),
-        (b"[]", {}, 400),
-        (b'{"run_id": 5}', {}, 400),
-        (b'{"run_id": "a", "runId": "b"}', {}, 400),
-        (b'{"run_id": "a", "metrics": [{"model_id": "a", "modelId": "b"}]}', {}, 400),
-        (b'{"run_id": "a", "metrics": [{"model_id": 7}]}', {}, 400),
-        (b'{"run_id": "a", "metrics": "m"}', {}, 400),
-        (b'{"run_id": "a", "tags": ["t"]}', {}, 400),
-        (b"[" * 100_000, {}, 400),
-        (b'{"run_id": "a"}', {"transfer-encoding": "chunked", "content-length": ""}, 411),
-        (b"{}", {"content-length": str(5 * 1024 * 1024)}, 413),
-        (b'{"run_id": "\\u0000", "metrics": []}', {}, 400),
-        (b'{"run_id": "\\ud800", "metrics": [{"key": "a", "value": 1, "timestamp": 1}]}', {}, 400),
+        b"{",
+        b"[]",
+        b'{"run_id": 5}',
+        b'{"run_id": "a", "runId": "b"}',
+        b'{"run_id": "a", "metrics": [{"model_id": "a", "modelId": "b"}]}',
+        b'{"run_id": "a", "metrics": [{"model_id": 7}]}',
+        b'{"run_id": "a", "metrics": "m"}',
+        b'{"run_id": "a", "tags": ["t"]}',
+        b"[" * 100_000,
+        b'{"run_id": "\\u0000", "metrics": []}',
+        b'{"run_id": "\\ud800", "metrics": [{"key": "a", "value": 1, "timestamp": 1}]}',
     ],
 )
-def test_a_request_that_cannot_be_understood_is_refused(
-    bob: Caller, raw: bytes, headers: dict[str, str], status: int
-) -> None:
-    assert bob.send("POST", "runs/log-batch", raw=raw, headers=headers).status == status
+def test_a_request_that_cannot_be_understood_is_refused(bob: Caller, raw: bytes) -> None:
+    assert bob.send("POST", "runs/log-batch", raw=raw).status == 400
 
 
 def _unguarded(*, open_connection: Any) -> tuple[Frozen, list[Any]]:

@@ -144,17 +144,3 @@ def test_nothing_is_created_for_a_caller_without_a_verified_identity(server: Ser
     answer = server.send("POST", "runs/create", {"experiment_id": "0"}, principal=None)
     assert (answer.status, answer.code) == (500, "INTERNAL_ERROR")
     assert server.served[before:] == []
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"transfer-encoding": "chunked", "content-length": ""}, 411),
-        ({"content-length": str(5 * 1024 * 1024)}, 413),
-        ({"content-length": "-1"}, 400),
-    ],
-)
-def test_body_of_unknown_or_excessive_length_is_refused(
-    server: Server, headers: dict[str, str], status: int
-) -> None:
-    assert server.send("POST", "runs/create", {"experiment_id": "0"}, headers=headers).status == status
