@@ -20,11 +20,8 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"configuration error: {error}")
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    service = f"MlflowOnAws-{name}-Service"
-    foundation = MlflowFoundation(
-        app, f"MlflowOnAws-{name}-Foundation", service=service, environment=environment
-    )
-    MlflowService(app, service, environment=environment, foundation=foundation)
+    foundation = MlflowFoundation(app, f"MlflowOnAws-{name}-Foundation", environment=environment)
+    MlflowService(app, f"MlflowOnAws-{name}-Service", environment=environment, foundation=foundation)
     app.synth()
 
 

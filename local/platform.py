@@ -530,7 +530,7 @@ class Platform:
             self.state.write(self.state.endpoints, values)
 
     def _server_log(self) -> str:
-        logs = sorted(self.state.logs.glob("task-*.log"), key=lambda file: file.stat().st_mtime)
+        logs = sorted(self.state.logs.glob("task-*-server.log"), key=lambda file: file.stat().st_mtime)
         return _tail(logs[-1]) if logs else "it wrote none"
 
 

@@ -763,6 +763,9 @@ class ServerConfig(Section):
     log_days: LogRetentionDays = Field(
         default=30, description="Days to keep the server's logs; a value CloudWatch Logs offers."
     )
+    audit_log_days: LogRetentionDays = Field(
+        default=365, description="Days to keep the audit log, which outlives the stacks; a value as above."
+    )
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:

@@ -1,4 +1,4 @@
-"""Logs that an operator reads and that expire."""
+"""Logs that are read by operators and auditors, and that expire."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
@@ -10,14 +10,21 @@ class OperationalLog(logs.LogGroup):
     """A log group that is encrypted with `key` and keeps events for `days` days."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, key: kms.IKey, days: int, name: str | None = None
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        key: kms.IKey,
+        days: int,
+        name: str | None = None,
+        removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.DESTROY,
     ) -> None:
         super().__init__(
             scope,
             construct_id,
             log_group_name=name,
             encryption_key=key,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
+            removal_policy=removal_policy,
         )
         # The L2 takes a member of an enumeration; the schema has already refused any other value.
         group = self.node.default_child

@@ -99,6 +99,7 @@ def make_runtime(settings: EmulatorSettings) -> Runtime:
             address_book=AddressBook(Path(settings.address_book)),
             environment=dict(settings.task_environment),
             free_port=free_port,
+            volumes=Path(settings.state) / "volumes",
         ),
     )
 

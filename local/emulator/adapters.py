@@ -281,11 +281,17 @@ def define_tasks_fully() -> None:
 
 
 def task_settings(
-    *, address_book: AddressBook, environment: dict[str, str], free_port: Callable[[], int]
+    *,
+    address_book: AddressBook,
+    environment: dict[str, str],
+    free_port: Callable[[], int],
+    volumes: Path,
 ) -> Callable[..., Settings]:
-    """What the laptop adds to an ECS container: an address, a port of its own, and its health check."""
+    """What the laptop adds to an ECS container: its task's address, a port, its health check, its volumes."""
     from ministack.core.arn import parse_arn
     from ministack.services import ec2, ecs
+
+    addresses: dict[str, str] = {}
 
     def prepare(labels: dict[str, str]) -> Settings:
         arn, name = labels["com.amazonaws.ecs.task-arn"], labels["com.amazonaws.ecs.container-name"]
@@ -299,32 +305,57 @@ def task_settings(
         subnet = ec2._subnets.get_scoped(scope.account_id, scope.region, task.get("_subnet")) or {}
         ports = [int(each["containerPort"]) for each in container.get("portMappings", [])]
         local_port = free_port()
-        address = address_book.take(
-            IPv4Network(subnet.get("CidrBlock", "10.0.0.0/24")), ports=ports, local_port=local_port
-        )
+        # A task's containers share its address; the first one listens.
+        listens = arn not in addresses
+        if listens:
+            addresses[arn] = address_book.take(
+                IPv4Network(subnet.get("CidrBlock", "10.0.0.0/24")), ports=ports, local_port=local_port
+            )
 
         def on_exit() -> None:
-            address_book.give_back(address)
+            if listens:
+                address_book.give_back(addresses.pop(arn))
             _notice_end(arn, account_id=scope.account_id, region=scope.region)
 
         def on_health(status: str) -> None:
-            task["healthStatus"] = status
             for each in task.get("containers", []):
                 if each["name"] == name:
                     each["healthStatus"] = status
+            told = {each.get("healthStatus", "UNKNOWN") for each in task.get("containers", [])}
+            task["healthStatus"] = next(
+                (each for each in ("UNHEALTHY", "UNKNOWN") if each in told), "HEALTHY"
+            )
             if status == "UNHEALTHY" and container.get("essential", True):
                 _stop_unhealthy(arn, account_id=scope.account_id, region=scope.region)
 
         return Settings(
-            environment={**environment, "MLFLOW_AWS_BIND": "127.0.0.1", "MLFLOW_AWS_PORT": str(local_port)},
+            environment={
+                **_on_volumes(container, volumes / arn.rsplit("/", 1)[-1]),
+                **environment,
+                "MLFLOW_AWS_BIND": "127.0.0.1",
+                "MLFLOW_AWS_PORT": str(local_port),
+            },
             stop_seconds=float(container.get("stopTimeout") or 30),
             health_check=HealthCheck.of(container.get("healthCheck")),
-            address=address,
+            address=addresses[arn],
             on_health=on_health,
             on_exit=on_exit,
         )
 
     return prepare
+
+
+def _on_volumes(container: dict[str, Any], directory: Path) -> dict[str, str]:
+    """The variables that name a place on a volume: processes have no mounts, and find it in a directory."""
+    moved = {}
+    for mount in container.get("mountPoints", []):
+        volume = directory / mount["sourceVolume"]
+        for variable in container.get("environment", []):
+            if variable["value"].startswith(f"{mount['containerPath']}/"):
+                volume.mkdir(mode=0o700, parents=True, exist_ok=True)
+                rest = variable["value"].removeprefix(f"{mount['containerPath']}/")
+                moved[variable["name"]] = str(volume / rest)
+    return moved
 
 
 def announce_stopped_tasks() -> None:

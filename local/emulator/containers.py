@@ -298,9 +298,21 @@ class Runtime:
             return [each for each in self._containers.values() if each.status == "running"]
 
     def close(self) -> None:
-        """Stop all containers at the same time, and start no more."""
+        """Stop all tasks at the same time, and start no more.
+
+        A task's containers stop in the order of its definition: the one on which others depend comes last.
+        """
         self._closed = True
-        stoppers = [threading.Thread(target=container.stop) for container in self.running()]
+        tasks: dict[str, list[Container]] = {}
+        for container in self.running():
+            task = container.labels.get("com.amazonaws.ecs.task-arn", container.id)
+            tasks.setdefault(task, []).append(container)
+
+        def stop(containers: list[Container]) -> None:
+            for container in containers:
+                container.stop()
+
+        stoppers = [threading.Thread(target=stop, args=(containers,)) for containers in tasks.values()]
         for stopper in stoppers:
             stopper.start()
         for stopper in stoppers:

@@ -9,6 +9,7 @@ from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
@@ -26,7 +27,7 @@ class Clients(Construct):
     """A customer-managed policy for each role, to attach to any IAM role, and the roles of the file.
 
     Each policy gives the artifacts below the prefix, their key through S3 only, and tokens for this
-    deployment only; an auditor's gives the logs of the stack `service` too. Nobody deletes a version, and
+    deployment only; an auditor's gives the audit log too. Nobody deletes a version, and
     what is sealed can only be read.
 
     Members of other accounts may do the same with artifacts and key, by the policies of bucket and key, once
@@ -40,13 +41,13 @@ class Clients(Construct):
         *,
         artifacts: ArtifactStore,
         account_switches: AccountSwitches,
-        service: str,
+        audit_log: logs.ILogGroup,
         environment: EnvironmentConfig,
     ) -> None:
         super().__init__(scope, construct_id)
         audience = environment.ingress.url
         self.policies = {
-            role.name: _policy(self, role, artifacts=artifacts, audience=audience, service=service)
+            role.name: _policy(self, role, artifacts=artifacts, audience=audience, audit_log=audit_log)
             for role in ROLES
         }
         for role in ROLES:
@@ -77,7 +78,7 @@ class Clients(Construct):
 
 
 def _policy(
-    scope: Construct, role: RoleEntry, *, artifacts: ArtifactStore, audience: str, service: str
+    scope: Construct, role: RoleEntry, *, artifacts: ArtifactStore, audience: str, audit_log: logs.ILogGroup
 ) -> iam.ManagedPolicy:
     # No description and no name: changing one would replace the policy, which fails while it is attached.
     policy = iam.ManagedPolicy(
@@ -123,7 +124,11 @@ def _policy(
             )
         )
     if role.audit_log:
-        _audit_log(policy, role, service=service)
+        policy.add_statements(
+            iam.PolicyStatement(
+                sid="AuditLog", actions=list(role.audit_log), resources=[audit_log.log_group_arn]
+            )
+        )
     acknowledge_resource(
         policy,
         artifacts.objects_arn,
@@ -157,20 +162,6 @@ def _admit(elsewhere: Sequence[str], role: RoleEntry, *, artifacts: ArtifactStor
     bucket.add_to_resource_policy(allow(role.objects, artifacts.objects_arn, {}))
     # In a key's policy, `*` is the key itself.
     artifacts.key.add_to_resource_policy(allow(role.key, "*", _through_s3(cdk.Stack.of(artifacts))))
-
-
-def _audit_log(policy: iam.ManagedPolicy, role: RoleEntry, *, service: str) -> None:
-    # By the name that CloudFormation gives it: its ARN would make the foundation depend on the service.
-    logs = cdk.Stack.of(policy).format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name=f"{service}-*",
-        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-    )
-    policy.add_statements(iam.PolicyStatement(sid="AuditLog", actions=list(role.audit_log), resources=[logs]))
-    acknowledge_resource(
-        policy, logs, because="CloudFormation ends the log group's name; the stack that owns it is named"
-    )
 
 
 def _through_s3(stack: cdk.Stack) -> dict[str, dict[str, str]]:

@@ -16,18 +16,14 @@ from stacks.foundation.network import Network, zones_of
 from stacks.foundation.server_role import server_role
 from stacks.foundation.user_directory import UserDirectory
 from stacks.foundation.verifier import Verifier
+from stacks.operational_log import OperationalLog
 from stacks.reminders import remind
 
 
 class MlflowFoundation(cdk.Stack):
-    """Network, database, artifacts, keys, identities. Deleting it is refused; what holds data survives.
+    """Network, database, artifacts, keys, identities. Deleting it is refused; what holds data survives."""
 
-    `service` is the name of the stack whose log is the audit log.
-    """
-
-    def __init__(
-        self, scope: Construct, construct_id: str, *, service: str, environment: EnvironmentConfig
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, environment: EnvironmentConfig) -> None:
         super().__init__(
             scope,
             construct_id,
@@ -40,6 +36,13 @@ class MlflowFoundation(cdk.Stack):
         limit_permissions(self, environment.permissions_boundary)
         self._zones = zones_of(environment.network)
         self.log_key = log_key(self, "LogKey", arn=environment.log_key_arn)
+        self.audit_log = OperationalLog(
+            self,
+            "AuditLog",
+            key=self.log_key,
+            days=environment.server.audit_log_days,
+            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+        )
         self.network = Network(self, "Network", log_key=self.log_key, config=environment.network)
         self.database = Database(
             self, "Database", vpc=self.network.vpc, log_key=self.log_key, config=environment.database
@@ -65,7 +68,7 @@ class MlflowFoundation(cdk.Stack):
             "Clients",
             artifacts=self.artifacts,
             account_switches=self.account_switches,
-            service=service,
+            audit_log=self.audit_log,
             environment=environment,
         )
         self.verifier = Verifier(self, "Verifier")

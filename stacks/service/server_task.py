@@ -88,7 +88,7 @@ class ServerTask(Construct):
             },
             user=UNPRIVILEGED,
             readonly_root_filesystem=True,
-            linux_parameters=_linux(self),
+            linux_parameters=unprivileged_linux(self, "Linux"),
             health_check=health_check,
             stop_timeout=STOP_TIMEOUT,
             logging=ecs.LogDrivers.aws_logs(
@@ -113,9 +113,9 @@ class ServerTask(Construct):
         )
 
 
-def _linux(scope: Construct) -> ecs.LinuxParameters:
-    # The init process reaps the workers' orphans, and passes SIGTERM on to the server.
-    linux = ecs.LinuxParameters(scope, "Linux", init_process_enabled=True)
+def unprivileged_linux(scope: Construct, construct_id: str) -> ecs.LinuxParameters:
+    """No capability; an init process, which reaps orphans and passes SIGTERM on."""
+    linux = ecs.LinuxParameters(scope, construct_id, init_process_enabled=True)
     linux.drop_capabilities(ecs.Capability.ALL)
     return linux
 

@@ -54,6 +54,7 @@ class MlflowService(cdk.Stack):
             "Server",
             resources=resources,
             role=foundation.server_role,
+            audit_log=foundation.audit_log,
             identity=identity,
             ingress=environment.ingress,
             config=config,

@@ -7,9 +7,11 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
 from constructs import Construct, IDependable
 
 from stacks.config import ROLLOUT_FACTOR, IngressConfig, ServerConfig
+from stacks.service.audit_container import add_audit_container
 from stacks.service.server_task import ServerTask, TaskResources
 
 PORT = 5000
@@ -29,6 +31,7 @@ class TrackingServer(Construct):
         *,
         resources: TaskResources,
         role: iam.Role,
+        audit_log: logs.ILogGroup,
         ingress: IngressConfig,
         identity: Mapping[str, str],
         config: ServerConfig,
@@ -62,6 +65,7 @@ class TrackingServer(Construct):
             config=config,
         )
         task.container.add_port_mappings(ecs.PortMapping(container_port=PORT))
+        add_audit_container(task, image=resources.image, log=audit_log)
         self.service = ecs.FargateService(
             self,
             "Service",

@@ -29,17 +29,18 @@ PREFIX = "team"
 STRANGER = "stranger"
 # Members of roles in a second account, by the name of the session.
 MEMBERS_ELSEWHERE = {"contributor": "train", "viewer": "report"}
-# As CloudFormation names the log of the stack `Service`, and that of a stack whose name begins alike.
-AUDIT_LOG, OTHER_LOG, STREAM = "Service-ClusterLog1A2B3C4D-x1Y2", "Services-ClusterLog1A2B3C4D-x1Y2", "serve"
+# Named here, so that another log can have a name that begins alike.
+AUDIT_LOG, OTHER_LOG, STREAM = "Foundation-AuditLog", "Foundation-AuditLogs", "audit"
 # The server's tasks, with the role that the foundation makes for them.
 SERVER = "server"
 # The buckets with their policies, the key, the pool, the server's role and what Clients makes; no database,
 # no function.
-KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "Clients", "People", "ServerRole")
+KEPT = ("ArtifactsBucket", "ArtifactsKey", "AccessLogsBucket", "AuditLog", "Clients", "People", "ServerRole")
 TYPES = {
     "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
     "AWS::KMS::Key",
+    "AWS::Logs::LogGroup",
     "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
@@ -76,7 +77,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = cdk.App(outdir=str(directory), context=flags)
     environment = EnvironmentConfig.model_validate(merged(read_config("dev"), changes))
-    stack = MlflowFoundation(app, "Foundation", service="Service", environment=environment)
+    stack = MlflowFoundation(app, "Foundation", environment=environment)
     app.synth()
     return cut(json.loads((directory / f"{stack.stack_name}.template.json").read_text()))
 
@@ -89,6 +90,8 @@ def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
         if logical_id.startswith(KEPT) and resource["Type"] in TYPES
     }
     _without_a_database(resources[_only(resources, "ServerRole", "AWS::IAM::Policy")])
+    # Without its key, which is no part of the question.
+    resources[_only(resources, "AuditLog", "AWS::Logs::LogGroup")]["Properties"] = {"LogGroupName": AUDIT_LOG}
     named = {"Pool": "People", "Bucket": "ArtifactsBucket", "Key": "ArtifactsKey"}
     kinds = {"Pool": "AWS::Cognito::UserPool", "Bucket": "AWS::S3::Bucket", "Key": "AWS::KMS::Key"}
     outputs: dict[str, Any] = {
@@ -174,8 +177,8 @@ def deployed(account: Account, template: dict[str, Any]) -> Iterator[Deployed]: 
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
     iam.enable_outbound_web_identity_federation()
     logs = account.aws.client("logs")
+    logs.create_log_group(logGroupName=OTHER_LOG)
     for name in (AUDIT_LOG, OTHER_LOG):
-        logs.create_log_group(logGroupName=name)
         logs.create_log_stream(logGroupName=name, logStreamName=STREAM)
     yield Deployed(
         root=account.aws,

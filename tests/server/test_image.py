@@ -31,7 +31,7 @@ def test_image_runs_as_an_unprivileged_user() -> None:
 
 def test_unprivileged_user_can_write_to_the_mounted_tmp() -> None:
     # Fargate mounts an empty volume as root's own unless the image declares the very path.
-    assert json.loads(_instructions("VOLUME")[0]) == ["/tmp"]
+    assert json.loads(_instructions("VOLUME")[0]) == ["/tmp", "/run/mlflow-aws"]
     assert DOCKERFILE.index("VOLUME") < DOCKERFILE.index("USER")
 
 

@@ -111,9 +111,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Assembly:
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = cdk.App(outdir=str(directory), context=flags)
-    foundation = MlflowFoundation(
-        app, f"MlflowOnAws-{name}-Foundation", service=f"MlflowOnAws-{name}-Service", environment=config
-    )
+    foundation = MlflowFoundation(app, f"MlflowOnAws-{name}-Foundation", environment=config)
     service = MlflowService(app, f"MlflowOnAws-{name}-Service", environment=config, foundation=foundation)
     app.synth()
     report = AwsSolutionsChecks(app).validate_scope(app)

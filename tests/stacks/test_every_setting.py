@@ -91,6 +91,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "requests_per_minute": 4321,
             "container_insights": "enhanced",
             "log_days": 90,
+            "audit_log_days": 3653,
         },
         "ingress": {
             "domain": "mlflow.company.org",
@@ -403,6 +404,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "server.requests_per_minute": (variable("MLFLOW_AWS_REQUESTS_PER_MINUTE"), "4321"),
     "server.container_insights": (service("AWS::ECS::Cluster", "ClusterSettings", 0, "Value"), "enhanced"),
     "server.log_days": (retention("none", "ClusterLog"), {90}),
+    "server.audit_log_days": (retention("none", "AuditLog"), {3653}),
     "ingress.domain": (variable("MLFLOW_AWS_PUBLIC_URL"), "https://mlflow.company.org"),
     "ingress.hosted_zone_id": (service("AWS::Route53::RecordSet", "HostedZoneId"), "Z0123456789ABC"),
     # CloudFormation takes the zone by its id; the name decides which records it gets.

@@ -153,6 +153,25 @@ def test_closing_the_runtime_stops_all_containers_and_starts_no_more(make_runtim
         run(runtime, "")
 
 
+def test_what_a_task_s_first_container_depends_on_stops_after_it(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(Settings(stop_seconds=30))
+    code = (
+        "import signal, sys, time\n"
+        "def end(*_): time.sleep({}); print(time.monotonic_ns()); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print('up', flush=True)\ntime.sleep(60)"
+    )
+    server, audit = (
+        runtime.containers.run(
+            "python", command=[code.format(pause)], labels={"com.amazonaws.ecs.task-arn": "arn/1"}
+        )
+        for pause in (0.5, 0)
+    )
+    wait_for(lambda: "up" in output(server) and "up" in output(audit))
+    runtime.close()
+    ends = [int(output(each).splitlines()[-1]) for each in (server, audit)]
+    assert ends == sorted(ends)
+
+
 def test_an_unknown_image_names_those_there_are(make_runtime: MakeRuntime) -> None:
     with pytest.raises(ImageNotFoundError, match=r"'other:1' is not on this machine; there is: python"):
         make_runtime().containers.run("other:1")

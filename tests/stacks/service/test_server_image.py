@@ -62,8 +62,8 @@ def test_it_is_built_on_the_processor_that_it_runs_on(build: Callable[..., Assem
 
 
 def test_its_tasks_name_it_by_the_digest_that_was_built(either: Assembly) -> None:
-    server, migration = images(either)
-    assert server == migration
+    server, audit, migration = images(either)
+    assert server == audit == migration
     assert "@" in json.dumps(server)
     ((logical_id, attribute),) = [
         each["Fn::GetAtt"] for each in server["Fn::Join"][1] if "Digest" in json.dumps(each)
@@ -177,7 +177,7 @@ def test_a_private_registry_is_entered_with_the_secret_of_the_file(build: Callab
         for task in assembly.service.all("AWS::ECS::TaskDefinition")
         for container in task["ContainerDefinitions"]
     ]
-    assert len(containers) == 2
+    assert len(containers) == 3
     assert all(each["RepositoryCredentials"] == {"CredentialsParameter": SECRET} for each in containers)
     readers = {
         logical_id

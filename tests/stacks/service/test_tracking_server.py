@@ -15,9 +15,13 @@ TASK = "ServerTaskDefinition"
 
 
 def container(assembly: Assembly) -> Properties:
-    (only,) = assembly.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)["ContainerDefinitions"]
-    properties: Properties = only
+    properties: Properties = containers(assembly)["server"]
     return properties
+
+
+def containers(assembly: Assembly) -> dict[str, Any]:
+    task = assembly.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)
+    return {each["Name"]: each for each in task["ContainerDefinitions"]}
 
 
 def environment(assembly: Assembly) -> dict[str, Any]:
@@ -38,12 +42,15 @@ def test_container_is_unprivileged(either: Assembly) -> None:
 
 def test_the_image_declares_the_directory_that_its_task_mounts() -> None:
     # Without it, Fargate's volume belongs to root, and the unprivileged server cannot write to it.
-    assert 'VOLUME ["/tmp"]' in (ROOT / "server" / "Dockerfile").read_text().splitlines()
+    assert 'VOLUME ["/tmp", "/run/mlflow-aws"]' in (ROOT / "server" / "Dockerfile").read_text().splitlines()
 
 
 def test_only_tmp_is_writable(either: Assembly) -> None:
-    assert [each["ContainerPath"] for each in container(either)["MountPoints"]] == ["/tmp"]
-    assert either.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)["Volumes"] == [{"Name": "tmp"}]
+    # What the server may do in the second one, the image says: write to a pipe.
+    mounts = {each["SourceVolume"]: each["ContainerPath"] for each in container(either)["MountPoints"]}
+    assert mounts == {"tmp": "/tmp", "audit": "/run/mlflow-aws"}
+    volumes = either.service.one("AWS::ECS::TaskDefinition", id_starts=TASK)["Volumes"]
+    assert volumes == [{"Name": name} for name in mounts]
 
 
 def test_container_serves_and_is_checked_by_its_own_command(either: Assembly) -> None:
@@ -67,6 +74,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "MLFLOW_AWS_DATABASE_PORT": "5433",
         "MLFLOW_AWS_DATABASE_NAME": "mlflow",
         "MLFLOW_AWS_DATABASE_USER": "mlflow_server",
+        "MLFLOW_AWS_AUDIT_PIPE": "/run/mlflow-aws/audit",
         "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_PORT": "5000",
         "MLFLOW_AWS_KEEP_ALIVE_SECONDS": "75",
@@ -290,3 +298,49 @@ def test_spot_is_for_whom_the_file_allows_it(dev: Assembly, prod: Assembly) -> N
         return only["CapacityProvider"]
 
     assert (provider(dev), provider(prod)) == ("FARGATE_SPOT", "FARGATE")
+
+
+def test_only_the_audit_container_writes_to_the_audit_log(either: Assembly) -> None:
+    found = containers(either)
+    assert list(found) == ["server", "audit"]
+    groups = {name: json.dumps(each["LogConfiguration"]["Options"]) for name, each in found.items()}
+    assert "AuditLog" in groups["audit"]
+    assert "AuditLog" not in groups["server"]
+    # Lines that the log does not take are noticed, not dropped.
+    assert found["audit"]["LogConfiguration"]["Options"]["mode"] == "blocking"
+    writers = {
+        logical_id
+        for logical_id, action, resource in either.service.allowed()
+        if action == "logs:PutLogEvents" and "AuditLog" in str(resource)
+    }
+    assert [each for each in writers if not each.startswith("ServerTaskExecutionRole")] == []
+    assert writers
+    assert not [
+        each
+        for _, each, resource in either.foundation.allowed()
+        if "PutLog" in each and "Audit" in str(resource)
+    ]
+
+
+def test_the_audit_container_has_no_privilege_and_reads_what_the_server_may_only_write(
+    either: Assembly,
+) -> None:
+    server, audit = containers(either).values()
+    for each in (server, audit):
+        assert each["Essential"]
+        assert each["ReadonlyRootFilesystem"]
+        assert each["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+    # Another user than the server's, of its group.
+    assert [each["User"] for each in (server, audit)] == ["10001:10001", "10002:10001"]
+    assert server["DependsOn"] == [{"Condition": "START", "ContainerName": "audit"}]
+    path = {each["Name"]: each["Value"] for each in audit["Environment"]}
+    assert path == {"MLFLOW_AWS_AUDIT_PIPE": "/run/mlflow-aws/audit"}
+    assert environment(either)["MLFLOW_AWS_AUDIT_PIPE"] == path["MLFLOW_AWS_AUDIT_PIPE"]
+    for each in (server, audit):
+        assert "/run/mlflow-aws" in {mount["ContainerPath"] for mount in each["MountPoints"]}
+
+
+def test_the_audit_log_outlives_the_stacks(either: Assembly) -> None:
+    (log,) = (each for name, each in either.foundation.resources.items() if name.startswith("AuditLog"))
+    assert (log["DeletionPolicy"], log["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    assert log["Properties"]["RetentionInDays"] == 365
