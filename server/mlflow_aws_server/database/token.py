@@ -20,6 +20,8 @@ from sqlalchemy.engine import URL, CreateEnginePlugin, Engine
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import ArgumentError
 
+from mlflow_aws_server.database.statements import CompiledStatements
+
 # RDS accepts a token for 15 minutes, and checks it only when a connection opens.
 TOKEN_LIFETIME_SECONDS = 900
 
@@ -72,8 +74,9 @@ class RdsIamPlugin(CreateEnginePlugin):
         return url
 
     def engine_created(self, engine: Engine) -> None:
-        """Attach the token to each connection attempt."""
+        """Attach the token to each connection attempt, and bound what the engine remembers."""
         event.listen(engine, "do_connect", self._connect)
+        engine.update_execution_options(compiled_cache=CompiledStatements())
 
     def _connect(
         self, dialect: Dialect, _record: Any, arguments: list[Any], parameters: dict[str, Any]

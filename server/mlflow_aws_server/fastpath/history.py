@@ -12,11 +12,11 @@ from mlflow.utils.search_utils import SearchUtils
 
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.fastpath import rendering, requests
+from mlflow_aws_server.fastpath import aside, rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.rendering import number, quote
 
-# A response is built in memory while other calls wait; stock serves longer histories, page by page.
+# A response is built in memory; stock serves longer histories, page by page.
 _MOST_POINTS = 50_000
 
 _HISTORY = """
@@ -75,10 +75,15 @@ async def history(pool: ConnectionPool, query: bytes) -> bytes:
         points = points[:max_results]
         token = SearchUtils.create_page_token(offset + max_results).decode("ascii")
     metric, name = _ITEMS.metric, quote(key)
-    shown = [
-        metric % (name, number(value, is_nan), timestamp, step) for value, timestamp, step, is_nan in points
-    ]
-    return rendering.listed("metrics", shown, next_page_token=token)
+
+    def render() -> bytes:
+        shown = [
+            metric % (name, number(value, is_nan), timestamp, step)
+            for value, timestamp, step, is_nan in points
+        ]
+        return rendering.listed("metrics", shown, next_page_token=token)
+
+    return render() if len(points) <= aside.FEW_ITEMS else await aside.run(render)
 
 
 async def bulk_interval(pool: ConnectionPool, query: bytes) -> bytes:
@@ -101,13 +106,18 @@ async def bulk_interval(pool: ConnectionPool, query: bytes) -> bytes:
         return await connection.fetch(statement, run_ids, key, max_results, *interval)
 
     metric, name = _ITEMS.metric_with_run_id, quote(key)
-    shown = []
-    for position, rows in groupby(await pool.run(read), itemgetter("position")):
-        run_id = quote(run_ids[position - 1])
-        for row in _sample(list(rows), max_results):
-            value = number(row["value"], row["is_nan"])
-            shown.append(metric % (name, value, row["timestamp"], row["step"], run_id))
-    return rendering.listed("metrics", shown)
+    points = await pool.run(read)
+
+    def render() -> bytes:
+        shown = []
+        for position, rows in groupby(points, itemgetter("position")):
+            run_id = quote(run_ids[position - 1])
+            for row in _sample(list(rows), max_results):
+                value = number(row["value"], row["is_nan"])
+                shown.append(metric % (name, value, row["timestamp"], row["step"], run_id))
+        return rendering.listed("metrics", shown)
+
+    return render() if len(points) <= aside.FEW_ITEMS else await aside.run(render)
 
 
 def _sample(rows: Sequence[Any], max_results: int) -> Sequence[Any]:

@@ -8,8 +8,8 @@ run cannot match twice.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy
@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as postgresql
 
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.fastpath import reading, rendering, requests
+from mlflow_aws_server.fastpath import aside, reading, rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 
 _FIELDS = frozenset(("experiment_ids", "filter", "run_view_type", "max_results", "order_by", "page_token"))
@@ -35,10 +35,11 @@ _VIEWS = {
     "ALL": ViewType.ALL,
 }
 _DEFAULT_MAX_RESULTS = 1000
-# Stock serves longer pages: they would block the event loop for too long.
+# A longer page is answered with its first runs and a token: it would fill the memory.
 _MOST_RUNS = 5000
-_MOST_EXPERIMENTS = 10_000
-_LONGEST_QUERY = 20_000
+# Statements of longer queries are not kept: a list of ids does not come twice.
+_LONGEST_KEPT = 1_000
+_KEPT = 512
 
 _NEWEST_FIRST = ("attribute", "start_time", False)
 
@@ -76,16 +77,15 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
     if type(view) is not str or view not in _VIEWS:
         raise LeaveToStockError("the view type is not valid")
     max_results = requests.int32(fields.get("max_results", _DEFAULT_MAX_RESULTS))
-    if not 1 <= max_results <= min(_MOST_RUNS, SEARCH_MAX_RESULTS_THRESHOLD):
-        raise LeaveToStockError("the page size is not valid, or very large")
+    if not 1 <= max_results <= SEARCH_MAX_RESULTS_THRESHOLD:
+        raise LeaveToStockError("the page size is not valid")
+    max_results = min(max_results, _MOST_RUNS)
     offset = requests.page_offset(requests.text(fields.get("page_token", "")) or None)
     filter_string = requests.text(fields.get("filter", ""))
     order_by = tuple(requests.text(clause) for clause in requests.listed(fields, "order_by"))
-    if len(experiments) > _MOST_EXPERIMENTS or len(filter_string) + sum(map(len, order_by)) > _LONGEST_QUERY:
-        raise LeaveToStockError("a very long query")
     if not experiments:
         return rendering.EMPTY
-    statement = _compiled(filter_string, order_by, view, len(experiments) == 1)
+    statement = await _statement((filter_string, order_by, view, len(experiments) == 1))
     own: dict[object, object] = {
         _EXPERIMENTS: experiments[0] if len(experiments) == 1 else experiments,
         _OFFSET: offset,
@@ -107,11 +107,37 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
     if len(rows) > max_results:
         rows = rows[:max_results]
         token = SearchUtils.create_page_token(offset + max_results).decode("ascii")
-    shown = [reading.render(_RUN, row, linked, model_inputs=False) for row in rows]
-    return rendering.listed("runs", shown, next_page_token=token)
+
+    def render() -> bytes:
+        shown = [reading.render(_RUN, row, linked, model_inputs=False) for row in rows]
+        return rendering.listed("runs", shown, next_page_token=token)
+
+    # A run alone may carry more than a page of others.
+    items = sum(
+        1 + len(row["metric_keys"] or ()) + len(row["param_keys"] or ()) + len(row["tag_keys"] or ())
+        for row in rows
+    )
+    return render() if items <= aside.FEW_ITEMS else await aside.run(render)
 
 
-@lru_cache(maxsize=512)
+_Query = tuple[str, tuple[str, ...], str, bool]
+_kept: OrderedDict[_Query, _Statement] = OrderedDict()
+
+
+async def _statement(query: _Query) -> _Statement:
+    """The statement for a query; a new one is compiled beside the event loop, which takes up to 0.3 s."""
+    statement = _kept.get(query)
+    if statement is not None:
+        _kept.move_to_end(query)
+        return statement
+    statement = await aside.run(_compiled, *query)
+    if len(query[0]) + sum(map(len, query[1])) <= _LONGEST_KEPT:
+        _kept[query] = statement
+        if len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+    return statement
+
+
 def _compiled(filter_string: str, order_by: tuple[str, ...], view: str, one_experiment: bool) -> _Statement:
     """The statement for a query.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
+import pytest
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.fastpath import search
+from mlflow_aws_server.fastpath import history, rendering, search
 
-from tests.server.fastpath.alone import Place
+from tests.server.fastpath.alone import RUN, Place
 
 KEPT = """
     SELECT statement FROM pg_prepared_statements
@@ -39,3 +41,84 @@ async def test_a_search_for_the_newest_runs_is_planned_once(place: Place) -> Non
 async def test_a_search_with_conditions_is_planned_for_its_own_values(place: Place) -> None:
     assert await kept_after(place, filter="metrics.loss < 0.5 and params.seed = '7'") == 0
     assert await kept_after(place, order_by=["metrics.loss DESC"]) == 0
+
+
+class Threads:
+    """Remembers which threads called a function."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        self.names: list[str] = []
+        function = getattr(module, name)
+
+        def called(*arguments: Any, **more: Any) -> Any:
+            self.names.append(threading.current_thread().name)
+            return function(*arguments, **more)
+
+        monkeypatch.setattr(module, name, called)
+
+    @property
+    def were_beside(self) -> bool:
+        """All calls were made beside the event loop."""
+        return bool(self.names) and threading.current_thread().name not in self.names
+
+
+async def test_a_new_query_is_compiled_beside_the_event_loop_and_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = Threads(monkeypatch, search, "_compiled")
+    await kept_after(place, filter="tags.compiled_beside = 'the loop'")
+    assert compiled.were_beside
+    assert len(compiled.names) == 1
+
+
+async def test_a_large_page_is_rendered_beside_the_event_loop(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.add_run()
+    place.sql(
+        "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) "
+        f"SELECT 'm' || i, 1, 1, 1, false, '{RUN}' FROM generate_series(1, 3000) i"
+    )
+    place.sql(
+        "INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid) "
+        f"SELECT 'm', 1, 1, i, false, '{RUN}' FROM generate_series(1, 3000) i"
+    )
+    pool = ConnectionPool(place.connect, connections=1, queue=1)
+    rendered = Threads(monkeypatch, rendering, "listed")
+    page = json.loads(await search.search_runs(pool, b'{"experiment_ids": ["0"]}'))
+    assert len(page["runs"][0]["data"]["metrics"]) == 3000
+    points = json.loads(await history.history(pool, f"run_id={RUN}&metric_key=m".encode()))
+    assert len(points["metrics"]) == 3000
+    await history.bulk_interval(pool, f"run_ids={RUN}&metric_key=m&max_results=2500".encode())
+    assert rendered.were_beside
+    assert len(rendered.names) == 3
+    await pool.close()
+
+
+async def test_a_page_that_is_too_large_is_answered_with_its_first_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_MOST_RUNS", 2)
+    place.sql(
+        "INSERT INTO runs (run_uuid, user_id, status, start_time, lifecycle_stage, experiment_id) "
+        "SELECT md5(i::text), 'u', 'RUNNING', i, 'active', 0 FROM generate_series(1, 3) i"
+    )
+    pool = ConnectionPool(place.connect, connections=1, queue=1)
+    question = {"experiment_ids": ["0"], "max_results": 10_000}
+    page = json.loads(await search.search_runs(pool, json.dumps(question).encode()))
+    assert len(page["runs"]) == 2
+    question["page_token"] = page["next_page_token"]
+    rest = json.loads(await search.search_runs(pool, json.dumps(question).encode()))
+    assert len(rest["runs"]) == 1
+    assert "next_page_token" not in rest
+    await pool.close()
+
+
+async def test_no_number_of_queries_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_compiled", lambda *query: search._Statement(repr(query), (), False))
+    for number in range(1000):
+        await search._statement((f"tags.a = '{number}'", (), "ALL", True))
+        await search._statement((f"run_id IN ('{number}', '{'x' * 1000}')", (), "ALL", True))
+    assert len(search._kept) == 512
+    assert all(len(query[0]) <= 1000 for query in search._kept)
+    search._kept.clear()
