@@ -165,12 +165,27 @@ class Shares:
             each=max(1, in_flight // workers),
             queue=4 * in_flight,
         )
+        self._answers = Turns("an answer of the gate", places=1, each=1, queue=REQUESTS_IN_FLIGHT.most)
         self._interval = 60.0 * workers / per_minute
         self._pace = f"server.requests_per_minute = {per_minute}, among {workers} worker(s)"
         self._clock = clock
         # When each principal's next request is due; who was quiet for a while may have several at once.
         self._due: OrderedDict[str, float] = OrderedDict()
         self._refused: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def enter_now(self, who: str) -> bool:
+        """Begin a request of this principal, if it need not wait; `leave` must follow."""
+        now = self._clock()
+        due = self._due.get(who)
+        if due is None:
+            return False
+        quiet = now - _BURST_SECONDS
+        due = (due if due > quiet else quiet) + self._interval
+        if due > now or not self._in_flight.enter_now(who):
+            return False
+        self._due[who] = due
+        CALLER.set(who)
+        return True
 
     async def enter(self, who: str) -> None:
         """Begin a request of this principal; `leave` must follow.
@@ -182,8 +197,7 @@ class Shares:
         try:
             if delay > LONGEST_DELAY_SECONDS:
                 raise _too_fast(who, delay, self._pace)
-            if not self._in_flight.enter_now(who):
-                await self._in_flight.enter(who)
+            await self._in_flight.enter(who)
         except OverloadedError as refusal:
             self._note(who, refusal)
             raise
@@ -198,6 +212,20 @@ class Shares:
     def leave(self, who: str) -> None:
         """End a request."""
         self._in_flight.leave(who)
+
+    async def answer(self, who: str) -> None:
+        """Wait until the gate may answer this principal itself: by turns, one each time round the loop.
+
+        It needs nothing that is waited for, so a loop of such requests would leave no time for others' work.
+
+        Raises:
+            OverloadedError: too many wait, or this one waited too long.
+        """
+        await self._answers.enter(who)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._answers.leave(who)
 
     def refused(self, who: str) -> None:
         """Count a request that was refused for another reason: it costs as much as many."""

@@ -257,3 +257,20 @@ async def test_what_is_remembered_of_principals_is_bounded() -> None:
         mine.leave(f"role-{number}")
     assert len(mine._due) <= 4096
     assert not mine._in_flight._held
+
+
+async def test_answers_that_wait_for_nothing_leave_time_for_work() -> None:
+    mine = Shares()
+    answered = rounds = 0
+
+    async def ask(who: str) -> None:
+        nonlocal answered
+        await mine.answer(who)
+        answered += 1
+
+    asking = [asyncio.create_task(ask(who)) for who in "abcd" * 50]
+    while not all(task.done() for task in asking):
+        rounds += 1
+        await asyncio.sleep(0)
+    assert answered == 200
+    assert rounds >= 200

@@ -155,13 +155,16 @@ class Gate:
         except AccessDeniedError as refusal:
             await self._refuse(refusal, scope, send, principal=None, route=None)
             return
-        try:
-            await self._shares.enter(principal.name)
-        except OverloadedError as refusal:
-            await refuse(send, refusal, [_NOSNIFF])
-            return
+        if not self._shares.enter_now(principal.name):
+            try:
+                await self._shares.enter(principal.name)
+            except OverloadedError as overload:
+                await refuse(send, overload, [_NOSNIFF])
+                return
         try:
             await self._known(principal, request, scope, receive, send)
+        except OverloadedError as overload:
+            await refuse(send, overload, [_NOSNIFF])
         finally:
             self._shares.leave(principal.name)
 
@@ -176,9 +179,11 @@ class Gate:
             self._refuse_other_origins(scope["method"], principal, request)
         except AccessDeniedError as refusal:
             self._shares.refused(principal.name)
+            await self._shares.answer(principal.name)
             await self._refuse(refusal, scope, send, principal=principal, route=route)
             return
         if route.path in WHOAMI:
+            await self._shares.answer(principal.name)
             await respond(
                 send, 200, self._whoami(principal), content_type=JSON, headers=[NOT_STORED, _NOSNIFF]
             )
