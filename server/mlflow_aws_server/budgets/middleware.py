@@ -10,7 +10,7 @@ from mlflow_aws_server.budgets.bodies import Bodies
 from mlflow_aws_server.budgets.encodings import decode
 from mlflow_aws_server.budgets.sizes import limit_of
 from mlflow_aws_server.errors import BodyError, RefusedError
-from mlflow_aws_server.limits import LARGE_BODY
+from mlflow_aws_server.limits import BODY, LARGE_BODY, SMALL_BODY
 
 TRACES_PATH = "/v1/traces"
 """The only route that MLflow takes compressed bodies on, and others than JSON."""
@@ -37,7 +37,10 @@ class Budgets:
             try:
                 length, coded = _declared(scope)
                 if length != 0:
-                    sent = await self.bodies.read(receive, length, limit_of(scope["path"]))
+                    # No limit is smaller, and to look for one takes time.
+                    small = length is not None and length <= SMALL_BODY
+                    limit = BODY if small else limit_of(scope["path"])
+                    sent = await self.bodies.read(receive, length, limit)
                     if sent is None:
                         return
                     body = sent
