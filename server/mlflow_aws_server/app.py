@@ -33,9 +33,11 @@ def create_app() -> App:
     from mlflow_aws_server.artifacts import Artifacts
     from mlflow_aws_server.database.check import DatabaseCheck
     from mlflow_aws_server.database.connect import connector
+    from mlflow_aws_server.database.errors import conceal
     from mlflow_aws_server.database.pool import ConnectionPool
     from mlflow_aws_server.frozen import Frozen
     from mlflow_aws_server.provenance import ArtifactPlaces, Provenance, StoredPlaces
+    from mlflow_aws_server.redaction import Redaction
     from mlflow_aws_server.sealing import Sealing
     from mlflow_aws_server.stock import StockMlflow, mlflow_app
 
@@ -43,7 +45,10 @@ def create_app() -> App:
     open_connection = connector(settings.database, settings.database_user)
     identity = IdentitySettings.from_environ(os.environ)
     questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
+    conceal()
     app: App = StockMlflow(mlflow_app(), threads=settings.connections.threads)
+    databases = (settings.database, settings.reader) if settings.reader else (settings.database,)
+    app = Redaction(app, hosts=[database.host for database in databases])
     app = Frozen(app, questions, identity.roles, ended_runs_by_author=settings.ended_runs_by_author)
     if settings.fast_path:
         from mlflow_aws_server.fastpath import FastPath

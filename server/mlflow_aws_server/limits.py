@@ -49,6 +49,16 @@ class LimitError(RefusedError):
         self.retry_after = 1 if limit.status == 429 else None
 
 
+class OutOfTimeError(RefusedError):
+    """The database ended a statement at a time limit. Nothing was written."""
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(f"{limit.what} took more than {limit.most} {limit.unit}. {limit.remedy}")
+        self.status = limit.status
+        self.code = limit.code
+        self.retry_after = 1 if limit.status == 503 else None
+
+
 CONDITIONS = Limit(
     what="The filter",
     most=20,
@@ -348,6 +358,41 @@ HELD = Limit(
     because="In each process, bodies over 64 kB count until they are answered.",
     status=429,
     code="RESOURCE_EXHAUSTED",
+# 400, because MLflow's client sends again what was answered with 503.
+QUESTION_TIME = Limit(
+    what="The database's answer",
+    most=20,
+    unit="seconds",
+    remedy="Narrow the filter, or ask for fewer: the same question takes as long again.",
+    because="A statement keeps a thread and a core of the database as long as it runs.",
+    code="BAD_REQUEST",
+)
+WRITE_TIME = Limit(
+    what="The database's work",
+    most=QUESTION_TIME.most,
+    unit=QUESTION_TIME.unit,
+    remedy="Nothing was written; send the call again.",
+    because="The same; nothing was written, so the client's next attempt is safe.",
+    status=503,
+    code="TEMPORARILY_UNAVAILABLE",
+)
+LOCK_TIME = Limit(
+    what="The wait for other writers to the same rows",
+    most=10,
+    unit="seconds",
+    remedy="Nothing was written; send the call again.",
+    because="Whoever waits keeps others waiting; nothing was written, so the next attempt is safe.",
+    status=503,
+    code="TEMPORARILY_UNAVAILABLE",
+)
+IDLE_TIME = Limit(
+    what="A pause within a transaction",
+    most=60,
+    unit="seconds",
+    remedy="Nothing was written; send the call again.",
+    because="A server that hangs must not keep its locks.",
+    status=503,
+    code="TEMPORARILY_UNAVAILABLE",
 )
 
 
@@ -372,6 +417,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "GraphQL": (GRAPHQL_TEXT, GRAPHQL_TOKENS, GRAPHQL_DEPTH, GRAPHQL_QUESTIONS, GRAPHQL_BATCH),
     "Artifacts": (SENT_TO_BROWSERS, DOWNLOADS, DOWNLOADS_OF_ONE, SIGNED_SECONDS, TRACE_BYTES),
+    "Time in the database": (QUESTION_TIME, WRITE_TIME, LOCK_TIME, IDLE_TIME),
 }
 
 

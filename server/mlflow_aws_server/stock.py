@@ -6,9 +6,13 @@ import asyncio
 import contextvars
 import logging
 import os
+import secrets
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from graphql import GraphQLError
+from mlflow.exceptions import MlflowException
 
 from mlflow_aws_server.asgi import (
     App,
@@ -36,23 +40,37 @@ from mlflow_aws_server.shares import CALLER, Turns
 _log = logging.getLogger(__name__)
 _TRACES = "/v1/traces"
 
+# What MLflow's handlers raise where a value is not what they take it for.
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, SystemError, GraphQLError)
+
 
 def mlflow_app() -> App:
     """MLflow's own ASGI application."""
     with warnings.catch_warnings():
         # MLflow no longer uses what is deprecated, but still imports it.
         warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
+        from mlflow.server import app as flask_app
         from mlflow.server.fastapi_app import app
-    from mlflow.server import app as flask_app
-
     # MLflow parses some strings as JSON again, whose levels nobody has counted.
     flask_app.register_error_handler(RecursionError, _too_deep)
+    for kind in (*_UNREADABLE, MlflowException):
+        flask_app.register_error_handler(kind, _refusal)
     imported: App = app
     return imported
 
 
 def _too_deep(_: RecursionError) -> tuple[dict[str, str], int]:
     return {"error_code": NESTING.code, "message": "JSON in this request is nested too deeply."}, 400
+
+
+def _refusal(error: Exception) -> tuple[dict[str, str], int]:
+    """The answer to what MLflow itself would answer with 500 and HTML, which its client sends again."""
+    if isinstance(error, MlflowException):
+        return {"error_code": error.error_code, "message": error.message}, error.get_http_status_code()
+    reference = secrets.token_hex(4)
+    _log.warning("a request could not be read, reference %s", reference, exc_info=error)
+    message = f"MLflow cannot read a value of this request. Reference: {reference}."
+    return {"error_code": "INVALID_PARAMETER_VALUE", "message": message}, 400
 
 
 class StockMlflow:

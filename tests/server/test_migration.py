@@ -14,6 +14,7 @@ from typing import Any
 import psycopg2
 import pytest
 from mlflow_aws_server import migration, schema
+from mlflow_aws_server.database import roles
 from mlflow_aws_server.database.connect import connect, store_uri
 from mlflow_aws_server.settings import MigrationSettings
 
@@ -110,6 +111,37 @@ def test_roles_may_be_created_again(empty: Deployment) -> None:
     _create_roles(empty)
     _create_roles(empty)
     assert _as(empty, empty.server_user, "SELECT 1") == [(1,)]
+
+
+def test_the_server_s_sessions_have_limits_in_time_and_the_migrator_s_have_none(migrated: Deployment) -> None:
+    for name, value in roles.SERVER_SETTINGS.items():
+        assert _as(migrated, migrated.server_user, f"SHOW {name}")[0][0] in (value, "1min")
+    assert _as(migrated, migrated.migrator, "SHOW statement_timeout") == [("0",)]
+
+
+def test_a_role_without_them_gets_them_from_the_next_migration(empty: Deployment) -> None:
+    def complete() -> bool:
+        settings = MigrationSettings.from_environ(empty.environ)
+        connection = psycopg2.connect(
+            host=empty.rds.host, port=empty.rds.port, user=empty.migrator, password="any",
+            dbname=empty.database, sslmode="verify-full", sslrootcert=str(empty.rds.ca_file),
+        )  # fmt: skip
+        try:
+            return roles.complete(connection, migrator=settings.migrator, server=settings.server_user)
+        finally:
+            connection.close()
+
+    _create_roles(empty)
+    assert complete()
+    for changed in (
+        f"ALTER ROLE {empty.server_user} RESET ALL",
+        f"ALTER ROLE {empty.server_user} SET statement_timeout = 0",
+        f"ALTER ROLE {empty.migrator} RESET statement_timeout",
+    ):
+        empty.rds.administer(changed)
+        assert not complete()
+        _create_roles(empty)
+        assert complete()
 
 
 @pytest.mark.slow

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from mlflow_aws_server import schema
 from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.settings import ServerSettings
+
+_logger = logging.getLogger(__name__)
 
 
 class DatabaseCheck:
@@ -52,6 +56,12 @@ class DatabaseCheck:
                 self._settings.database, self._settings.database_user, application="mlflow-ready"
             )
             self._connection.autocommit = True
+            with self._connection.cursor() as cursor:
+                cursor.execute("SHOW statement_timeout")
+                if cursor.fetchone() == ("0",):
+                    _logger.warning(
+                        "the role %s has no time limits: run `migrate`", self._settings.database_user
+                    )
         with self._connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '3s'")
             cursor.execute("SELECT version_num FROM alembic_version")

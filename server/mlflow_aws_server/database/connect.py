@@ -15,13 +15,15 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from mlflow_aws_server.database.token import rds_iam_token
+from mlflow_aws_server.limits import QUESTION_TIME
 from mlflow_aws_server.settings import DatabaseSettings
 
 AsyncConnection = Any  # asyncpg ships no types
 OpenConnection = Callable[[], Awaitable[AsyncConnection]]
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
-_STATEMENT_TIMEOUT_SECONDS = 60.0
+# The role's own limit ends statements (roles.py); this one notices a database that answers no more.
+_ANSWER_TIMEOUT_SECONDS = QUESTION_TIME.most + 10.0
 
 # A dead database must fail a request within seconds, not after the minutes that TCP takes.
 _LIBPQ: Mapping[str, Any] = {
@@ -101,7 +103,7 @@ async def connect_async(**where: Any) -> AsyncConnection:
     """Open one asynchronous connection; `where` and how to log in are asyncpg's own."""
     connection = await asyncpg.connect(
         timeout=_CONNECT_TIMEOUT_SECONDS,
-        command_timeout=_STATEMENT_TIMEOUT_SECONDS,
+        command_timeout=_ANSWER_TIMEOUT_SECONDS,
         statement_cache_size=256,
         # Entries are dropped when the schema changes; their age does not matter.
         max_cached_statement_lifetime=0,

@@ -12,7 +12,9 @@ from typing import TypeVar
 import asyncpg
 
 from mlflow_aws_server.database.connect import AsyncConnection, OpenConnection
+from mlflow_aws_server.database.errors import is_out_of_time
 from mlflow_aws_server.errors import ContendedError, UnavailableError
+from mlflow_aws_server.limits import WRITE_TIME, OutOfTimeError
 from mlflow_aws_server.shares import CALLER, Turns
 
 _logger = logging.getLogger(__name__)
@@ -39,7 +41,6 @@ _DISCONNECTED: tuple[type[BaseException], ...] = (
     # After a failover, the endpoint's name still resolved to the former primary.
     asyncpg.ReadOnlySQLTransactionError,
     OSError,
-    TimeoutError,
 )
 
 
@@ -51,7 +52,6 @@ class LostRaceError(Exception):
 _LOST_RACE: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
     LostRaceError,
 )
 
@@ -84,12 +84,14 @@ class ConnectionPool:
         """Run `operation` on one connection and return its result.
 
         An operation that fails because of the connection or a lost race is repeated, so it must be
-        idempotent. Other database errors are raised unchanged.
+        idempotent. What ran into a time limit is not. Other database errors are raised unchanged.
 
         Raises:
+            OutOfTimeError: the database ended the operation's statement at the role's time limit.
             OverloadedError: too many callers are waiting for a connection, or this one waited too long.
-            UnavailableError: the database could not be reached in several attempts.
-            ContendedError: other writers were faster in many attempts; nothing was written.
+            UnavailableError: the database could not be reached in several attempts, or gave no answer.
+            ContendedError: other writers were faster in many attempts, or held a lock for too long;
+                nothing was written.
         """
         failures = races = 0
         who = CALLER.get()
@@ -101,11 +103,19 @@ class ConnectionPool:
             try:
                 connection = await self._connection()
                 return await operation(connection)
+            except TimeoutError as error:
+                # The server ends statements earlier than we give up waiting: it is not there.
+                broken = True
+                raise _unavailable() from error
             except _DISCONNECTED as error:
                 broken = True
                 failures += 1
                 reason: BaseException = error
+            except asyncpg.LockNotAvailableError as error:
+                raise _contended() from error
             except _INTERRUPTED as error:
+                if is_out_of_time(error):
+                    raise OutOfTimeError(WRITE_TIME) from error
                 failures += 1
                 reason = error
             except _LOST_RACE as error:
@@ -123,9 +133,9 @@ class ConnectionPool:
                         self._idle.append(connection)
                 self._turns.leave(who)
             if failures == self._attempts:
-                raise UnavailableError(f"{type(reason).__name__}: {reason}") from reason
+                raise _unavailable() from reason
             if races == _RACES:
-                raise ContendedError(f"other writers were faster {races} times ({reason})") from reason
+                raise _contended() from reason
             _logger.warning("database attempt %d failed, trying again: %r", failures + races, reason)
             if broken:
                 self._drop_idle()
@@ -152,11 +162,22 @@ class ConnectionPool:
                 return connection
         try:
             return await self._open()
-        except (*_DISCONNECTED, asyncpg.PostgresError) as error:
-            raise UnavailableError(f"{type(error).__name__}: {error}") from error
+        except (*_DISCONNECTED, TimeoutError, asyncpg.PostgresError) as error:
+            raise _unavailable() from error
 
     def _drop_idle(self) -> None:
         # If one connection broke because the server went away, so did the idle ones.
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.terminate()
+
+
+def _unavailable() -> UnavailableError:
+    # What went wrong is its cause, and not for clients.
+    return UnavailableError("The database cannot be reached at the moment.")
+
+
+def _contended() -> ContendedError:
+    return ContendedError(
+        "Other calls keep changing the same data. Nothing was written; send the call again."
+    )

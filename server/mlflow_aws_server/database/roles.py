@@ -7,37 +7,72 @@ grant a creator only the admin option); so the migrator itself grants what belon
 That admin option makes the master user a member of the new roles, hence of `rds_iam`, which ends password
 logins, and only Amazon's own superuser could revoke it. So the master user becomes a member in its own name,
 as RDS documents it: from then on it logs in with IAM tokens, and with nothing else.
+
+Time limits are at the role too: so no connection of the server lacks them, whoever opens it, at a reader neither.
 """
 
 from __future__ import annotations
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
-from psycopg2.sql import SQL, Identifier
+from psycopg2.sql import SQL, Identifier, Literal
+
+from mlflow_aws_server.limits import IDLE_TIME, LOCK_TIME, QUESTION_TIME
 
 _IAM_ROLE = "rds_iam"
 _REVISION_TABLE = "alembic_version"
 
+SERVER_SETTINGS = {
+    "statement_timeout": f"{QUESTION_TIME.most}s",
+    "lock_timeout": f"{LOCK_TIME.most}s",
+    # Advisory locks that are held for minutes, while S3 copies, are held between transactions.
+    "idle_in_transaction_session_timeout": f"{IDLE_TIME.most}s",
+    # A statement ends soon after the worker that asked for it.
+    "client_connection_check_interval": "5s",
+    # To compile a search takes longer than to answer it.
+    "jit": "off",
+}
+"""What every session of the server's role begins with."""
+
+# Whatever the parameter group says, a migration takes as long as it takes.
+_MIGRATOR_SETTINGS = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+
 
 def complete(connection: Connection, *, migrator: str, server: str) -> bool:
-    """Whether both roles exist and the migrator may create tables; and they and the owner log in by IAM."""
+    """Whether both roles exist, with their settings, and the migrator may create tables.
+
+    And they and the owner log in by IAM.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT count(*) = 2 AND has_schema_privilege(%(migrator)s, 'public', 'CREATE')
+            SELECT count(*) = 2
+               AND bool_and(coalesce(rolconfig, '{}')
+                            @> CASE rolname WHEN %(server)s THEN %(limits)s ELSE %(no_limits)s END)
+               AND has_schema_privilege(%(migrator)s, 'public', 'CREATE')
                AND EXISTS (SELECT FROM pg_auth_members JOIN pg_database ON datdba = member
                             WHERE datname = current_database() AND roleid = %(iam)s::regrole)
               FROM pg_roles
              WHERE rolname IN (%(migrator)s, %(server)s) AND rolcanlogin
                AND pg_has_role(rolname, %(iam)s, 'MEMBER')
             """,
-            {"migrator": migrator, "server": server, "iam": _IAM_ROLE},
+            {
+                "migrator": migrator,
+                "server": server,
+                "iam": _IAM_ROLE,
+                "limits": _stored(SERVER_SETTINGS),
+                "no_limits": _stored(_MIGRATOR_SETTINGS),
+            },
         )
         row = cursor.fetchone()
     return bool(row and row[0])
 
 
+def _stored(settings: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
 def create(connection: Connection, *, database: str, migrator: str, server: str) -> None:
-    """As the master user: create what is missing of both roles, in one transaction."""
+    """As the master user: create what is missing of both roles and their settings, in one transaction."""
     names = {"migrator": Identifier(migrator), "server": Identifier(server), "database": Identifier(database)}
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
@@ -56,6 +91,10 @@ def create(connection: Connection, *, database: str, migrator: str, server: str)
                 f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}, CURRENT_USER",
             ):
                 cursor.execute(SQL(statement).format(**names))
+            for role, settings in ((server, SERVER_SETTINGS), (migrator, _MIGRATOR_SETTINGS)):
+                for name, value in settings.items():
+                    alter = SQL("ALTER ROLE {} SET {} = {}")
+                    cursor.execute(alter.format(Identifier(role), Identifier(name), Literal(value)))
             cursor.execute("COMMIT")
         except BaseException:
             if not connection.closed:

@@ -25,13 +25,14 @@ from mlflow_aws_server.asgi import (
 )
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
+from mlflow_aws_server.errors import RefusedError
 from mlflow_aws_server.fastpath import history, reading, runs, search, writing
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.reader import Handler, Reader
 from mlflow_aws_server.fastpath.schema import schema_obstacle
 from mlflow_aws_server.fastpath.stock import ResponseHeaders, environment_obstacle
 from mlflow_aws_server.shares import CALLER, Turns
+from mlflow_aws_server.limits import QUESTION_TIME, OutOfTimeError
 
 _logger = logging.getLogger(__name__)
 
@@ -193,18 +194,14 @@ class FastPath:
     ) -> None:
         try:
             answer = await self._ask(route, question, may_lag=scope.get(MAY_LAG, False))
-        except OverloadedError as refusal:
+        except OutOfTimeError as refusal:
+            # A list or chart takes as long the next time.
+            await refuse(send, OutOfTimeError(QUESTION_TIME) if route.may_lag else refusal, headers)
+            return
+        except RefusedError as refusal:
+            if refusal.__cause__ is not None:
+                _logger.error("%s: %s: %r", scope["path"], refusal.message, refusal.__cause__)
             await refuse(send, refusal, headers)
-            return
-        except UnavailableError as error:
-            _logger.error("%s: the database cannot be reached: %s", scope["path"], error)
-            message = "The database cannot be reached at the moment."
-            await refuse(send, UnavailableError(message), headers)
-            return
-        except ContendedError as error:
-            _logger.error("%s: %s", scope["path"], error)
-            message = "Other calls keep changing the same data. Nothing was written; send the call again."
-            await refuse(send, ContendedError(message), headers)
             return
         except LeaveToStockError as reason:
             _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
@@ -245,11 +242,11 @@ class FastPath:
     async def _check_schema(self, pool: ConnectionPool) -> None:
         try:
             obstacle = await pool.run(schema_obstacle)
-        except (UnavailableError, OverloadedError, ContendedError) as error:
+        except RefusedError as error:
             if self._serving:
                 # Callers are told to try again, which is better than what stock does then.
                 return
-            obstacle = f"the database cannot be reached ({error})"
+            obstacle = f"the database cannot be reached ({error.__cause__ or error})"
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             obstacle = f"the schema version cannot be read ({error})"
         if obstacle is not None:

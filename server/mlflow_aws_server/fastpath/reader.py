@@ -34,6 +34,7 @@ class Reader:
         """The reader's answer, or None where the writer has to be asked.
 
         Raises:
+            OutOfTimeError: it would take the writer as long.
             LeaveToStockError: the handler does not fully understand the question.
         """
         if not self._answering:
@@ -44,7 +45,7 @@ class Reader:
             # It is there; replay of the writer's changes may have cancelled the statement.
             _logger.debug("left to the writer: %s", error)
         except (UnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            self._judge(f"it failed ({error})")
+            self._judge(f"it failed ({error.__cause__ or error})")
         return None
 
     async def check(self) -> None:
@@ -55,7 +56,7 @@ class Reader:
             pass
         except Exception as error:
             # Whatever is wrong with it, the writer answers.
-            self._judge(f"it cannot be reached ({error})")
+            self._judge(f"it cannot be reached ({error.__cause__ or error})")
 
     async def close(self) -> None:
         """Close its connections."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import asyncpg
+
 from mlflow_aws_server.asgi import (
     PRINCIPAL,
     App,
@@ -22,7 +24,7 @@ from mlflow_aws_server.errors import RefusedError
 from mlflow_aws_server.identity import Principal
 from mlflow_aws_server.provenance import documents, inner, tags
 from mlflow_aws_server.provenance.conditions import conditions_of
-from mlflow_aws_server.provenance.errors import ProvenanceError, reserved
+from mlflow_aws_server.provenance.errors import ProvenanceError, reserved, unclear
 from mlflow_aws_server.provenance.evidence import Evidence, run_of
 from mlflow_aws_server.provenance.experiments import ExperimentPlaces
 from mlflow_aws_server.provenance.inner import BufferedResponse
@@ -85,6 +87,8 @@ class Provenance:
             await self._serve(matter, scope, receive, send)
         except RefusedError as refusal:
             await refuse(send, refusal)
+        except asyncpg.DataError:
+            await refuse(send, unclear("A value has characters, or a length, that the database does not accept."))
 
     async def _serve(self, matter: Matter, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _principal(scope)

@@ -12,6 +12,7 @@ from mlflow_aws_server.database import pool as pool_module
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
+from mlflow_aws_server.limits import OutOfTimeError
 
 
 async def test_a_call_that_waits_too_long_is_asked_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +103,65 @@ async def test_a_lost_race_is_run_again_more_often_than_a_broken_connection(
 ) -> None:
     monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.0)
     assert await _lose(11) == 11
-    with pytest.raises(ContendedError, match="12 times"):
+    with pytest.raises(ContendedError, match="Nothing was written"):
         await _lose(12)
+
+
+def _as_postgresql_says_it(kind: type[asyncpg.PostgresError], message: str) -> asyncpg.PostgresError:
+    return kind.new({"M": message, "C": kind.sqlstate})
+
+
+@pytest.mark.parametrize(
+    ("error", "answered", "attempts"),
+    [
+        (
+            _as_postgresql_says_it(
+                asyncpg.QueryCanceledError, "canceling statement due to statement timeout"
+            ),
+            OutOfTimeError,
+            1,
+        ),
+        (TimeoutError(), UnavailableError, 1),
+        (
+            _as_postgresql_says_it(
+                asyncpg.LockNotAvailableError, "canceling statement due to lock timeout"
+            ),
+            ContendedError,
+            1,
+        ),
+        # An administrator's; the same statement may be quick.
+        (
+            _as_postgresql_says_it(asyncpg.QueryCanceledError, "canceling statement due to user request"),
+            UnavailableError,
+            4,
+        ),
+        # Of a reader that has to follow its writer.
+        (
+            _as_postgresql_says_it(
+                asyncpg.SerializationError, "canceling statement due to conflict with recovery"
+            ),
+            ContendedError,
+            12,
+        ),
+        (ConnectionResetError("10.1.2.3 is gone"), UnavailableError, 4),
+    ],
+)
+async def test_what_ran_out_of_time_is_not_repeated_and_no_cause_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, answered: type[Exception], attempts: int
+) -> None:
+    monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.0)
+    made = 0
+
+    async def operation(_: AsyncConnection) -> None:
+        nonlocal made
+        made += 1
+        raise error
+
+    with pytest.raises(answered) as refused:
+        await ConnectionPool(_never_used, connections=1, queue=9).run(operation)
+    assert made == attempts
+    assert refused.value.__cause__ is error
+    assert not {"canceling", "10.1.2.3"} & set(str(refused.value).split())
 
 
 async def _identity(connection: AsyncConnection) -> AsyncConnection:
