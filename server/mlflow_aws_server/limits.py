@@ -427,7 +427,8 @@ def as_markdown() -> str:
         "# Limits of a request",
         "",
         "Made by `python -m mlflow_aws_server.limits`; a test holds it to the code.",
-        "A request beyond a limit is refused before it costs anything, with an error that names the limit.",
+        "A request beyond a limit is refused before it costs anything, with an error that names the limit;",
+        "a statement, when the database has ended it.",
     ]
     for section, limits in SECTIONS.items():
         lines += ["", f"## {section}", "", "| What | At most | Beyond | Because |", "|---|---|---|---|"]

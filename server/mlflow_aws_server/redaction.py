@@ -19,7 +19,8 @@ _INSIDE = (
 )
 # A store wraps whatever its code raises, as an error of the server's.
 _UNREADABLE = re.compile(
-    rb"invalid literal for int\(\)|int\(\) argument must be|could not convert string to float"
+    rb"invalid literal for int\(\)|int\(\) argument must be|could not convert string to float|"
+    rb"object is not iterable|object is not subscriptable|object has no attribute"
 )
 _INTERNAL = "INTERNAL_ERROR"
 _GRAPHQL = "/graphql"

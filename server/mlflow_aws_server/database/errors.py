@@ -1,4 +1,4 @@
-"""What clients may know of a database's error; the rest is in the log, under a reference that answers name."""
+"""What clients may know of a database's error; the rest is in the log, under the reference in the answer."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ That admin option makes the master user a member of the new roles, hence of `rds
 logins, and only Amazon's own superuser could revoke it. So the master user becomes a member in its own name,
 as RDS documents it: from then on it logs in with IAM tokens, and with nothing else.
 
-Time limits are at the role too: so no connection of the server lacks them, whoever opens it, at a reader neither.
+Limits in time are at the role: no connection of the server lacks them, to a reader neither.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.reader import Handler, Reader
 from mlflow_aws_server.fastpath.schema import schema_obstacle
 from mlflow_aws_server.fastpath.stock import ResponseHeaders, environment_obstacle
-from mlflow_aws_server.shares import CALLER, Turns
 from mlflow_aws_server.limits import QUESTION_TIME, OutOfTimeError
+from mlflow_aws_server.shares import CALLER, Turns
 
 _logger = logging.getLogger(__name__)
 

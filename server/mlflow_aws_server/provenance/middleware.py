@@ -87,8 +87,10 @@ class Provenance:
             await self._serve(matter, scope, receive, send)
         except RefusedError as refusal:
             await refuse(send, refusal)
-        except asyncpg.DataError:
-            await refuse(send, unclear("A value has characters, or a length, that the database does not accept."))
+        except (asyncpg.DataError, UnicodeEncodeError):
+            await refuse(
+                send, unclear("A value has characters, or a length, that the database does not accept.")
+            )
 
     async def _serve(self, matter: Matter, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _principal(scope)

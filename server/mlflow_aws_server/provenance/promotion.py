@@ -159,7 +159,7 @@ class Promotions:
         sealed = await self._seal(promotion)
         async with self._locks.hold(promotion.model):
             known = await inner.get(self._app, scope, "registered-models/get", name=promotion.model)
-            if known.status == 404:
+            if known.status in (400, 404):
                 return known
             if known.status != 200:
                 _logger.error("model %r cannot be read: %d %r", promotion.model, known.status, known.body)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["new_mlflow_database", "tested_mlflow"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stack(rds: RdsLike, new_mlflow_database: Callable[[], str], tested_mlflow: None) -> Iterator[Stack]:
     """Provenance, the fast path, frozen, redaction and MLflow."""
     from mlflow.server import app as flask_app

@@ -53,8 +53,7 @@ class Stack:
     def reconnect(self) -> None:
         """End every connection, so that the next ones begin with what was set meanwhile."""
         self.rds.administer(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            f"WHERE datname = '{self.server.database}'"
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.server.database}'"
         )
         for store in (handlers._tracking_store, handlers._model_registry_store):
             store.engine.dispose()

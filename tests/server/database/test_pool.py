@@ -123,9 +123,7 @@ def _as_postgresql_says_it(kind: type[asyncpg.PostgresError], message: str) -> a
         ),
         (TimeoutError(), UnavailableError, 1),
         (
-            _as_postgresql_says_it(
-                asyncpg.LockNotAvailableError, "canceling statement due to lock timeout"
-            ),
+            _as_postgresql_says_it(asyncpg.LockNotAvailableError, "canceling statement due to lock timeout"),
             ContendedError,
             1,
         ),
