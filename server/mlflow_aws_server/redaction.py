@@ -31,7 +31,7 @@ class Redaction:
     """Replaces errors of `app` that hold SQL, a driver's words, a traceback or one of `hosts`.
 
     The original is in the log, under a reference that the answer names. `database.errors` keeps such errors
-    from being made; this is the net behind it. 503 gets a `Retry-After`.
+    from being made; this is the net behind it.
     """
 
     def __init__(self, app: App, *, hosts: Iterable[str]) -> None:
@@ -73,9 +73,7 @@ class Redaction:
                 start, body, 400, "INVALID_PARAMETER_VALUE", "MLflow cannot read a value of this request."
             )
         if self._inside.search(body):
-            start, body = _replaced(start, body, status, _code(body), "The request failed.")
-        if status == 503 and not any(name.lower() == b"retry-after" for name, _ in start["headers"]):
-            start = {**start, "headers": [*start["headers"], (b"retry-after", b"1")]}
+            return _replaced(start, body, status, _code(body), "The request failed.")
         return start, body
 
 

@@ -82,8 +82,8 @@ def _concealed(context: ExceptionContext) -> BaseException | None:
     error = kind(None, None, original, connection_invalidated=context.is_disconnect)
     error.args = (f"{message} Reference: {reference}.",)
     # Otherwise it would be followed by a link to SQLAlchemy's documentation, and by advice to programmers.
-    error.code = None
-    error.add_detail = _ignore  # type: ignore[method-assign]
+    error.code = None  # type: ignore[assignment]
+    error.add_detail = _ignore  # type: ignore[assignment, method-assign]
     return error
 
 
