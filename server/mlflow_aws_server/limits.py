@@ -358,6 +358,8 @@ HELD = Limit(
     because="In each process, bodies over 64 kB count until they are answered.",
     status=429,
     code="RESOURCE_EXHAUSTED",
+)
+
 # 400, because MLflow's client sends again what was answered with 503.
 QUESTION_TIME = Limit(
     what="The database's answer",
