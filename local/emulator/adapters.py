@@ -93,7 +93,10 @@ def authorize_ecs_calls_as_documented() -> None:
 
 
 def authorize_log_streams_as_documented() -> None:
-    """MiniStack authorizes the reading of a log stream on its group; in AWS, its resource is the stream."""
+    """MiniStack authorizes the reading of a log stream on its group; in AWS, its resource is the stream.
+
+    And a policy names a group as its attribute `Arn` does, with `:*` at the end (its guide, "IAM ARNs").
+    """
     from ministack.core import iam_actions
     from ministack.core.responses import get_account_id, get_region
 
@@ -103,10 +106,10 @@ def authorize_log_streams_as_documented() -> None:
         service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any, **more: Any
     ) -> Any:
         request = _json(body) if service == "logs" else {}
-        if request.get("logGroupName") and request.get("logStreamName"):
-            return (
-                f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{request['logGroupName']}"
-                f":log-stream:{request['logStreamName']}"
+        if request.get("logGroupName"):
+            stream = request.get("logStreamName")
+            return f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{request['logGroupName']}:" + (
+                f"log-stream:{stream}" if stream else "*"
             )
         return resource_of(service, method, path, headers, body, *rest, **more)
 
