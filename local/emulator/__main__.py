@@ -171,6 +171,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     operation_adapters.keep_certificates(
         settings.certificates, account_id=settings.account_id, region=settings.region
     )
+    storage_adapters.let_pages_of_this_machine_read(settings.public_urls)
     identity_adapters.give_user_pools_a_host(sign_in_url(settings), public_urls=settings.public_urls)
     from ministack.services import ecs
 

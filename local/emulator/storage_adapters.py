@@ -22,6 +22,22 @@ _WRITE_HEADERS = (
 )
 
 
+def let_pages_of_this_machine_read(public_urls: Mapping[str, str]) -> None:
+    """A bucket's CORS rules name the application's URL, which `public_urls` maps to the one here."""
+    from ministack.services.cloudformation import provisioners
+
+    write = provisioners._s3_cors_xml
+
+    def here(cors: Mapping[str, Any]) -> Any:
+        rules = [
+            {**rule, "AllowedOrigins": [public_urls.get(each, each) for each in rule["AllowedOrigins"]]}
+            for rule in cors.get("CorsRules") or ()
+        ]
+        return write({**cors, "CorsRules": rules})
+
+    provisioners._s3_cors_xml = here
+
+
 def know_every_encryption_header() -> None:
     """MiniStack has no condition keys for two headers by which an upload chooses its encryption."""
     from ministack.core import iam_actions
