@@ -1,0 +1,1 @@
+"""Attacks on memory and time, by callers who have a role, while somebody else trains."""
