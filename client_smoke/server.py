@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from client_smoke.identity import WHOAMI
 from client_smoke.smoke import Smoke
 from client_smoke.verdict import StepFailed
 
@@ -18,7 +19,24 @@ def server_is_healthy(smoke: Smoke) -> str:
     check_compatible(server=server, client=client)
     smoke.versions["server"] = server
     smoke.mlflow.search_experiments(max_results=1)
-    return f"MLflow {server} answers this client's {client}, database included"
+    return f"MLflow {server} answers this client's {client}, database included{_fast_path(smoke)}"
+
+
+def _fast_path(smoke: Smoke) -> str:
+    """What the server says of its fast path, if it has one; it fails unless that serves or was turned off."""
+    answer = smoke.request("GET", WHOAMI)
+    told = answer.json().get("fast_path") if answer.status_code == 200 else None
+    if not isinstance(told, dict):
+        return ""
+    if told["serving"]:
+        return ", the fast path too"
+    if "MLFLOW_AWS_FAST_PATH" in str(told["reason"]):
+        return f"; its fast path is {told['reason']}"
+    raise StepFailed(
+        f"process {answer.json().get('process')} answers every call without the fast path: {told['reason']}",
+        next_action="remove the reason (docs/fast-path.md, “When it steps aside”), or set "
+        "MLFLOW_AWS_FAST_PATH=off",
+    )
 
 
 def check_compatible(*, server: str, client: str) -> None:

@@ -15,6 +15,7 @@ _REQUIRED = {
     "routing.http.drop_invalid_header_fields.enabled": "true",
     "access_logs.s3.enabled": "true",
 }
+_HSTS = "routing.http.response.strict_transport_security.header_value"
 _IDENTIFYING = ("jwt-validation", "authenticate-cognito")
 _RULE = "AWS::ElasticLoadBalancingV2::ListenerRule"
 _SOON = datetime.timedelta(days=14)
@@ -95,6 +96,16 @@ def _attributes(account: Account) -> tuple[bool, object]:
         if not agrees(value, live.get(key))
     }
     return not wrong, wrong or live
+
+
+def _listener_attributes(account: Account) -> tuple[bool, object]:
+    arn = _https(account)["ListenerArn"]
+    answer = account.ask("elbv2", "describe_listener_attributes", ListenerArn=arn)
+    live = {each["Key"]: each["Value"] for each in answer["Attributes"]}
+    properties = account.only("AWS::ElasticLoadBalancingV2::Listener").properties
+    stated = {each["Key"]: each["Value"] for each in properties.get("ListenerAttributes", [])}
+    told = live.get(_HSTS)
+    return told is not None and agrees(stated.get(_HSTS), told), f"Strict-Transport-Security: {told}"
 
 
 def _scheme(account: Account) -> tuple[bool, object]:
@@ -247,6 +258,11 @@ CHECKS = (
         "the load balancer drops invalid headers, writes access logs, and is set as the stack says",
         _attributes,
         "aws elbv2 modify-load-balancer-attributes",
+    ),
+    Check(
+        "every answer tells browsers to come back over TLS only",
+        _listener_attributes,
+        f"aws elbv2 modify-listener-attributes --attributes Key={_HSTS},Value=…",
     ),
     Check(
         "the load balancer is internal or internet-facing as the stack says",

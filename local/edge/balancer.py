@@ -41,6 +41,9 @@ _CONNECT_SECONDS = 10.0
 _CHUNK = 64 * 1024
 LONGEST_LINE = 16 * 1024
 # 561 is ELB's own status: the user pool gave no tokens for the code.
+_ADDED_HEADERS = {
+    "routing.http.response.strict_transport_security.header_value": "Strict-Transport-Security",
+}
 _REFUSALS = {401: "401 Authorization Required", 561: "561 Authentication Error"}
 
 
@@ -54,6 +57,8 @@ class Configuration:
     drop_invalid_headers: bool
     tls: str
     load_balancer: str = ""
+    # What every response gets, the load balancer's own too.
+    added_headers: Mapping[str, str] = field(default_factory=dict)
     # Of the app clients that sign people in, by id.
     client_secrets: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +88,11 @@ class Configuration:
             == "true",
             tls=listener.minimum_tls(snapshot["listener"]["SslPolicy"]),
             load_balancer=str(snapshot["listener"].get("LoadBalancerArn", "")),
+            added_headers={
+                name: snapshot["attributes"][key]
+                for key, name in _ADDED_HEADERS.items()
+                if snapshot["attributes"].get(key)
+            },
             client_secrets=dict(snapshot.get("client_secrets", {})),
         )
 
@@ -151,8 +161,12 @@ class Balancer:
         for action in rule.actions:
             response = await _ACTIONS[action.type](self, request, action, context)
             if response is not None:
-                return response
-        return _plain(500, "the rule ends without a response")
+                break
+        else:
+            response = _plain(500, "the rule ends without a response")
+        if not response.prepared:
+            response.headers.update(self.configuration.added_headers)
+        return response
 
     async def check_targets(self) -> None:
         """Run the health checks that are due, until cancelled."""
@@ -247,6 +261,7 @@ class Balancer:
                     reason=upstream.reason,
                     headers=_headers_for_client(upstream.headers),
                 )
+                response.headers.update(self.configuration.added_headers)
                 for cookie in context.cookies:
                     response.headers.add("Set-Cookie", cookie)
                 await response.prepare(request)

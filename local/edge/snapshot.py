@@ -26,6 +26,7 @@ def take(aws: Aws, load_balancer_arn: str, addresses: Mapping[str, str]) -> Snap
         raise ValueError(f"{load_balancer_arn} has {len(listeners)} listeners where one is expected")
     listener = listeners[0]
     attributes = elb.describe_load_balancer_attributes(LoadBalancerArn=load_balancer_arn)["Attributes"]
+    attributes += elb.describe_listener_attributes(ListenerArn=listener["ListenerArn"])["Attributes"]
     groups = elb.describe_target_groups(LoadBalancerArn=load_balancer_arn)["TargetGroups"]
     rules = elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
     return {

@@ -145,6 +145,7 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     identity_adapters.vend_web_identity_tokens(federation)
     identity_adapters.federate_outbound(federation)
     identity_adapters.authorize_oidc_providers_by_name()
+    stack_adapters.keep_listener_attributes()
     identity_adapters.keep_identifying_actions()
     storage_adapters.know_every_encryption_header()
     storage_adapters.judge_other_accounts_by_their_roles()

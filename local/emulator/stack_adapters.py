@@ -87,6 +87,23 @@ def create_single_security_group_rules() -> None:
     provisioners._RESOURCE_HANDLERS["AWS::EC2::SecurityGroupEgress"] = handler("IpPermissionsEgress", True)
 
 
+def keep_listener_attributes() -> None:
+    """MiniStack leaves out the attributes of a listener that a template creates."""
+    from ministack.services import alb
+    from ministack.services.cloudformation import provisioners
+
+    handler: dict[str, Any] = provisioners._RESOURCE_HANDLERS["AWS::ElasticLoadBalancingV2::Listener"]
+    create = handler["create"]
+
+    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
+        arn, attributes = create(logical_id, props, stack_name)
+        stored = alb._listener_attrs.setdefault(arn, [])
+        stored.extend(props.get("ListenerAttributes") or ())
+        return arn, attributes
+
+    handler["create"] = created
+
+
 def publish_every_amazon_linux() -> None:
     """MiniStack knows the parameters of two of Amazon's images; nobody but Amazon may add one."""
     from ministack.services import ssm

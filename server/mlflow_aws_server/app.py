@@ -1,4 +1,4 @@
-"""The ASGI application: readiness, gate, budgets, artifacts, provenance, fast path, frozen, stock MLflow.
+"""The ASGI application of one worker: headers for browsers, readiness, gate, and so on down to stock MLflow.
 
 uvicorn calls `create_app` in every worker process. `mlflow server --app-name mlflow-aws` finds it too, by
 the entry point group `mlflow.app`.
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
 from mlflow_aws_server.budgets import Budgets, Heads
+from mlflow_aws_server.fast_path_state import TURNED_OFF, FastPathState
 from mlflow_aws_server.identity import AuditLog, AuditPipe, Gate, IdentitySettings, to_standard_output
 from mlflow_aws_server.readiness import Readiness
+from mlflow_aws_server.response_headers import SecurityHeaders, bucket_origins
 from mlflow_aws_server.settings import ServerSettings
 from mlflow_aws_server.shares import Shares
 
@@ -50,7 +52,10 @@ def create_app() -> App:
     databases = (settings.database, settings.reader) if settings.reader else (settings.database,)
     app = Redaction(app, hosts=[database.host for database in databases])
     app = Frozen(app, questions, identity.roles, ended_runs_by_author=settings.ended_runs_by_author)
-    if settings.fast_path:
+    fast_path = FastPathState()
+    if not settings.fast_path:
+        fast_path.step_aside(TURNED_OFF)
+    else:
         from mlflow_aws_server.fastpath import FastPath
 
         app = FastPath(
@@ -59,6 +64,7 @@ def create_app() -> App:
             connections=settings.connections.fast_path,
             open_reader=connector(settings.reader, settings.database_user) if settings.reader else None,
             reader_connections=settings.connections.reader,
+            state=fast_path,
         )
     sealing = Sealing(open_connection, questions, settings.sealing)
     app = _Sealed(app, sealing)
@@ -73,14 +79,24 @@ def create_app() -> App:
         per_minute=settings.requests_per_minute,
         workers=settings.workers,
     )
-    gate = Gate(app, identity, audit=audit, may_lag=settings.reader is not None, shares=shares)
+    gate = Gate(
+        app,
+        identity,
+        audit=audit,
+        may_lag=settings.reader is not None,
+        shares=shares,
+        fast_path=fast_path,
+    )
     database = DatabaseCheck(settings)
 
     def check() -> None:
         gate.require_keys()
         database()
 
-    return Readiness(Heads(gate), check)
+    app = Readiness(Heads(gate), check, fast_path=fast_path)
+    return SecurityHeaders(
+        app, bucket_origins=bucket_origins(settings.artifact_root, settings.database.region)
+    )
 
 
 class _Sealed:

@@ -179,4 +179,5 @@ def _migrate(environ: Mapping[str, str]) -> int:
 def _healthcheck(environ: Mapping[str, str]) -> int:
     from mlflow_aws_server.healthcheck import is_ready
 
+    EnvironmentReader(environ)
     return 0 if is_ready(environ) else EXIT_FAILED

@@ -62,3 +62,10 @@ class ContendedError(RefusedError):
     status = 503
     code = "TEMPORARILY_UNAVAILABLE"
     retry_after = 1
+
+
+class UnexpectedError(RefusedError):
+    """The server failed. Whether anything was written is unknown."""
+
+    status = 500
+    code = "INTERNAL_ERROR"

@@ -251,7 +251,7 @@ LARGE_BODY = 256 * 1024
 
 PATH = Limit(
     what="The path",
-    most=2048,
+    most=4_096,
     unit="bytes",
     remedy="No route of MLflow is longer.",
     because="It is matched against every route.",

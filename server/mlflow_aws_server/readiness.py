@@ -1,8 +1,8 @@
 """`/ready`: whether this worker can serve; only the load balancer and the container itself may ask.
 
-200 or 503 with an empty body. Ready means: callers can be verified, and the database accepts a connection
-and has the schema that this MLflow needs. The result is shared for some seconds, and at most one query runs
-at a time.
+200 or 503 with an empty body; a header says whether this process has a fast path. Ready means: callers can be
+verified, and the database accepts a connection and has the schema that this MLflow needs. The result is
+shared for some seconds, and at most one query runs at a time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 
 from mlflow_aws_server.asgi import NOT_STORED, App, Receive, Scope, Send, header_values
+from mlflow_aws_server.fast_path_state import FastPathState
 
 PATH = "/ready"
 _FRESH_SECONDS = 5.0
+_FAST_PATH = b"x-mlflow-aws-fast-path"
 
 _log = logging.getLogger("mlflow_aws_server.readiness")
 
@@ -34,11 +36,13 @@ class Readiness:
         *,
         fresh_seconds: float = _FRESH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        fast_path: FastPathState | None = None,
     ) -> None:
         self._app = app
         self._check = check
         self._fresh_seconds = fresh_seconds
         self._clock = clock
+        self._fast_path = fast_path
         self._checked_at = float("-inf")
         self._ready = False
         self._running: asyncio.Task[bool] | None = None
@@ -53,6 +57,9 @@ class Readiness:
         else:
             status = 200 if await self._is_ready() else 503
         headers = [(b"content-length", b"0"), NOT_STORED]
+        if status != 404 and self._fast_path is not None:
+            told = self._fast_path.reason or "serving"
+            headers.append((_FAST_PATH, told.encode("ascii", "replace")))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 

@@ -17,6 +17,9 @@ from stacks.service.listener_rules import ListenerRules, refuse
 from stacks.service.sign_in import SignIn
 from stacks.service.tracking_server import PORT, TrackingServer
 
+# Two years, for this host name alone: others below it may belong to someone else.
+_STRICT_TRANSPORT_SECURITY = "max-age=63072000"
+
 
 class Ingress(Construct):
     """A load balancer that speaks TLS 1.3 on port 443, to the configured networks, and nothing else.
@@ -66,6 +69,10 @@ class Ingress(Construct):
             default_action=refuse(),
             # The security group already admits the configured networks; `open` would admit everybody.
             open=False,
+        )
+        # The load balancer's own answers have it too: refusals, redirects to the sign-in page, errors.
+        self.listener.set_attribute(
+            "routing.http.response.strict_transport_security.header_value", _STRICT_TRANSPORT_SECURITY
         )
         rules = ListenerRules(
             self,

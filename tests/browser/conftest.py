@@ -74,6 +74,7 @@ def _as(role: str, laptop: Laptop, *command: str) -> None:
 def site(laptop: Laptop) -> Site:
     """A platform with three runs and a model in production."""
     _as("contributor", laptop, "tests.browser.content", "log")
+    _as("contributor", laptop, "tests.browser.content", "document")
     _as("approver", laptop, "tests.browser.content", "promote")
     endpoints, users = State.read(laptop.state.endpoints), State.read(laptop.state.users)
     return Site(str(endpoints["tracking_url"]), users, laptop.state.directory)

@@ -1,7 +1,7 @@
 """What the browser shows: an experiment with three runs and their curves, and a model in production.
 
-`python -m tests.browser.content log` runs as a contributor and `… promote` as an approver, each in the
-environment that `python -m local env` prints, with nothing but stock MLflow.
+`python -m tests.browser.content log` and `… document` run as a contributor and `… promote` as an approver,
+each in the environment that `python -m local env` prints, with nothing but stock MLflow.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ MODEL = "credit-risk"
 METRIC = "validation_loss"
 RUNS = {"shallow": 0.9, "balanced": 0.55, "deep": 0.7}
 STEPS = 60
+DOCUMENTED = "shallow"
+PROMPT = "greeting"
+# What a report does: a script inside the page. And what it should not reach.
+REPORT = """<!doctype html><p id=out></p><script>
+let reached = "kept out";
+try { reached = parent.document.title + localStorage.length; } catch (error) {}
+document.getElementById("out").textContent = `drawn by a script, ${reached}`;
+</script>"""
 
 
 def curve(height: float) -> list[float]:
@@ -56,5 +64,27 @@ def promote() -> None:
     client.set_registered_model_alias(MODEL, "champion", "2")
 
 
+def document() -> None:
+    """Give a run artifacts of each kind that has a preview, a trace, and register a prompt."""
+    import mlflow
+    import numpy as np
+
+    experiment = mlflow.set_experiment(EXPERIMENT)
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([experiment.experiment_id], f"run_name = '{DOCUMENTED}'")
+    with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.log_text("plain words", "notes.txt")
+        mlflow.log_text("a,b\n1,2\n", "table.csv")
+        mlflow.log_dict({"key": "of the dictionary"}, "config.json")
+        mlflow.log_text(REPORT, "report.html")
+        mlflow.log_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "drawing.svg")
+        mlflow.log_image(np.zeros((9, 9, 3), dtype=np.uint8), artifact_file="picture.png")
+    with mlflow.start_span(name="answer") as span:
+        span.set_inputs({"question": "what is asked"})
+        span.set_outputs("what is answered")
+    mlflow.flush_trace_async_logging()
+    mlflow.genai.register_prompt(PROMPT, "Hello {{name}}")
+
+
 if __name__ == "__main__":
-    {"log": log, "promote": promote}[sys.argv[1]]()
+    {"log": log, "document": document, "promote": promote}[sys.argv[1]]()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from client_smoke.server import check_compatible, server_is_healthy
+from client_smoke.server import _fast_path, check_compatible, server_is_healthy
 from client_smoke.smoke import Smoke
 from client_smoke.verdict import StepFailed
 
@@ -16,7 +16,10 @@ Offline = Callable[..., Smoke]
 def test_real_server_is_healthy(smoke: Smoke) -> None:
     installed = version("mlflow")
     answer = server_is_healthy(smoke)
-    assert answer == f"MLflow {installed} answers this client's {installed}, database included"
+    assert (
+        answer
+        == f"MLflow {installed} answers this client's {installed}, database included, the fast path too"
+    )
     assert smoke.versions["server"] == installed
 
 
@@ -58,3 +61,31 @@ def test_answer_other_than_200_fails_the_step(
         server_is_healthy(smoke)
     assert reason in broken.value.seen
     assert remedy in broken.value.next_action
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"serving": True, "reason": None}, ", the fast path too"),
+        (
+            {"serving": False, "reason": "turned off by MLFLOW_AWS_FAST_PATH"},
+            "; its fast path is turned off by MLFLOW_AWS_FAST_PATH",
+        ),
+        (None, ""),
+    ],
+)
+def test_step_says_what_the_server_says_of_its_fast_path(
+    told: dict[str, object] | None, said: str, offline: Offline
+) -> None:
+    answer = SimpleNamespace(status_code=200, json=lambda: {"fast_path": told})
+    assert _fast_path(offline(request=lambda *_: answer)) == said
+
+
+def test_fast_path_that_was_lost_fails_the_step(offline: Offline) -> None:
+    told = {"process": 7, "fast_path": {"serving": False, "reason": "schema x, tested only with y"}}
+    answer = SimpleNamespace(status_code=200, json=lambda: told)
+    with pytest.raises(StepFailed) as broken:
+        _fast_path(offline(request=lambda *_: answer))
+    assert "process 7" in broken.value.seen
+    assert "schema x" in broken.value.seen
+    assert "docs/fast-path.md" in broken.value.next_action

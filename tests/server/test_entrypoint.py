@@ -175,7 +175,7 @@ def test_misconfiguration_is_one_line_and_exit_code_2(command: str) -> None:
     assert json.loads(finished.stderr)["message"].startswith("MLFLOW_AWS_DATABASE_")
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "healthcheck"])
 def test_misspelt_variable_ends_the_start_with_exit_code_2(environ: dict[str, str], command: str) -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "mlflow_aws_server", command],

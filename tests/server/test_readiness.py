@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mlflow_aws_server.asgi import Receive, Scope, Send
+from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.readiness import Readiness
 
 
@@ -130,3 +131,21 @@ async def test_asker_who_hangs_up_does_not_take_the_answer_from_others() -> None
     impatient.cancel()
     let_go.set()
     assert await patient == (200, b"")
+
+
+@pytest.mark.parametrize("outside", [False, True])
+async def test_it_says_whether_the_fast_path_serves_but_not_to_the_world(outside: bool) -> None:
+    state = FastPathState()
+    told: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        told.extend(value for name, value in message.get("headers", ()) if b"fast-path" in name)
+
+    forwarded = ((b"x-forwarded-for", b"203.0.113.9"),) if outside else ()
+    scope = {"type": "http", "path": "/ready", "method": "GET", "headers": forwarded}
+    app = Readiness(_application, lambda: None, fast_path=state)
+    state.serve(20)
+    await app(scope, None, send)  # type: ignore[arg-type]
+    state.step_aside("schema é")
+    await app(scope, None, send)  # type: ignore[arg-type]
+    assert told == ([] if outside else [b"serving", b"schema ?"])

@@ -460,6 +460,19 @@ def balancer_attribute(key: str, value: str, right: str) -> Change:
     return change
 
 
+def insecure_transport(d: Deployment) -> Undo:
+    """Let browsers come back without TLS."""
+    key = "routing.http.response.strict_transport_security.header_value"
+
+    def put(to: str) -> object:
+        return d.client("elbv2").modify_listener_attributes(
+            ListenerArn=d.listener, Attributes=[{"Key": key, "Value": to}]
+        )
+
+    put("max-age=0")
+    return lambda: put("max-age=63072000")
+
+
 def health_path(d: Deployment) -> Undo:
     def put(path: str) -> object:
         return d.client("elbv2").modify_target_group(TargetGroupArn=d.target_group, HealthCheckPath=path)
@@ -750,6 +763,7 @@ MORE: Mapping[str, tuple[Change, str]] = {
         balancer_attribute("routing.http.desync_mitigation_mode", "monitor", "defensive"),
         "as the stack says",
     ),
+    "no HSTS": (insecure_transport, "over TLS only"),
     "health": (health_path, "/ready says so"),
     "people sign up": (
         pool(

@@ -26,6 +26,7 @@ from mlflow_aws_server.asgi import (
 from mlflow_aws_server.database.connect import OpenConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.errors import RefusedError
+from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.fastpath import history, reading, runs, search, writing
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.reader import Handler, Reader
@@ -93,10 +94,12 @@ class FastPath:
         connections: int,
         open_reader: OpenConnection | None = None,
         reader_connections: int = 0,
+        state: FastPathState | None = None,
     ) -> None:
         """`open_connection` opens one database connection; at most `connections` are open at a time.
 
-        `open_reader` does so to a reader, of which there are at most `reader_connections`.
+        `open_reader` does so to a reader, of which there are at most `reader_connections`. `state` is kept up
+        to date.
         """
         self._app = app
         self._open_connection = open_connection
@@ -106,8 +109,7 @@ class FastPath:
         if open_reader is not None:
             self._reader = Reader(open_reader, connections=reader_connections, queue=_QUEUE)
         self._headers: ResponseHeaders | None = None
-        self._serving = False
-        self._obstacle: str | None = None
+        self._state = state or FastPathState()
         self._watcher: asyncio.Task[None] | None = None
         # A list or a chart can take long: some connections are for writing alone.
         places = max(1, connections * 3 // 4)
@@ -118,12 +120,12 @@ class FastPath:
     @property
     def serving(self) -> bool:
         """Whether calls are answered here; otherwise all go to the application behind."""
-        return self._serving
+        return self._state.serving
 
     async def startup(self) -> None:
         """Connect and check the schema; an unreachable database is tried again in the background."""
         if (obstacle := environment_obstacle()) is not None:
-            self._step_aside(obstacle)
+            self._state.step_aside(obstacle)
             return
         self._headers = ResponseHeaders(self._app)
         self._pool = ConnectionPool(self._open_connection, connections=self._connections, queue=_QUEUE)
@@ -132,7 +134,7 @@ class FastPath:
 
     async def shutdown(self) -> None:
         """Close the database connections."""
-        self._serving = False
+        self._state.serving = False
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -145,7 +147,7 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "http":
-            if self._serving:
+            if self._state.serving:
                 route = ROUTES.get(scope["path"])
                 if route is not None and route.method == scope["method"]:
                     await self._serve(route, scope, receive, send)
@@ -168,11 +170,13 @@ class FastPath:
         assert self._headers is not None  # noqa: S101 - set before serving starts
         request = _relevant_headers(scope)
         if request is None:
+            self._state.left["headers that only stock understands"] += 1
             await self._app(scope, receive, send)
             return
         host, origin = request
         headers = await self._headers.to(host=host, origin=origin, method=route.method)
         if headers is None:
+            self._state.left["a host or an origin that stock refuses"] += 1
             await self._app(scope, receive, send)
             return
         if route.method == "GET":
@@ -204,14 +208,18 @@ class FastPath:
             await refuse(send, refusal, headers)
             return
         except LeaveToStockError as reason:
+            self._state.left[str(reason)] += 1
             _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
         except _SCHEMA_CHANGED_ERRORS as error:
-            self._step_aside(f"the database refused a statement ({error})")
+            _logger.warning("%s left to stock MLflow: %r", scope["path"], error)
+            self._state.step_aside(f"the database refused a statement ({type(error).__name__})")
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The statement as a whole took no effect.
+            self._state.left[type(error).__name__] += 1
             _logger.info("%s left to stock MLflow: %r", scope["path"], error)
         except Exception:
             # On an unexpected error, fall back to stock MLflow.
+            self._state.left["an unexpected error"] += 1
             _logger.exception("%s left to stock MLflow after an unexpected error", scope["path"])
         else:
             await respond(send, 200, answer, content_type=JSON, headers=headers)
@@ -233,28 +241,20 @@ class FastPath:
         finally:
             self._lists.leave(who)
 
-    def _step_aside(self, reason: str) -> None:
-        self._serving = False
-        if reason != self._obstacle:
-            self._obstacle = reason
-            _logger.warning("fast path: stepping aside, stock MLflow serves every request: %s", reason)
-
     async def _check_schema(self, pool: ConnectionPool) -> None:
         try:
             obstacle = await pool.run(schema_obstacle)
         except RefusedError as error:
-            if self._serving:
+            if self._state.serving:
                 # Callers are told to try again, which is better than what stock does then.
                 return
             obstacle = f"the database cannot be reached ({error.__cause__ or error})"
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            obstacle = f"the schema version cannot be read ({error})"
+            obstacle = f"the schema version cannot be read ({type(error).__name__})"
         if obstacle is not None:
-            self._step_aside(obstacle)
-        elif not self._serving:
-            self._obstacle = None
-            self._serving = True
-            _logger.info("fast path: serving %d routes", len(ROUTES))
+            self._state.step_aside(obstacle)
+        else:
+            self._state.serve(len(ROUTES))
 
     async def _watch(self, pool: ConnectionPool) -> None:
         """Check the schema periodically: a migration may run, or the obstacle to serving may go away."""

@@ -8,6 +8,7 @@ import functools
 import html
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mlflow_aws_server.asgi import (
     respond,
 )
 from mlflow_aws_server.errors import OverloadedError
+from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
 from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, AuditRecord, event
 from mlflow_aws_server.identity.audit_log import AuditLog, to_standard_output
@@ -93,6 +95,7 @@ class Gate:
         clock: Callable[[], float] = time.time,
         may_lag: bool = False,
         shares: Shares | None = None,
+        fast_path: FastPathState | None = None,
     ) -> None:
         """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`.
 
@@ -113,6 +116,7 @@ class Gate:
         self._programs = Callers(Lane.IAM, settings, programs, clock=clock)
         self._people = Callers(Lane.COGNITO, settings, people, clock=clock) if people else None
         self._shares = shares or Shares()
+        self._fast_path = fast_path
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -231,6 +235,11 @@ class Gate:
 
     def _whoami(self, principal: Principal) -> bytes:
         may = rights(principal, Place.DEPLOYMENT)
+        process: dict[str, object] = {"process": os.getpid()}
+        if self._fast_path is not None:
+            process |= {"fast_path": self._fast_path.said()}
+            if Permission.ADMINISTER in may:
+                process |= {"left_to_stock": self._fast_path.left}
         return json.dumps(
             {
                 "principal": principal.name,
@@ -240,6 +249,8 @@ class Gate:
                 "ui_url": self._settings.public_url,
                 # No stage Staging or Production, and no alias, names a version before it is sealed.
                 "seals": True,
+                # Another process may say something else.
+                **process,
             }
         ).encode()
 

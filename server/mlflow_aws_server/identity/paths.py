@@ -22,7 +22,7 @@ def refuse_ambiguous(scope: Mapping[str, Any]) -> None:
 
     Raises:
         MalformedRequestError: it is not in its plain form: `//`, `/./`, `..`, encoded dots, slashes,
-            letters, backslashes, `;`, control characters, or more than 2048 bytes.
+            letters, backslashes, `;`, control characters, or more than 4096 bytes.
     """
     raw = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
     raw = raw.partition(b"?")[0]

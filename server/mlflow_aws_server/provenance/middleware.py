@@ -38,6 +38,8 @@ _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _MAKING = frozenset((Concern.STAMP, Concern.CREATE))
 # What training loops call: most of these requests are passed on without being parsed.
 _TAGGING = frozenset((Concern.TAG, Concern.UNTAG))
+# Their tags are deleted by a path that ends with the key.
+_DELETED_BY_PATH = frozenset((Thing.LOGGED_MODEL, Thing.DATASET))
 
 
 class Provenance:
@@ -106,11 +108,16 @@ class Provenance:
     async def _judge(
         self, matter: Matter, raw: bytes, principal: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        if matter.concern in _TAGGING and not tags.may_name_reserved(raw):
+        names_keys = matter.thing in _DELETED_BY_PATH
+        if matter.concern in _TAGGING and not names_keys and not tags.may_name_reserved(raw):
             await self._app(scope, replay(raw, receive), send)
             return
         document = documents.read(raw)
-        if matter.concern in _MAKING:
+        if names_keys:
+            tags.refuse_undeletable(document, matter.thing)
+        if matter.concern is Concern.KEYS:
+            pass
+        elif matter.concern in _MAKING:
             document = await self._checked(matter, document, principal)
         elif matter.concern in _TAGGING:
             rest, given = tags.separate(document, matter.thing)

@@ -15,6 +15,7 @@ class Concern(enum.Enum):
     TAG = "write tags: unchanged and copied reserved tags are left out, others refused"
     UNTAG = "refuse to delete a reserved tag"
     UNTAG_PATH = "refuse to delete a reserved tag that the path names"
+    KEYS = "write tags of a data set: only with keys by which they can be deleted"
     STAGE = "move a version to a stage: under lock, with history"
     ALIAS = "set an alias: under lock, with history"
     ALIAS_REMOVAL = "remove an alias: under lock, with history"
@@ -29,6 +30,7 @@ class Thing(enum.Enum):
     VERSION = "model-versions"
     MODEL = "registered-models"
     EXPERIMENT = "experiments"
+    DATASET = "datasets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ _BY_PATH = {
     for prefix in PREFIXES
 }
 
+_DATASETS = re.compile(r"/(?:ajax-)?api/3\.0/mlflow/datasets/(?:create|[^/]+/tags)", re.DOTALL)
 _LOGGED_MODEL_TAGS = re.compile(
     rf"(?:{'|'.join(map(re.escape, PREFIXES))})logged-models/(?P<id>[^/]+)/tags(?:/(?P<key>[^/]+))?",
     re.DOTALL,
@@ -87,4 +90,6 @@ def matter_of(method: str, path: str) -> Matter | None:
             return Matter(Concern.UNTAG_PATH, Thing.LOGGED_MODEL, found["id"], key)
         if method == "PATCH" and key is None:
             return Matter(Concern.TAG, Thing.LOGGED_MODEL, found["id"])
+    if method in ("POST", "PATCH") and _DATASETS.fullmatch(path) is not None:
+        return Matter(Concern.KEYS, Thing.DATASET)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,9 @@ Pair = tuple[str, str]
 _PLAIN = re.compile(rb"mlflow(?:_aws|\.user)")
 # JSON's other spelling of an ASCII letter.
 _ESCAPED_LETTER = re.compile(rb"\\u00[0-7]")
+# What MLflow's client puts into the path of a DELETE as it is, and what two readers of a path could read
+# differently: the gate refuses those paths (`identity.paths`).
+_UNDELETABLE = re.compile(r"[/\\;%?#\x00-\x1f\x7f\ud800-\udfff]|^\.{0,2}$")
 # Of MLflow's column `user_id`.
 _LONGEST_USER = 256
 # What MLflow's client says if it knows nobody.
@@ -49,6 +53,31 @@ def may_name_reserved(body: bytes) -> bool:
         # Most bodies have no backslash, and looking for one is cheap.
         or (b"\\" in body and _ESCAPED_LETTER.search(body) is not None)
     )
+
+
+def refuse_undeletable(document: Mapping[str, Any], thing: Thing) -> None:
+    """Refuse the tags of a logged model or a data set that no request could delete.
+
+    Raises:
+        ProvenanceError: a key has a character that cannot be in a path, or `tags` is not what MLflow takes.
+    """
+    keys = _dataset_keys(document) if thing is Thing.DATASET else [tag.get("key") for tag in _tags(document)]
+    for key in keys:
+        if isinstance(key, str) and _UNDELETABLE.search(key):
+            raise unclear(
+                f"the tag {key!r} could never be deleted: the keys of tags of logged models and data sets "
+                "are neither empty nor `.` or `..`, and have no `/`, `\\`, `;`, `%`, `?`, `#` and no control "
+                "characters"
+            )
+
+
+def _dataset_keys(document: Mapping[str, Any]) -> list[str]:
+    """The keys in `tags`, a JSON object in a string; none where MLflow will refuse it."""
+    try:
+        tags = json.loads(document.get("tags") or "{}")
+    except (TypeError, ValueError, RecursionError):
+        return []
+    return list(tags) if isinstance(tags, dict) else []
 
 
 def separate(document: Mapping[str, Any], thing: Thing) -> tuple[dict[str, Any], list[Pair]]:

@@ -255,6 +255,31 @@ async def test_a_request_that_matches_no_rule_gets_the_default(client: Callable[
         assert (await session.get("/", headers={"Authorization": "Bearer x"})).status == 200
 
 
+async def test_every_answer_has_the_header_of_the_listener_s_attribute(
+    client: Callable[..., Any], issuer: TokenIssuer
+) -> None:
+    async def boastful(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(headers={"Strict-Transport-Security": "max-age=1"})
+
+    told = {"routing.http.response.strict_transport_security.header_value": "max-age=63072000"}
+    seen = []
+    async with target(boastful) as address:
+        described = snapshot(address, rules=rules_of(issuer), attributes=told)
+        async with client(described) as session:
+            for path, headers in (
+                ("/", program(issuer)),
+                ("/", {"Authorization": "Bearer x"}),
+                ("/ajax-api/2.0/mlflow/runs/get", {}),
+                ("/", {}),
+            ):
+                seen.append(await session.get(path, headers=headers, allow_redirects=False))
+        async with client(described, healthy=False) as session:
+            seen.append(await session.get("/", headers=program(issuer)))
+    assert [each.status for each in seen] == [200, 401, 401, 302, 503]
+    for each in seen:
+        assert each.headers.getall("Strict-Transport-Security") == ["max-age=63072000"]
+
+
 async def test_a_redirect_keeps_what_it_does_not_name(client: Callable[..., Any]) -> None:
     config = {
         "Protocol": "HTTPS",

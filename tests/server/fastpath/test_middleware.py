@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import asyncpg
 import pytest
 from mlflow_aws_server.database import pool
 from mlflow_aws_server.database.connect import AsyncConnection
+from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.fastpath import FastPath, middleware
 from mlflow_aws_server.fastpath.middleware import ROUTES
 from mlflow_aws_server.fastpath.schema import TESTED_HEADS
 
+from local.state import PROJECT
 from tests.server.fastpath.alone import RUN, Behind, Place, serving
 from tests.server.fastpath.harness import Answer, Message, Pair, call
 
@@ -403,3 +406,38 @@ async def test_it_lives_and_ends_with_the_application(place: Place) -> None:
         )
         == []
     )
+
+
+async def test_a_process_says_whether_its_fast_path_serves_and_what_it_left_to_stock(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(middleware, "_RECHECK_SECONDS", 0.05)
+    place.add_run()
+    state = FastPathState()
+    app = FastPath(Behind(), place.connect, connections=4, state=state)
+    await app.startup()
+    assert state.said() == {"serving": True, "reason": None}
+    await log(app)
+    await log(app, batch(unknown=1))
+    await log(app, headers=((b"content-type", b"text/plain"),))
+    assert state.left == {"unknown fields": 1, "headers that only stock understands": 1}
+    (head,) = TESTED_HEADS
+    for found, serves in (("x", False), (head, True), ("x", False)):
+        place.sql(f"UPDATE alembic_version SET version_num = '{found}'")
+        async with asyncio.timeout(20):
+            while state.serving != serves:
+                await asyncio.sleep(0.02)
+        assert (state.reason is None) == serves
+    await app.shutdown()
+    assert caplog.text.count("fast path: serving") == caplog.text.count("fast path: stepping aside") == 2
+
+
+def test_the_documented_calls_are_the_ones_that_it_knows() -> None:
+    document = (PROJECT / "docs" / "fast-path.md").read_text()
+    table = document.partition("## What it answers")[2].partition("## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == set(middleware._HANDLERS)
+    lagging = document.partition("\n## Readers")[2].partition("come from the reader endpoint")[0]
+    calls = set(re.findall(r"`([a-z-]+/[a-z-]+)`", lagging))
+    assert calls == middleware._MAY_LAG

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_aws_server.asgi import PRINCIPAL
-from mlflow_aws_server.identity import Lane, Principal
+from mlflow_aws_server.fast_path_state import FastPathState
+from mlflow_aws_server.identity import Gate, Lane, Principal
 
 from local.parts.token_issuer import SigningKey
 from tests.server.identity.conftest import ACCOUNT, AUDIENCE, CLIENT_ID, PARTNER, World, arn
@@ -408,8 +410,20 @@ async def test_whoami_is_answered_by_the_gate(world: World, prefix: str) -> None
         "lane": "iam",
         "ui_url": AUDIENCE,
         "seals": True,
+        "process": os.getpid(),
     }
     assert not world.behind.reached
+
+
+@pytest.mark.parametrize("role", ["viewer", "admin"])
+async def test_whoami_says_whether_the_fast_path_of_this_process_serves(world: World, role: str) -> None:
+    state = FastPathState()
+    state.step_aside("the schema is another")
+    state.left["unknown fields"] += 2
+    world.gate = Gate(world.behind, world.settings, fetch=world._fetch, fast_path=state)
+    answer = await world.call(path="/api/2.0/mlflow-aws/whoami", token=world.token(role))
+    assert answer.json["fast_path"] == {"serving": False, "reason": "the schema is another"}
+    assert answer.json.get("left_to_stock") == ({"unknown fields": 2} if role == "admin" else None)
 
 
 async def test_a_person_of_two_groups_may_do_what_either_permits(world: World) -> None:

@@ -56,7 +56,7 @@ def _look_at(raw: str) -> None:
         "*",
         "",
         "http://mlflow.example.com/health",
-        "/" + "a" * 2048,
+        "/" + "a" * 4096,
     ],
 )
 def test_path_is_refused(path: str) -> None:

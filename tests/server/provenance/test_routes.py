@@ -111,7 +111,8 @@ def test_every_path_of_flask_that_reaches_a_judged_handler_is_judged() -> None:
         for rule in rules
         if rule.endpoint in handlers and concern(rule) != set(rule.methods or ()) - {"GET", "HEAD", "OPTIONS"}
     ]
-    assert len(handlers) == 20
+    # And those that write tags of data sets, in another version of the API.
+    assert len(handlers) == 22
     assert missed == []
 
 

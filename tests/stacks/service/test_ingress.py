@@ -20,6 +20,12 @@ def test_listener_speaks_only_tls_1_3(either: Assembly) -> None:
     assert listener["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-3-2021-06"
 
 
+def test_listener_tells_browsers_to_come_back_over_tls_only(either: Assembly) -> None:
+    found = {each["Key"]: each["Value"] for each in either.service.one(LISTENER)["ListenerAttributes"]}
+    told = found["routing.http.response.strict_transport_security.header_value"]
+    assert int(told.removeprefix("max-age=")) >= 365 * 24 * 3600
+
+
 def test_there_is_no_port_80(either: Assembly) -> None:
     assert len(either.service.all(LISTENER)) == 1
     group = either.service.one("AWS::EC2::SecurityGroup", id_starts="IngressSecurityGroup")
