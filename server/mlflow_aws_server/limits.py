@@ -115,6 +115,13 @@ PAGE = Limit(
     remedy="Ask page by page, with page_token; MLflow's client does.",
     because="A page is held in memory, as rows, objects and text. `mlflow.search_runs` asks for 10,000.",
 )
+POINTS = Limit(
+    what="The page of a metric's history",
+    most=25_000,
+    unit="points",
+    remedy="Ask page by page, with page_token; MLflow's client does.",
+    because="MLflow's client asks for 25,000, which are 2 MB.",
+)
 IDS = Limit(
     what="The list of ids",
     most=1_000,
@@ -412,6 +419,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         REPETITIONS,
         BACK_REFERENCES,
         PAGE,
+        POINTS,
         IDS,
         EXPERIMENTS,
         AGGREGATIONS,

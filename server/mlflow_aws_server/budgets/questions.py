@@ -103,18 +103,19 @@ def check(method: str, path: str, query: bytes, body: bytes) -> None:
         or (method == "POST" and path.endswith("/records"))
     ):
         return
+    page = limits.POINTS if path.endswith("/metrics/get-history") else limits.PAGE
     # MLflow reads one of the two, depending on the method; together they are no less.
     if query:
         limits.IDS.check(query.count(b"&"))
-        judge(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"))
+        judge(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"), page)
     if body:
         limits.QUESTION.check(len(body))
         fields = _parsed(body)
         if isinstance(fields, dict):
-            judge(fields.items())
+            judge(fields.items(), page)
 
 
-def judge(fields: Iterable[tuple[str, Any]]) -> None:
+def judge(fields: Iterable[tuple[str, Any]], page: Limit = limits.PAGE) -> None:
     """Refuse what is too much in these fields together; a name may come more than once, in both spellings.
 
     Raises:
@@ -131,7 +132,7 @@ def judge(fields: Iterable[tuple[str, Any]]) -> None:
             filters += [text for text in values if isinstance(text, str)]
         elif name in PAGES:
             for size in values:
-                _check_page(size)
+                _check_page(size, page)
         else:
             counts[name] = counts.get(name, 0) + len(values)
             if name == "order_by":
@@ -169,14 +170,14 @@ def _conditions(text: str) -> int:
     return found
 
 
-def _check_page(size: object) -> None:
+def _check_page(size: object, page: Limit) -> None:
     if isinstance(size, (str, int, float)):
         try:
             number = int(size)
         except (ValueError, OverflowError):
             # MLflow refuses it.
             return
-        limits.PAGE.check(number)
+        page.check(number)
 
 
 def _parsed(body: bytes) -> Any:

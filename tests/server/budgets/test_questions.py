@@ -13,6 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.server import handlers
+from mlflow.store.tracking import GET_METRIC_HISTORY_MAX_RESULTS
 from mlflow.utils import search_utils
 from mlflow.utils.search_logged_model_utils import parse_filter_string
 from mlflow_aws_server.budgets import questions
@@ -355,3 +356,11 @@ def test_documents_of_the_user_interface_pass() -> None:
     )
     for broken in ("", "{", "query", 'x"', None, 5):
         questions.check("POST", "/graphql", b"", posted({"query": broken, "variables": "none"}))
+
+
+@pytest.mark.parametrize("prefix", ["/api", "/ajax-api"])
+def test_a_history_may_be_asked_in_the_pages_of_mlflow_s_client_and_no_larger(prefix: str) -> None:
+    path = f"{prefix}/2.0/mlflow/metrics/get-history"
+    questions.check("GET", path, b"max_results=%d" % GET_METRIC_HISTORY_MAX_RESULTS, b"")
+    with pytest.raises(LimitError):
+        questions.check("GET", path, b"max_results=%d" % (GET_METRIC_HISTORY_MAX_RESULTS + 1), b"")
