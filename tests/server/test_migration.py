@@ -195,7 +195,9 @@ def test_refused_token_of_a_role_that_exists_is_waited_for_without_the_master_us
     refusals += [_NO_ROUTE, _REFUSED_TOKEN, _REFUSED_TOKEN]
     _migrate_here(migrated)
     assert migrated.secret.reads == reads
-    assert "connection refused" in [vars(record)["fields"].get("waiting") for record in caplog.records]
+    assert "connection refused" in [
+        vars(record).get("fields", {}).get("waiting") for record in caplog.records
+    ]
 
 
 def test_refused_token_is_named_as_such_when_patience_ends(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import TYPE_CHECKING, Any
@@ -187,3 +188,24 @@ def test_no_route_fails_at_a_value_or_shows_how_the_server_is_built(stack: Stack
                 failed.append((route.method, path, tried, answer.body))
     assert not failed, failed[:20]
     assert asked > 900
+
+
+def test_locks_that_are_held_for_long_are_held_between_transactions(stack: Stack) -> None:
+    """A copy in S3 takes minutes, and what idles in a transaction is ended."""
+    from mlflow_aws_server.provenance.locks import ModelLocks
+    from mlflow_aws_server.sealing.locks import SealLocks
+
+    async def hold() -> None:
+        seals = SealLocks(stack.server.open_connection)
+        async with ModelLocks(stack.server.open_connection).hold("taken"), seals.hold("taken", 1) as held:
+            assert held is not None
+            await asyncio.sleep(0.2)
+            assert not held.lost
+            holders = stack.sql(
+                "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory'"
+                " AND datname = current_database()"
+            )
+            assert holders == [("idle",), ("idle",)]
+
+    with stack.setting("idle_in_transaction_session_timeout", "50ms"):
+        stack.server.loop.run_until_complete(hold())
