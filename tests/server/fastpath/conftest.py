@@ -68,10 +68,18 @@ def sides(
 
 
 @pytest.fixture
-def pair(sides: Pair) -> Pair:
-    """Both sides, without any runs."""
+def pair(sides: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Both sides, without any runs.
+
+    A test fails if stock served one of our calls on our side, unless its marker `stock_may_serve` says so;
+    and then too if stock served none of them, or all.
+    """
     sides.empty()
-    return sides
+    sides.stock_may_serve = request.node.get_closest_marker("stock_may_serve") is not None
+    yield sides
+    if sides.stock_may_serve:
+        assert sides.left, "stock served none of our calls: the marker stock_may_serve is wrong"
+        assert sides.served, "stock served all of our calls"
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from mlflow.server.fastapi_app import app as mlflow_app
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow_aws_server.database.connect import connect_async
 from mlflow_aws_server.fastpath import FastPath
+from mlflow_aws_server.fastpath.middleware import ROUTES
 
 Message = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
@@ -212,6 +213,10 @@ class Pair:
     ours: Side
     loop: asyncio.AbstractEventLoop
     calls: int = 0
+    stock_may_serve: bool = False
+    """Whether this test has calls of ours that stock serves; it says so with a marker of this name."""
+    served: int = 0
+    left: int = 0
 
     def same(self, method: str, path: str, **request: Any) -> Answer:
         """Send one request to both sides; answers and headers must be alike to the byte.
@@ -222,6 +227,7 @@ class Pair:
         self.calls += 1
         with repeatable(self.calls):
             expected = self.loop.run_until_complete(self.stock.call(method, path, **request))
+        before = self.ours.left_to_stock
         with repeatable(self.calls):
             given = self.loop.run_until_complete(self.ours.call(method, path, **request))
         alike = given.body == expected.body or _in_order(given) == _in_order(expected)
@@ -230,6 +236,11 @@ class Pair:
             f"  ours: {given.status} {given.body!r}"
         )
         assert given.headers == expected.headers
+        route = ROUTES.get(path)
+        if route is not None and route.method == method:
+            left = self.ours.left_to_stock - before
+            self.served, self.left = self.served + 1 - left, self.left + left
+            assert self.stock_may_serve or not left, f"stock served {method} {path} {request}"
         return expected
 
     def post(self, path: str, body: object, **request: Any) -> Answer:
@@ -249,6 +260,7 @@ class Pair:
 
     def empty(self) -> None:
         """Start from nothing."""
+        self.served = self.left = 0
         self.stock.empty()
         self.ours.empty()
 
