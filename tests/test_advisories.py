@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from tests.proof import PROJECT, tests_of
+from tests import proof
 
 ROWS = [
     line.split(" | ")
-    for line in (PROJECT / "docs" / "advisories.md").read_text().splitlines()
+    for line in (proof.PROJECT / "docs" / "advisories.md").read_text().splitlines()
     if line.startswith("| ") and not line.startswith("| Class")
 ]
 
@@ -19,8 +19,8 @@ ROWS = [
 def test_each_class_is_held_by_tests_that_exist(row: list[str]) -> None:
     held = re.findall(r"`(tests/[^`]+)::([^`]+)`", row[3])
     assert held
-    assert [(path, name) for path, name in held if name != "*" and name not in tests_of(path)] == []
-    assert [path for path, _ in held if not (PROJECT / path).is_file()] == []
+    assert [(path, name) for path, name in held if name != "*" and name not in proof.tests_of(path)] == []
+    assert [path for path, _ in held if not (proof.PROJECT / path).is_file()] == []
 
 
 def test_each_advisory_is_in_one_class() -> None:

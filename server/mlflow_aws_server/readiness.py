@@ -17,6 +17,8 @@ from mlflow_aws_server.fast_path_state import FastPathState
 
 PATH = "/ready"
 _FRESH_SECONDS = 5.0
+# What was missing may be there a moment later.
+_FRESH_SECONDS_UNREADY = 1.0
 _FAST_PATH = b"x-mlflow-aws-fast-path"
 
 _log = logging.getLogger("mlflow_aws_server.readiness")
@@ -64,7 +66,8 @@ class Readiness:
         await send({"type": "http.response.body", "body": b""})
 
     async def _is_ready(self) -> bool:
-        if self._clock() - self._checked_at < self._fresh_seconds:
+        fresh = self._fresh_seconds if self._ready else min(_FRESH_SECONDS_UNREADY, self._fresh_seconds)
+        if self._clock() - self._checked_at < fresh:
             return self._ready
         if self._running is None:
             self._running = asyncio.create_task(self._ask())

@@ -97,7 +97,9 @@ def server(migrated: Deployment, tmp_path_factory: pytest.TempPathFactory) -> It
     audit = migrated.start("audit", MLFLOW_AWS_AUDIT_PIPE=pipe)
     process = migrated.start("serve", port=port, MLFLOW_AWS_WORKERS="2", MLFLOW_AWS_AUDIT_PIPE=pipe)
     try:
-        wait_until_ready(process, port)
+        # Whichever worker is asked.
+        for _ in range(12):
+            wait_until_ready(process, port)
         yield Server(process, port, migrated, audit)
     finally:
         _stop(process)
