@@ -325,7 +325,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("connections cut", "all connections to the database are reset, ten times",
           "nothing: the server repeats what is safe to repeat", _connections_cut),
     Fault("read-only database", "the database refuses writes, as a former primary does",
-          "calls pause; one that only stock MLflow answers may fail with 400", _database_read_only,
+          "calls pause; the client repeats them", _database_read_only,
           seconds=3, full_seconds=10),
     Fault("S3 answers SlowDown", "every request gets 503", "uploads pause", _s3_slows_down, files=True),
     Fault("S3 is slow", "half a second for each piece of 64 KB", "uploads take longer", _s3_slow, files=True),
