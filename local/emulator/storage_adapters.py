@@ -26,7 +26,8 @@ def let_pages_of_this_machine_read(public_urls: Mapping[str, str]) -> None:
     """A bucket's CORS rules name the application's URL, which `public_urls` maps to the one here."""
     from ministack.services.cloudformation import provisioners
 
-    write = provisioners._s3_cors_xml
+    (name, write, *rest), *others = provisioners._S3_BUCKET_CONFIGURATIONS
+    assert name == "CorsConfiguration"  # noqa: S101 - MiniStack's order, which is pinned
 
     def here(cors: Mapping[str, Any]) -> Any:
         rules = [
@@ -35,7 +36,7 @@ def let_pages_of_this_machine_read(public_urls: Mapping[str, str]) -> None:
         ]
         return write({**cors, "CorsRules": rules})
 
-    provisioners._s3_cors_xml = here
+    provisioners._S3_BUCKET_CONFIGURATIONS = ((name, here, *rest), *others)
 
 
 def know_every_encryption_header() -> None:

@@ -15,6 +15,9 @@ METRIC = "validation_loss"
 RUNS = {"shallow": 0.9, "balanced": 0.55, "deep": 0.7}
 STEPS = 60
 DOCUMENTED = "shallow"
+DOWNLOADS = "downloads"
+NOTE = "what we saw"
+LARGE = 11 * 2**20
 PROMPT = "greeting"
 # What a report does: a script inside the page. And what it should not reach.
 REPORT = """<!doctype html><p id=out></p><script>
@@ -86,5 +89,15 @@ def document() -> None:
     mlflow.genai.register_prompt(PROMPT, "Hello {{name}}")
 
 
+def download() -> None:
+    """Log a small file, and one that is too large for the server to send it to a browser itself."""
+    import mlflow
+
+    mlflow.set_experiment(DOWNLOADS)
+    with mlflow.start_run():
+        mlflow.log_text(NOTE, "note.txt")
+        mlflow.log_text("0" * LARGE, "large.txt")
+
+
 if __name__ == "__main__":
-    {"log": log, "document": document, "promote": promote}[sys.argv[1]]()
+    {"log": log, "document": document, "promote": promote, "download": download}[sys.argv[1]]()
