@@ -13,6 +13,7 @@ from typing import Any
 
 from graphql import GraphQLError
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from mlflow_aws_server.asgi import (
     App,
@@ -39,6 +40,11 @@ from mlflow_aws_server.shares import CALLER, Turns
 
 _log = logging.getLogger(__name__)
 _TRACES = "/v1/traces"
+
+_UNREACHABLE = "TEMPORARILY_UNAVAILABLE"
+# Longer than a failover, shorter than the load balancer's patience with a new task.
+_LONGEST_OUTAGE_SECONDS = 120.0
+_BETWEEN_ATTEMPTS_SECONDS = 1.0
 
 # What MLflow's handlers raise where a value is not what they take it for.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, SystemError, GraphQLError)
@@ -102,7 +108,7 @@ class StockMlflow:
 
             # The limit belongs to the event loop, which exists only now.
             to_thread.current_default_thread_limiter().total_tokens = self._threads
-            await to_thread.run_sync(_open_stores)
+            await _opened()
         await self._app(scope, receive, send)
 
     @staticmethod
@@ -185,6 +191,24 @@ def _refuse_large(parsed: dict[str, Any], **_: Any) -> None:
         TRACE_BYTES.check(parsed.get("ContentLength") or 0)
     except LimitError as error:
         raise MlflowException(error.message, error_code=INVALID_PARAMETER_VALUE) from error
+
+
+async def _opened() -> None:
+    """Open the stores; a database out of reach is waited for, or a worker's end would end all workers."""
+    from anyio import to_thread
+
+    deadline = asyncio.get_running_loop().time() + _LONGEST_OUTAGE_SECONDS
+    while True:
+        try:
+            await to_thread.run_sync(_open_stores)
+        except (MlflowException, OperationalError) as error:
+            unreachable = not isinstance(error, MlflowException) or error.error_code == _UNREACHABLE
+            if not unreachable or asyncio.get_running_loop().time() > deadline:
+                raise
+            _log.warning("the start waits for the database: %s", error)
+            await asyncio.sleep(_BETWEEN_ATTEMPTS_SECONDS)
+        else:
+            return
 
 
 def _open_stores() -> None:
