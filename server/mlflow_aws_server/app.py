@@ -7,6 +7,7 @@ the entry point group `mlflow.app`.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # How many callers may wait for the connection on which questions are asked.
 _QUEUE = 1024
+# While a thread computes, each callback of the event loop waits for the interpreter, by default for 5 ms.
+_SWITCH_SECONDS = 0.0005
 
 
 def create_app() -> App:
@@ -43,6 +46,7 @@ def create_app() -> App:
     from mlflow_aws_server.sealing import Sealing
     from mlflow_aws_server.stock import StockMlflow, mlflow_app
 
+    sys.setswitchinterval(_SWITCH_SECONDS)
     settings = ServerSettings.from_environ(os.environ)
     open_connection = connector(settings.database, settings.database_user)
     identity = IdentitySettings.from_environ(os.environ)
@@ -72,13 +76,13 @@ def create_app() -> App:
     StoredPlaces(places).watch()
     app = Provenance(app, open_connection, questions, sealing, places)
     app = Artifacts(app, questions, places, region=settings.database.region)
-    app = Budgets(app)
-    audit = AuditLog(AuditPipe(settings.audit_pipe) if settings.audit_pipe else to_standard_output)
     shares = Shares(
         in_flight=settings.requests_in_flight,
         per_minute=settings.requests_per_minute,
         workers=settings.workers,
     )
+    app = Budgets(app, shares)
+    audit = AuditLog(AuditPipe(settings.audit_pipe) if settings.audit_pipe else to_standard_output)
     gate = Gate(
         app,
         identity,

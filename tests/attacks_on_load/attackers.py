@@ -8,6 +8,7 @@ Each kind is what one request of a program in a loop may be. They do not wait wh
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import itertools
 import json
@@ -25,6 +26,9 @@ API = "/api/2.0/mlflow"
 _MEGABYTE = 1024 * 1024
 # A bomb that is 0.5 MB as sent.
 _BOMB = 512 * _MEGABYTE
+_LARGE_PATHS = itertools.cycle(
+    (f"{API}/experiments/search", "/api/3.0/mlflow/traces/search", "/graphql", f"{API}/runs/search")
+)
 
 
 class _Site:
@@ -75,11 +79,8 @@ def regular_expressions(site: _Site) -> Iterator[bytes]:
 
 
 def large_bodies(site: _Site) -> Iterator[bytes]:
-    body = b'{"experiment_ids": ["0"], "filter": "%b"}' % (b" " * 64 * _MEGABYTE)
-    for path in itertools.cycle(
-        (f"{API}/experiments/search", "/api/3.0/mlflow/traces/search", "/graphql", f"{API}/runs/search")
-    ):
-        yield site.wire.poster(path)(body)
+    # Made once: whoever makes them anew is busy with that.
+    return itertools.repeat(site.wire.poster(next(_LARGE_PATHS))(_large()))
 
 
 def gzip_bombs(site: _Site) -> Iterator[bytes]:
@@ -121,13 +122,15 @@ KINDS: dict[str, tuple[Callable[[_Site], Iterator[bytes]], int]] = {
 }
 SLOW_READERS = "slow readers"
 
-_bombs: list[bytes] = []
 
-
+@functools.cache
 def _bomb() -> bytes:
-    if not _bombs:
-        _bombs.append(gzip.compress(bytes(_BOMB), 9))
-    return _bombs[0]
+    return gzip.compress(bytes(_BOMB), 9)
+
+
+@functools.cache
+def _large() -> bytes:
+    return b'{"experiment_ids": ["0"], "filter": "%b"}' % (b" " * 64 * _MEGABYTE)
 
 
 async def _loop(name: str, wire: Wire, requests: Iterator[bytes], seen: Counter[str]) -> None:

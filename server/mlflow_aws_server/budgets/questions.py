@@ -83,6 +83,21 @@ _QUOTED = (tokens.Literal.String, tokens.Comment)
 _MOST_TOKENS = 1000
 
 
+SHORT = 1_000
+"""In bytes. To judge a longer question may take milliseconds."""
+
+
+def judges(method: str, path: str) -> bool:
+    """Whether requests of this path and method are questions."""
+    if path in PATHS or path == "/graphql":
+        return True
+    return (
+        "/datasets/" in path
+        and VARIABLE.fullmatch(path) is not None
+        and not (method == "POST" and path.endswith("/records"))
+    )
+
+
 def check(method: str, path: str, query: bytes, body: bytes) -> None:
     """Refuse a search that the database should not be asked.
 
@@ -91,17 +106,11 @@ def check(method: str, path: str, query: bytes, body: bytes) -> None:
     Raises:
         LimitError: it is beyond a limit.
     """
-    if path in PATHS:
-        pass
-    elif path == "/graphql":
+    if not judges(method, path):
+        return
+    if path == "/graphql":
         limits.QUESTION.check(len(body))
         graphql.check(_parsed(body), judge)
-        return
-    elif (
-        "/datasets/" not in path
-        or VARIABLE.fullmatch(path) is None
-        or (method == "POST" and path.endswith("/records"))
-    ):
         return
     page = limits.POINTS if path.endswith("/metrics/get-history") else limits.PAGE
     # MLflow reads one of the two, depending on the method; together they are no less.

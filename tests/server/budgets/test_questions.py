@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -19,6 +20,8 @@ from mlflow.utils.search_logged_model_utils import parse_filter_string
 from mlflow_aws_server.budgets import questions
 from mlflow_aws_server.identity.access import ROUTES
 from mlflow_aws_server.limits import LimitError
+
+from tests.server.budgets.harness import Guarded
 
 MANY = " and ".join(f"tags.q{i}='b'" for i in range(170))
 FEW = " and ".join(f"tags.`mlflow.q{i}` = 'b'" for i in range(20))
@@ -364,3 +367,25 @@ def test_a_history_may_be_asked_in_the_pages_of_mlflow_s_client_and_no_larger(pr
     questions.check("GET", path, b"max_results=%d" % GET_METRIC_HISTORY_MAX_RESULTS, b"")
     with pytest.raises(LimitError):
         questions.check("GET", path, b"max_results=%d" % (GET_METRIC_HISTORY_MAX_RESULTS + 1), b"")
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        (r"tags.a RLIKE '(a)\1'", 400),
+        (" and ".join(["tags.a = 'b'"] * 1000), 400),
+        ("run_id IN ('0'" + ", '0'" * 400 + ")", 200),
+    ],
+)
+async def test_a_flood_of_refused_or_long_questions_leaves_time_for_work(condition: str, status: int) -> None:
+    guarded = Guarded()
+    body = json.dumps({"experiment_ids": ["1"], "filter": condition}).encode()
+    asking = [
+        asyncio.create_task(guarded.send("POST", "/api/2.0/mlflow/runs/search", body)) for _ in range(30)
+    ]
+    rounds = 0
+    while not all(task.done() for task in asking):
+        rounds += 1
+        await asyncio.sleep(0)
+    assert {task.result().status for task in asking} == {status}
+    assert rounds > 30
