@@ -74,7 +74,7 @@ def test_every_test_that_a_document_names_exists() -> None:
         (path, name)
         for path, text in texts()
         for code in _CODE.findall(text)
-        for name in re.findall(r"(?<![\w/])tests/[\w/]+(?:\.py)?", code)
+        for name in re.findall(r"(?<![\w/])tests/[\w/]+(?:\.\w+)?", code)
         if path.endswith(".md")
     }
     assert len(used) > 20

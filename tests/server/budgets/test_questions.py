@@ -192,6 +192,7 @@ def _texts(drawn: random.Random) -> Iterator[str]:
         yield f"{noise}and{noise}".join(drawn.choices(_TAGS, k=drawn.randrange(1, 12)))
 
 
+@pytest.mark.slow
 def test_no_fewer_conditions_are_counted_than_mlflow_evaluates(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated = 0
     for text in _texts(random.Random(20260)):

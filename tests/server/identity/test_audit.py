@@ -178,7 +178,7 @@ def _long(draw: st.DrawFn, *characters: str, most: int) -> str:
     status=st.sampled_from((200, 403, 500)),
     refused=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_line_is_longer_than_what_a_pipe_writes_at_once(
     who: str,
     names: dict[str, str],

@@ -77,7 +77,8 @@ async def test_a_loop_of_what_is_not_permitted_uses_up_the_share(world: World, s
     assert statuses == [403, 403, 429]
 
 
-@pytest.mark.parametrize("version", ["this environment's", pytest.param(OLDEST, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["this environment's", OLDEST])
 def test_mlflows_client_waits_and_loses_nothing(
     version: str, world: World, slow_pace: Shares, tmp_path: Path
 ) -> None:
