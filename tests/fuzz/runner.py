@@ -43,6 +43,7 @@ _INTERNAL = re.compile(
     r"Traceback \(most recent|psycopg2|asyncpg|sqlalchemy|\[SQL:|\[parameters:|site-packages", re.I
 )
 _ENDS_OBJECTS = re.compile(r"delete|rename|restore|transition|update|items/remove")
+_REFUSED = (401, 403, 414, 431)
 # A name that exists is none for these.
 _CREATES = re.compile(r"/(registered-models|experiments|datasets|label-schemas|review-queues)/create")
 # Who asks: a role of our table or nobody, and whether as a person.
@@ -149,18 +150,19 @@ class Fuzz:
                 self.explained[f"{name}: {route}"] += 1
         if status >= 400 and _INTERNAL.search(answer.text):
             self._find(route, request, role, f"{status} tells internals: {answer.text[:500]!r}")
-        if status < 400:
-            meant = _route(request)
-            if meant is None:
-                # Of no route of MLflow: a redirect to the path with a slash at its end, or without one.
-                if status < 300:
-                    self._find(route, request, role, f"{status} on a route that nobody has")
-            elif meant.permission is None or role is None or meant.permission.value not in permissions(role):
-                self._find(route, request, role, f"{status}, which {role} may not")
-            elif meant.changes:
-                self.world.changes[f"{meant.method} {meant.path}"] += 1
-                if _ENDS_OBJECTS.search(meant.path) or meant.method == "DELETE":
-                    self.world.build()
+        meant = _route(request)
+        if meant is None:
+            # At most a redirect to the path with a slash at its end, or without one.
+            if status < 300:
+                self._find(route, request, role, f"{status} on a route that nobody has")
+        elif meant.permission is None or role is None or meant.permission.value not in permissions(role):
+            # Nobody learns from an error of MLflow's what they may not read.
+            if status not in _REFUSED and "plain form" not in answer.text:
+                self._find(route, request, role, f"{status}, for {role} who may not: {answer.text[:200]!r}")
+        elif status < 400 and meant.changes:
+            self.world.changes[f"{meant.method} {meant.path}"] += 1
+            if _ENDS_OBJECTS.search(meant.path) or meant.method == "DELETE":
+                self.world.build()
 
     def _evidence(self, answer: requests.Response) -> str:
         """The answer, and for a failure the log's last line about one."""
