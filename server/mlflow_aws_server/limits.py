@@ -122,6 +122,13 @@ POINTS = Limit(
     remedy="Ask page by page, with page_token; MLflow's client does.",
     because="MLflow's client asks for 25,000, which are 2 MB.",
 )
+RUN_BYTES = Limit(
+    what="A run",
+    most=24 * 1024 * 1024,
+    unit="bytes of params, tags, metrics and data sets",
+    remedy="Delete tags of it, or the run.",
+    because="An answer is held in memory. A page of `runs/search` ends early, with a token, at 16 MiB.",
+)
 IDS = Limit(
     what="The list of ids",
     most=1_000,
@@ -420,6 +427,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         BACK_REFERENCES,
         PAGE,
         POINTS,
+        RUN_BYTES,
         IDS,
         EXPERIMENTS,
         AGGREGATIONS,

@@ -31,6 +31,7 @@ from mlflow_aws_server.errors import OverloadedError
 from mlflow_aws_server.limits import (
     BODY,
     NESTING,
+    PAGE,
     SMALL_BODY,
     TRACE_BYTES,
     WAITING_FOR_A_THREAD,
@@ -108,6 +109,7 @@ class StockMlflow:
 
             # The limit belongs to the event loop, which exists only now.
             to_thread.current_default_thread_limiter().total_tokens = self._threads
+            _search_versions_in_pages()
             await _opened()
         await self._app(scope, receive, send)
 
@@ -209,6 +211,18 @@ async def _opened() -> None:
             await asyncio.sleep(_BETWEEN_ATTEMPTS_SECONDS)
         else:
             return
+
+
+def _search_versions_in_pages() -> None:
+    """Let no page of model versions be longer than others: asked without a size, MLflow answers 200,000."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    search = SqlAlchemyStore.search_model_versions
+
+    def in_pages(store: Any, *, max_results: int = PAGE.most, **question: Any) -> Any:
+        return search(store, max_results=min(max_results, PAGE.most), **question)
+
+    SqlAlchemyStore.search_model_versions = in_pages
 
 
 def _open_stores() -> None:

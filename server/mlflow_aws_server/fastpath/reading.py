@@ -10,6 +10,7 @@ from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
+from mlflow_aws_server.limits import RUN_BYTES
 
 RUN_COLUMNS = (
     "run_uuid",
@@ -23,23 +24,52 @@ RUN_COLUMNS = (
     "lifecycle_stage",
 )
 
-# For each row of `r`: what the run carries, in the order it lies in the table, which is the order
-# MLflow's own queries return. Arrays, because one row per run costs far less than one per item.
-BELONGINGS = """
+# What a row of metrics, params or tags takes of an answer, about; `octet_length` does not read long values.
+_ROW_BYTES = "octet_length(key) + 64"
+_PAIR_BYTES = f"{_ROW_BYTES} + coalesce(octet_length(value), 0)"
+PAGE_BYTES = 16 * 1024 * 1024
+"""A page of runs has no more, unless its first run does. It takes six times as much until it is sent."""
+_MOST_METRICS = 20_000
+_MOST_PAIRS = 2_000
+
+
+def _belongings(metrics: int | None, pairs: int | None) -> str:
+    """For each row of `r`: what the run carries, but no more than one row beyond so many of each.
+
+    In the order it lies in the table, which is the order MLflow's own queries return. Arrays, because one row
+    per run costs far less than one per item.
+    """
+
+    def some(table: str, columns: str, most: int | None) -> str:
+        limit = "ALL" if most is None else most + 1
+        return f"(SELECT {columns} FROM {table} WHERE run_uuid = r.run_uuid LIMIT {limit})"  # noqa: S608
+
+    return f"""
     LEFT JOIN LATERAL (
         SELECT array_agg(key) AS metric_keys, array_agg(value) AS metric_values,
                array_agg(timestamp) AS metric_timestamps, array_agg(step) AS metric_steps,
-               array_agg(is_nan) AS metric_nans
-        FROM latest_metrics WHERE run_uuid = r.run_uuid
+               array_agg(is_nan) AS metric_nans, count(*) AS found, sum({_ROW_BYTES}) AS bytes
+        FROM {some("latest_metrics", "key, value, timestamp, step, is_nan", metrics)} taken
     ) m ON TRUE
     LEFT JOIN LATERAL (
-        SELECT array_agg(key) AS param_keys, array_agg(value) AS param_values
-        FROM params WHERE run_uuid = r.run_uuid
+        SELECT array_agg(key) AS param_keys, array_agg(value) AS param_values,
+               count(*) AS found, sum({_PAIR_BYTES}) AS bytes
+        FROM {some("params", "key, value", pairs)} taken
     ) p ON TRUE
     LEFT JOIN LATERAL (
-        SELECT array_agg(key) AS tag_keys, array_agg(value) AS tag_values
-        FROM tags WHERE run_uuid = r.run_uuid
-    ) t ON TRUE"""
+        SELECT array_agg(key) AS tag_keys, array_agg(value) AS tag_values,
+               count(*) AS found, sum({_PAIR_BYTES}) AS bytes
+        FROM {some("tags", "key, value", pairs)} taken
+    ) t ON TRUE"""  # noqa: S608 - only constants
+
+
+BELONGINGS = _belongings(_MOST_METRICS, _MOST_PAIRS)
+"""For each row of `r`: what the run carries; bounded, so that no run fills the database's memory."""
+_SUM = "coalesce(m.bytes, 0) + coalesce(p.bytes, 0) + coalesce(t.bytes, 0)"
+BYTES = f"""
+    CASE WHEN m.found <= {_MOST_METRICS} AND p.found <= {_MOST_PAIRS} AND t.found <= {_MOST_PAIRS}
+        THEN {_SUM} END"""
+"""What that takes of an answer; NULL where the run carries more than was read."""
 
 # Whether the run has datasets or models, which then take two more statements.
 LINKED = """
@@ -52,10 +82,21 @@ BELONGING_COLUMNS = """
     m.metric_keys, m.metric_values, m.metric_timestamps, m.metric_steps, m.metric_nans,
     p.param_keys, p.param_values, t.tag_keys, t.tag_values"""
 
-_GET_RUN = f"""
-SELECT {", ".join("r." + column for column in RUN_COLUMNS)}, {BELONGING_COLUMNS}, {LINKED}
-FROM runs r {BELONGINGS}
+
+def _get_run(belongings: str, size: str) -> str:
+    return f"""
+SELECT {", ".join("r." + column for column in RUN_COLUMNS)}, {BELONGING_COLUMNS}, {LINKED}, {size} AS bytes
+FROM runs r {belongings}
 WHERE r.run_uuid = $1
+"""  # noqa: S608 - only constants
+
+
+_GET_RUN = _get_run(BELONGINGS, BYTES)
+_GET_LARGE_RUN = _get_run(_belongings(None, None), _SUM)
+_LARGE_RUN_BYTES = f"""
+SELECT coalesce((SELECT sum({_ROW_BYTES}) FROM latest_metrics WHERE run_uuid = $1), 0)
+     + coalesce((SELECT sum({_PAIR_BYTES}) FROM params WHERE run_uuid = $1), 0)
+     + coalesce((SELECT sum({_PAIR_BYTES}) FROM tags WHERE run_uuid = $1), 0)
 """  # noqa: S608 - only constants
 
 # These two are MLflow's own queries, so that the order of what they return is too.
@@ -74,6 +115,21 @@ FROM inputs
 WHERE source_id = ANY($1::text[])
   AND (source_type, destination_type) IN (('RUN_INPUT', 'MODEL_INPUT'), ('RUN_OUTPUT', 'MODEL_OUTPUT'))
 """
+# What these two return, about.
+_LINKED_BYTES = """
+SELECT run_uuid, sum(bytes)::int8 AS bytes FROM (
+    SELECT i.destination_id AS run_uuid,
+           256 + octet_length(d.dataset_source) + coalesce(octet_length(d.dataset_schema), 0)
+               + coalesce(octet_length(d.dataset_profile), 0) + coalesce(octet_length(t.value), 0) AS bytes
+    FROM inputs i
+         JOIN datasets d ON i.source_id = d.dataset_uuid
+         LEFT OUTER JOIN input_tags t ON t.input_uuid = i.input_uuid
+    WHERE i.destination_type = 'RUN' AND i.destination_id = ANY($1::text[])
+    UNION ALL
+    SELECT source_id, 256 FROM inputs
+    WHERE source_id = ANY($1::text[]) AND source_type IN ('RUN_INPUT', 'RUN_OUTPUT')
+) linked GROUP BY run_uuid
+"""
 
 _RUN = rendering.RunRenderer(2)
 _GET_RUN_ARGUMENTS = frozenset(("run_id", "run_uuid"))
@@ -88,7 +144,8 @@ async def get_run(pool: ConnectionPool, query: bytes) -> bytes:
         row = await connection.fetchrow(_GET_RUN, run_id)
         if row is None:
             raise LeaveToStockError("the run does not exist")
-        return row, await links(connection, [row])
+        [row], linked = await fitting(connection, [row])
+        return row, linked
 
     row, linked = await pool.run(read)
     return rendering.wrapped("run", render(_RUN, row, linked, model_inputs=True))
@@ -103,7 +160,40 @@ class Links:
         self.model_outputs: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
 
-async def links(connection: AsyncConnection, rows: Sequence[Any]) -> Links:
+async def fitting(connection: AsyncConnection, rows: Sequence[Any]) -> tuple[list[Any], Links]:
+    """As many of these rows as an answer holds, the first of them at least, and what they link to.
+
+    Raises:
+        LimitError: the first alone is more than an answer holds.
+    """
+    fit = list(rows)
+    if fit and fit[0]["bytes"] is None:
+        fit = [await _large(connection, fit[0]["run_uuid"])]
+    linking = [row["run_uuid"] for row in fit if row["has_datasets"] or row["has_models"]]
+    linked = {}
+    if linking:
+        linked = {row["run_uuid"]: row["bytes"] for row in await connection.fetch(_LINKED_BYTES, linking)}
+    total = 0
+    for position, row in enumerate(fit):
+        total += row["bytes"] + linked.get(row["run_uuid"], 0)
+        if position == 0:
+            RUN_BYTES.check(total)
+        elif total > PAGE_BYTES:
+            fit = fit[:position]
+            break
+    return fit, await _links(connection, fit)
+
+
+async def _large(connection: AsyncConnection, run_id: str) -> Any:
+    """The row of a run that carries more than `BELONGINGS` reads."""
+    RUN_BYTES.check(int(await connection.fetchval(_LARGE_RUN_BYTES, run_id)))
+    row = await connection.fetchrow(_GET_LARGE_RUN, run_id)
+    if row is None:
+        raise LeaveToStockError("the run does not exist")
+    return row
+
+
+async def _links(connection: AsyncConnection, rows: Sequence[Any]) -> Links:
     """The datasets and models of these runs; queries only the runs that have some."""
     linked = Links()
     with_datasets = [row["run_uuid"] for row in rows if row["has_datasets"]]

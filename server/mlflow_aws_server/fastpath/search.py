@@ -35,8 +35,9 @@ _VIEWS = {
     "ALL": ViewType.ALL,
 }
 _DEFAULT_MAX_RESULTS = 1000
-# A longer page is answered with its first runs and a token: it would fill the memory.
-_MOST_RUNS = 5000
+# A longer page is answered with its first runs and a token, as is one with more bytes than
+# `reading.PAGE_BYTES`: it would fill the memory.
+_MOST_RUNS = 2000
 # Statements of longer queries are not kept: a list of ids does not come twice.
 _LONGEST_KEPT = 1_000
 _KEPT = 512
@@ -93,20 +94,20 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
     }
     arguments = [own[a] if isinstance(a, _Slot) else a for a in statement.arguments]
 
-    async def read(connection: AsyncConnection) -> tuple[list[Any], reading.Links]:
+    async def read(connection: AsyncConnection) -> tuple[int, list[Any], reading.Links]:
         if statement.selective:
             # PostgreSQL plans an unnamed statement for these values. For one that it keeps, it makes one plan
             # for all values, which is up to 30 times as slow where keys differ.
             rows = await (await connection.prepare(statement.sql, name="")).fetch(*arguments)
         else:
             rows = await connection.fetch(statement.sql, *arguments)
-        return rows, await reading.links(connection, rows[:max_results])
+        found = rows[0]["found"] if rows else 0
+        return found, *await reading.fitting(connection, rows[:max_results])
 
-    rows, linked = await pool.run(read)
+    found, rows, linked = await pool.run(read)
     token = None
-    if len(rows) > max_results:
-        rows = rows[:max_results]
-        token = SearchUtils.create_page_token(offset + max_results).decode("ascii")
+    if found > len(rows):
+        token = SearchUtils.create_page_token(offset + len(rows)).decode("ascii")
 
     def render() -> bytes:
         shown = [reading.render(_RUN, row, linked, model_inputs=False) for row in rows]
@@ -146,13 +147,20 @@ def _compiled(filter_string: str, order_by: tuple[str, ...], view: str, one_expe
     """
     page, arguments, selective = _page(filter_string, order_by, view, one_experiment)
     columns = ", ".join("r." + column for column in reading.RUN_COLUMNS)
+    # Sorted before the rest is joined, the runs pass one by one, and what does not fit is held by nobody.
     sql = f"""
 WITH page AS MATERIALIZED (
         SELECT q.*, row_number() OVER () AS position FROM ({page}) q
     )
-SELECT {columns}, {reading.BELONGING_COLUMNS}, {reading.LINKED}
-FROM page r {reading.BELONGINGS}
-ORDER BY r.position
+SELECT * FROM (
+    SELECT {columns}, {reading.BELONGING_COLUMNS}, {reading.LINKED}, {reading.BYTES} AS bytes,
+           (SELECT count(*) FROM page) AS found, r.position,
+           sum(coalesce({reading.BYTES}, 1e9)::float8) OVER (ORDER BY r.position ROWS UNBOUNDED PRECEDING)
+               AS bytes_so_far
+    FROM (SELECT * FROM page ORDER BY position) r {reading.BELONGINGS}
+) carried
+WHERE position = 1 OR bytes_so_far <= {reading.PAGE_BYTES}
+ORDER BY position
 """  # noqa: S608 - values are arguments, never text
     return _Statement(sql, arguments, selective)
 

@@ -12,11 +12,12 @@ from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Param, RunTag
 from mlflow.utils import validation
-from mlflow_aws_server.limits import BODY, FIELDS, NESTING, RESOURCES, TRACES
+from mlflow_aws_server.limits import BODY, FIELDS, NESTING, PAGE, RESOURCES, TRACES
 
 from local.parts.ports import free_port
 from tests.server.budgets.test_traces import PROTOBUF, field, spans
@@ -44,6 +45,11 @@ class Server:
             status = Path(f"/proc/{pid}/status").read_text()
             peaks.append(int(re.findall(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)[0]))
         return max(peaks) * 1024
+
+    def forget_peak(self) -> None:
+        """From now on, `peak` begins with what is held now."""
+        for pid in (self.process.pid, *self._children()):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def _children(self) -> list[int]:
         tasks = Path(f"/proc/{self.process.pid}/task")
@@ -235,3 +241,53 @@ def test_the_largest_bodies_at_stock_are_bounded(server: Server) -> None:
     assert statuses <= {400, 429}
     assert server.peak() - before < 300 * _MEBIBYTE
     assert NESTING.most < 1000
+
+
+def test_runs_that_carry_too_much_for_one_answer_come_page_by_page(
+    server: Server, migrated: Deployment, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = client.create_experiment("planted")
+    migrated.rds.administer(
+        "ALTER TABLE tags ALTER COLUMN value SET STORAGE EXTERNAL; "
+        "INSERT INTO runs (run_uuid, name, user_id, status, start_time, lifecycle_stage, experiment_id) "
+        f"SELECT md5(i::text), i, 'u', 'RUNNING', i, 'active', {experiment} FROM generate_series(1, 120) i; "
+        "INSERT INTO tags (key, value, run_uuid) SELECT 't' || t, repeat('x', 8000), md5(i::text) "
+        "FROM generate_series(1, 120) i, generate_series(1, 100) t RETURNING 1",
+        database=migrated.database,
+    )
+    server.forget_peak()
+    before = server.peak()
+    seen: set[str] = set()
+    token = ""
+    while token is not None:
+        body = json.dumps(
+            {"experiment_ids": [experiment], "max_results": 5_000, "page_token": token}
+        ).encode()
+        status, answer = server.send("POST", f"{V2}/runs/search", body, role="viewer")
+        assert status == 200
+        page = json.loads(answer)
+        seen.update(run["info"]["run_id"] for run in page["runs"])
+        token = page.get("next_page_token")
+    assert len(seen) == 120
+    assert server.peak() - before < 150 * _MEBIBYTE
+    mlflow.set_tracking_uri(f"http://{_ADDRESS}:{server.port}")
+    found = mlflow.search_runs([experiment], output_format="list")
+    assert [len(run.data.tags) for run in found] == [100] * 120
+
+
+def test_a_search_for_versions_that_names_no_size_is_answered_page_by_page(
+    server: Server, migrated: Deployment
+) -> None:
+    migrated.rds.administer(
+        "INSERT INTO registered_models (name, creation_time) VALUES ('much', 1); "
+        "INSERT INTO model_versions (name, version, creation_time, current_stage, status) "
+        "SELECT 'much', i, 1, 'None', 'READY' FROM generate_series(1, 10001) i RETURNING 1",
+        database=migrated.database,
+    )
+    path = f"{V2}/model-versions/search?filter=name%3D%27much%27"
+    status, answer = server.send("GET", path, b"")
+    assert status == 200
+    page = json.loads(answer)
+    assert len(page["model_versions"]) == PAGE.most
+    status, answer = server.send("GET", f"{path}&page_token={page['next_page_token']}", b"")
+    assert len(json.loads(answer)["model_versions"]) == 1
