@@ -102,7 +102,7 @@ async def test_a_page_that_is_too_large_is_answered_with_its_first_runs(
     monkeypatch.setattr(search, "_MOST_RUNS", 2)
     place.sql(
         "INSERT INTO runs (run_uuid, user_id, status, start_time, lifecycle_stage, experiment_id) "
-        "SELECT md5(i::text), 'u', 'RUNNING', i, 'active', 0 FROM generate_series(1, 5) i"
+        "SELECT md5(i::text), 'u', 'RUNNING', i, 'active', 0 FROM generate_series(1, 3) i"
     )
     pool = ConnectionPool(place.connect, connections=1, queue=1)
     question = {"experiment_ids": ["0"], "max_results": 10_000}
@@ -198,7 +198,7 @@ async def test_data_sets_count(place: Place) -> None:
     assert [len(page) for page in await pages(place)] == [2, 2]
     place.sql(
         "INSERT INTO input_tags (input_uuid, name, value) SELECT input_uuid, i, 'v' "
-        "FROM inputs, generate_series(1, 3) i"
+        "FROM inputs, generate_series(1, 5) i"
     )
     pool = ConnectionPool(place.connect, connections=1, queue=1)
     with pytest.raises(LimitError, match="data sets"):
