@@ -10,7 +10,7 @@ from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fastpath import rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
-from mlflow_aws_server.limits import RUN_BYTES
+from mlflow_aws_server.limits import RUN_BYTES, LimitError
 
 RUN_COLUMNS = (
     "run_uuid",
@@ -177,16 +177,23 @@ async def fitting(connection: AsyncConnection, rows: Sequence[Any]) -> tuple[lis
     for position, row in enumerate(fit):
         total += row["bytes"] + linked.get(row["run_uuid"], 0)
         if position == 0:
-            RUN_BYTES.check(total)
+            _check_size(row["run_uuid"], total)
         elif total > PAGE_BYTES:
             fit = fit[:position]
             break
     return fit, await _links(connection, fit)
 
 
+def _check_size(run_id: str, size: int) -> None:
+    if size > RUN_BYTES.most:
+        refusal = LimitError(RUN_BYTES, size)
+        refusal.message += f" The run is {run_id}."
+        raise refusal
+
+
 async def _large(connection: AsyncConnection, run_id: str) -> Any:
     """The row of a run that carries more than `BELONGINGS` reads."""
-    RUN_BYTES.check(int(await connection.fetchval(_LARGE_RUN_BYTES, run_id)))
+    _check_size(run_id, int(await connection.fetchval(_LARGE_RUN_BYTES, run_id)))
     row = await connection.fetchrow(_GET_LARGE_RUN, run_id)
     if row is None:
         raise LeaveToStockError("the run does not exist")
