@@ -70,7 +70,7 @@ def _as(role: str, laptop: Laptop, *command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(laptop: Laptop) -> Site:
     """A platform with three runs and a model in production."""
     _as("contributor", laptop, "tests.browser.content", "log")
