@@ -48,6 +48,25 @@ _ROLES = {
 }
 
 
+@contextlib.contextmanager
+def _ready(program: str, argument: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """A program of this folder that has said that it is ready; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-m", f"tests.attacks_on_load.{program}", argument],
+        cwd=PROJECT,
+        env={**os.environ, **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
 @dataclass
 class Site:
     """The server, its limit, and what stands in it."""
@@ -87,24 +106,13 @@ class Site:
     @contextlib.contextmanager
     def training(self, name: str) -> Iterator[subprocess.Popen[str]]:
         """A contributor's training loop, in a process of its own."""
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.attacks_on_load.training", self.experiment],
-            cwd=PROJECT,
-            env={
-                **os.environ,
-                "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.port}",
-                "MLFLOW_TRACKING_TOKEN": self.token(f"contributors/{name}"),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        with _ready(
+            "training",
+            self.experiment,
+            MLFLOW_TRACKING_URI=f"http://127.0.0.1:{self.port}",
+            MLFLOW_TRACKING_TOKEN=self.token(f"contributors/{name}"),
         ) as process:
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-                yield process
-            finally:
-                process.kill()
+            yield process
 
     @contextlib.contextmanager
     def attackers(self, attackers: dict[str, list[str]]) -> Iterator[subprocess.Popen[str]]:
@@ -116,19 +124,8 @@ class Site:
             "artifact": self.artifact,
             "attackers": [(self.token(role), kinds) for role, kinds in attackers.items()],
         }
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.attacks_on_load.attackers", json.dumps(order)],
-            cwd=PROJECT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-                yield process
-            finally:
-                process.kill()
+        with _ready("attackers", json.dumps(order)) as process:
+            yield process
 
     @contextlib.contextmanager
     def health(self) -> Iterator[list[float]]:
