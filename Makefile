@@ -9,7 +9,8 @@ OFFLINE := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_ACCESS_KEY_ID -u AWS
 	-u AWS_WEB_IDENTITY_TOKEN_FILE -u AWS_CONTAINER_CREDENTIALS_FULL_URI \
 	-u AWS_CONTAINER_CREDENTIALS_RELATIVE_URI \
 	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
-PYTEST := $(OFFLINE) python -m pytest
+# Two processes; ARGS="-n 0" runs the tests in one, and shows what they print.
+PYTEST := $(OFFLINE) python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 CLIENTS := tests/clients/requirements
 

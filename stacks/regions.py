@@ -19,6 +19,11 @@ def partitions() -> dict[str, str]:
     }
 
 
+@cache
+def _signs_in(partition: str) -> bool:
+    return bool(Session().get_available_regions("cognito-idp", partition))
+
+
 def existing_region(region: str) -> str:
     """Return the region; raise ValueError if there is none of that name."""
     if region not in partitions():
@@ -36,7 +41,7 @@ def existing_region(region: str) -> str:
 def region_with_sign_in(region: str) -> str:
     """Return the region; raise ValueError if it is known to lack what people sign in by."""
     partition = partitions().get(region)
-    if partition and not Session().get_available_regions("cognito-idp", partition):
+    if partition and not _signs_in(partition):
         raise ValueError(
             f"is in {partition}, where Cognito has no user pools, by which people sign in; choose a region "
             "outside"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from local.parts.postgres import Postgres
@@ -34,6 +35,24 @@ _MLFLOW_GLOBALS = (
 # Three times what all tests together keep in PostgreSQL.
 _MEMORY_BYTES = 3 * 2**30
 _KEPT_AWS_VARIABLES = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+class _ByFolder(LoadScopeScheduling):
+    """Gives each folder's tests to one process, so that only one of them starts what they share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].rpartition("/")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Run folders side by side."""
+    return _ByFolder(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest folder, so that no process waits for the other at the end."""
+    items.sort(key=lambda item: item.path.parent.name != "stacks")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -269,8 +268,8 @@ async def _note(held: Held, version: VersionRow, status: str, message: str) -> N
 
 
 def _write(level: int, version: VersionRow, outcome: str, **more: object) -> None:
-    line = {"seal": outcome, "model": version.name, "version": version.version, "live": version.live, **more}
-    _log.log(level, "%s", json.dumps(line))
+    fields = {"seal": outcome, "model": version.name, "version": version.version, "live": version.live, **more}
+    _log.log(level, "%s", outcome, extra={"fields": fields})
 
 
 def _s3(region: str) -> Any:

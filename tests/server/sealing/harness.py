@@ -59,9 +59,10 @@ class Registry:
         """What the latest server has written."""
         return self._servers[-1].output()
 
-    def outputs(self) -> list[str]:
-        """What every server has written, line by line."""
-        return [line for server in self._servers for line in server.output().splitlines()]
+    def sealings(self, outcome: str) -> list[dict[str, Any]]:
+        """The lines of every server's log about sealings that ended so."""
+        lines = (json.loads(line) for server in self._servers for line in server.output().splitlines())
+        return [line for line in lines if line.get("seal") == outcome]
 
     def resident_bytes(self) -> int:
         """The memory of the latest server's process."""

@@ -64,8 +64,7 @@ def test_two_servers_make_one_copy(own: Registry) -> None:
     for model in models:
         own.until(is_ready, model)
         assert_complete(own, model, files)
-    lines = [line for line in own.outputs() if '"seal": "sealed"' in line]
-    assert len(lines) == len(models)
+    assert sorted(line["model"] for line in own.sealings("sealed")) == sorted(models)
 
 
 def test_unreachable_s3_leaves_a_clear_state_and_sealing_goes_on_by_itself(own: Registry) -> None:
@@ -146,11 +145,10 @@ def test_live_version_that_cannot_be_sealed_stays_ready_and_is_reported(own: Reg
     own.execute("UPDATE model_versions SET current_stage = 'Production'")
     own.start()
     deadline = time.monotonic() + 30
-    while '"seal": "failed"' not in (output := own.output()):
-        assert time.monotonic() < deadline, output
+    while not (lines := own.sealings("failed")):
+        assert time.monotonic() < deadline, own.output()
         time.sleep(0.1)
-    (line,) = [line for line in output.splitlines() if '"seal": "failed"' in line]
-    assert " ERROR " in line
-    assert f'"model": "{model}"' in line
-    assert "log the model first" in line
+    (line,) = lines
+    assert (line["level"], line["model"]) == ("ERROR", model)
+    assert "log the model first" in line["reason"]
     assert own.version(model)["status"] == "READY"
