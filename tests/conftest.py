@@ -37,7 +37,7 @@ _MEMORY_BYTES = 3 * 2**30
 _KEPT_AWS_VARIABLES = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
-class _ByFolder(LoadScopeScheduling):
+class _ByFolder(LoadScopeScheduling):  # type: ignore[misc]
     """Gives each folder's tests to one process, so that only one of them starts what they share."""
 
     def _split_scope(self, nodeid: str) -> str:

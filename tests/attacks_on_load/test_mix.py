@@ -22,8 +22,9 @@ _ROUNDS = 3
 _QUIET_SECONDS = 2.5
 _ATTACK_SECONDS = 5
 _SETTLE_SECONDS = 1
-_EVERYTHING = [SLOW_READERS, *KINDS]
 _FLOODS = ["reads", "forbidden writes", "introductions", "searches"]
+_EVERYTHING = [SLOW_READERS, *KINDS]
+_ATTACKS = [kind for kind in _EVERYTHING if kind not in _FLOODS]
 
 
 def _mix(kinds: list[str]) -> dict[str, list[str]]:
@@ -51,7 +52,7 @@ def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kinds", [_FLOODS, _EVERYTHING], ids=["floods", "everything"])
+@pytest.mark.parametrize("kinds", [_ATTACKS, _FLOODS, _EVERYTHING], ids=["attacks", "floods", "everything"])
 def test_training_goes_on_under_a_mix_of_attacks(
     kinds: list[str], site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,5 +100,6 @@ def test_training_goes_on_under_a_mix_of_attacks(
     # Each was answered. What else the machine does may spoil a round, but not all of them.
     assert max(seconds[-1] for seconds in health) < float("inf")
     assert min(slowest) < 1
-    # Five times is what is wanted, and printed; where others need the processors too, it is more.
-    assert min(during / before for during, before in zip(attacked, quiet, strict=True)) < 15
+    # Five times is what is wanted. On two processors, which all of them share, it is more.
+    most = 10 if kinds == _ATTACKS else 15
+    assert min(during / before for during, before in zip(attacked, quiet, strict=True)) < most

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
 from mlflow_aws_server.asgi import App, Receive, Scope, Send, header_values, refuse, replay, with_length
+from mlflow_aws_server.aside import BODIES
 from mlflow_aws_server.budgets import questions, shape, traces
 from mlflow_aws_server.budgets.bodies import Bodies
 from mlflow_aws_server.budgets.encodings import decode
@@ -80,16 +81,16 @@ async def _plain(scope: Scope, body: bytes) -> bytes:
     if encoding not in ("", "identity"):
         if path != TRACES_PATH or encoding not in ("gzip", "deflate"):
             raise BodyError(415, "A body with this Content-Encoding is not accepted here; send it plain.")
-        body = await asyncio.to_thread(decode, body, encoding, limit_of(path))
+        body = await BODIES.run(decode, body, encoding, limit_of(path))
     if path != TRACES_PATH:
-        await asyncio.to_thread(shape.check, body)
+        await BODIES.run(shape.check, body)
         return body
     # Of several types MLflow takes the first, and refuses others than these.
     media = (header_values(scope, b"content-type") or [b""])[0].decode("latin-1").partition(";")[0].strip()
     if media == "application/json":
-        await asyncio.to_thread(shape.check, body)
+        await BODIES.run(shape.check, body)
     if media in ("application/json", "application/x-protobuf"):
-        await asyncio.to_thread(traces.check, body, is_json=media == "application/json")
+        await BODIES.run(partial(traces.check, is_json=media == "application/json"), body)
     return body
 
 

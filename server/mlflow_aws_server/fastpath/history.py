@@ -10,9 +10,10 @@ from typing import Any
 from mlflow.server.handlers import MAX_RESULTS_PER_RUN, MAX_RUNS_GET_METRIC_HISTORY_BULK
 from mlflow.utils.search_utils import SearchUtils
 
+from mlflow_aws_server import aside
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.fastpath import aside, rendering, requests
+from mlflow_aws_server.fastpath import rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 from mlflow_aws_server.fastpath.rendering import number, quote
 
@@ -83,7 +84,7 @@ async def history(pool: ConnectionPool, query: bytes) -> bytes:
         ]
         return rendering.listed("metrics", shown, next_page_token=token)
 
-    return render() if len(points) <= aside.FEW_ITEMS else await aside.run(render)
+    return render() if len(points) <= aside.FEW_ITEMS else await aside.ANSWERS.run(render)
 
 
 async def bulk_interval(pool: ConnectionPool, query: bytes) -> bytes:
@@ -117,7 +118,7 @@ async def bulk_interval(pool: ConnectionPool, query: bytes) -> bytes:
                 shown.append(metric % (name, value, row["timestamp"], row["step"], run_id))
         return rendering.listed("metrics", shown)
 
-    return render() if len(points) <= aside.FEW_ITEMS else await aside.run(render)
+    return render() if len(points) <= aside.FEW_ITEMS else await aside.ANSWERS.run(render)
 
 
 def _sample(rows: Sequence[Any], max_results: int) -> Sequence[Any]:

@@ -23,9 +23,10 @@ from mlflow.utils.search_utils import SearchUtils
 from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql
 
+from mlflow_aws_server import aside
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
-from mlflow_aws_server.fastpath import aside, reading, rendering, requests
+from mlflow_aws_server.fastpath import reading, rendering, requests
 from mlflow_aws_server.fastpath.errors import LeaveToStockError
 
 _FIELDS = frozenset(("experiment_ids", "filter", "run_view_type", "max_results", "order_by", "page_token"))
@@ -118,7 +119,7 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
         1 + len(row["metric_keys"] or ()) + len(row["param_keys"] or ()) + len(row["tag_keys"] or ())
         for row in rows
     )
-    return render() if items <= aside.FEW_ITEMS else await aside.run(render)
+    return render() if items <= aside.FEW_ITEMS else await aside.ANSWERS.run(render)
 
 
 _Query = tuple[str, tuple[str, ...], str, bool]
@@ -131,7 +132,7 @@ async def _statement(query: _Query) -> _Statement:
     if statement is not None:
         _kept.move_to_end(query)
         return statement
-    statement = await aside.run(_compiled, *query)
+    statement = await aside.ANSWERS.run(_compiled, *query)
     if len(query[0]) + sum(map(len, query[1])) <= _LONGEST_KEPT:
         _kept[query] = statement
         if len(_kept) > _KEPT:

@@ -268,7 +268,13 @@ async def _note(held: Held, version: VersionRow, status: str, message: str) -> N
 
 
 def _write(level: int, version: VersionRow, outcome: str, **more: object) -> None:
-    fields = {"seal": outcome, "model": version.name, "version": version.version, "live": version.live, **more}
+    fields = {
+        "seal": outcome,
+        "model": version.name,
+        "version": version.version,
+        "live": version.live,
+        **more,
+    }
     _log.log(level, "%s", outcome, extra={"fields": fields})
 
 

@@ -50,7 +50,7 @@ class Behind:
 
 @dataclass
 class Guarded:
-    """An application behind budgets; `read` counts the bytes of bodies that were taken from the client."""
+    """An application behind budgets; `read` counts the bytes of bodies that these took from the client."""
 
     behind: Any = field(default_factory=Behind)
     read: int = 0
@@ -89,7 +89,6 @@ class Guarded:
             if not pieces:
                 await asyncio.Event().wait()
             piece = pieces.pop(0)
-            self.read += len(piece)
             return {"type": "http.request", "body": piece, "more_body": unfinished or bool(pieces)}
 
         sent: list[Message] = []
@@ -97,6 +96,15 @@ class Guarded:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await Heads(self.budgets)(scope, receive, send)
+        async def counted(scope: Message, receive: Any, send: Any) -> None:
+            async def receive_and_count() -> Message:
+                message: Message = await receive()
+                self.read += len(message["body"])
+                return message
+
+            await self.budgets(scope, receive_and_count, send)
+
+        # Who sends the rest of a body waits for it to be taken.
+        await (counted if unfinished else Heads(counted))(scope, receive, send)
         start, *rest = sent
         return Answer(start["status"], dict(start["headers"]), b"".join(each["body"] for each in rest))

@@ -175,13 +175,13 @@ def _explore(pair: Pair, **profile: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.stock_may_serve
+@pytest.mark.stock_may_serve("by_chance")
 def test_any_sequence_of_calls_is_answered_and_stored_as_by_stock(pair: Pair) -> None:
     _explore(pair, max_examples=12, stateful_step_count=15)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.stock_may_serve
+@pytest.mark.stock_may_serve("by_chance")
 def test_many_long_sequences_of_calls_are_answered_and_stored_as_by_stock(pair: Pair) -> None:
     _explore(pair, max_examples=150, stateful_step_count=40)
