@@ -31,14 +31,20 @@ PAGE_BYTES = 16 * 1024 * 1024
 """A page of runs has no more, unless its first run does. It takes six times as much until it is sent."""
 _MOST_METRICS = 20_000
 _MOST_PAIRS = 2_000
+# Together they are within the limit of a run, whatever they hold.
+_FEW_METRICS = 2_000
+_FEW_PAIRS = 250
 
 
-def _belongings(metrics: int | None, pairs: int | None) -> str:
+def _belongings(metrics: int | None, pairs: int | None, *, sized: bool = True) -> str:
     """For each row of `r`: what the run carries, but no more than one row beyond so many of each.
 
     In the order it lies in the table, which is the order MLflow's own queries return. Arrays, because one row
     per run costs far less than one per item.
     """
+
+    def size(row: str) -> str:
+        return f", count(*) AS found, sum({row}) AS bytes" if sized else ""
 
     def some(table: str, columns: str, most: int | None) -> str:
         limit = "ALL" if most is None else most + 1
@@ -48,17 +54,15 @@ def _belongings(metrics: int | None, pairs: int | None) -> str:
     LEFT JOIN LATERAL (
         SELECT array_agg(key) AS metric_keys, array_agg(value) AS metric_values,
                array_agg(timestamp) AS metric_timestamps, array_agg(step) AS metric_steps,
-               array_agg(is_nan) AS metric_nans, count(*) AS found, sum({_ROW_BYTES}) AS bytes
+               array_agg(is_nan) AS metric_nans{size(_ROW_BYTES)}
         FROM {some("latest_metrics", "key, value, timestamp, step, is_nan", metrics)} taken
     ) m ON TRUE
     LEFT JOIN LATERAL (
-        SELECT array_agg(key) AS param_keys, array_agg(value) AS param_values,
-               count(*) AS found, sum({_PAIR_BYTES}) AS bytes
+        SELECT array_agg(key) AS param_keys, array_agg(value) AS param_values{size(_PAIR_BYTES)}
         FROM {some("params", "key, value", pairs)} taken
     ) p ON TRUE
     LEFT JOIN LATERAL (
-        SELECT array_agg(key) AS tag_keys, array_agg(value) AS tag_values,
-               count(*) AS found, sum({_PAIR_BYTES}) AS bytes
+        SELECT array_agg(key) AS tag_keys, array_agg(value) AS tag_values{size(_PAIR_BYTES)}
         FROM {some("tags", "key, value", pairs)} taken
     ) t ON TRUE"""  # noqa: S608 - only constants
 
@@ -91,7 +95,7 @@ WHERE r.run_uuid = $1
 """  # noqa: S608 - only constants
 
 
-_GET_RUN = _get_run(BELONGINGS, BYTES)
+_GET_RUN = _get_run(_belongings(_FEW_METRICS, _FEW_PAIRS, sized=False), "0")
 _GET_LARGE_RUN = _get_run(_belongings(None, None), _SUM)
 _LARGE_RUN_BYTES = f"""
 SELECT coalesce((SELECT sum({_ROW_BYTES}) FROM latest_metrics WHERE run_uuid = $1), 0)
@@ -144,7 +148,7 @@ async def get_run(pool: ConnectionPool, query: bytes) -> bytes:
         row = await connection.fetchrow(_GET_RUN, run_id)
         if row is None:
             raise LeaveToStockError("the run does not exist")
-        [row], linked = await fitting(connection, [row])
+        [row], linked = await fitting(connection, [row], [_size(row)])
         return row, linked
 
     row, linked = await pool.run(read)
@@ -160,22 +164,38 @@ class Links:
         self.model_outputs: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
 
-async def fitting(connection: AsyncConnection, rows: Sequence[Any]) -> tuple[list[Any], Links]:
+def _size(row: Any) -> int | None:
+    """What a run of few items takes of an answer, about; None if it carries more."""
+    params, tags = row["param_keys"] or (), row["tag_keys"] or ()
+    items = len(row["metric_keys"] or ()), len(params), len(tags)
+    if items[0] > _FEW_METRICS or max(items[1:]) > _FEW_PAIRS:
+        return None
+    texts = (params, row["param_values"] or (), tags, row["tag_values"] or ())
+    return 300 * sum(items) + sum(len(text) for some in texts for text in some if text)
+
+
+async def fitting(
+    connection: AsyncConnection, rows: Sequence[Any], sizes: Sequence[int | None]
+) -> tuple[list[Any], Links]:
     """As many of these rows as an answer holds, the first of them at least, and what they link to.
+
+    `sizes`: what each takes of the answer; None for one that carries more than was read.
 
     Raises:
         LimitError: the first alone is more than an answer holds.
     """
     fit = list(rows)
-    if fit and fit[0]["bytes"] is None:
+    taken = [size or 0 for size in sizes]
+    if fit and sizes[0] is None:
         fit = [await _large(connection, fit[0]["run_uuid"])]
+        taken = [fit[0]["bytes"]]
     linking = [row["run_uuid"] for row in fit if row["has_datasets"] or row["has_models"]]
     linked = {}
     if linking:
         linked = {row["run_uuid"]: row["bytes"] for row in await connection.fetch(_LINKED_BYTES, linking)}
     total = 0
     for position, row in enumerate(fit):
-        total += row["bytes"] + linked.get(row["run_uuid"], 0)
+        total += taken[position] + linked.get(row["run_uuid"], 0)
         if position == 0:
             _check_size(row["run_uuid"], total)
         elif total > PAGE_BYTES:

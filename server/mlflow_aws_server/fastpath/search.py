@@ -103,7 +103,7 @@ async def search_runs(pool: ConnectionPool, raw: bytes) -> bytes:
         else:
             rows = await connection.fetch(statement.sql, *arguments)
         found = rows[0]["found"] if rows else 0
-        return found, *await reading.fitting(connection, rows[:max_results])
+        return found, *await reading.fitting(connection, rows[:max_results], [row["bytes"] for row in rows])
 
     found, rows, linked = await pool.run(read)
     token = None
