@@ -231,7 +231,8 @@ DOWNLOADS = Limit(
     most=16,
     unit="at a time",
     remedy="Try again, or download from S3 directly, as MLflow's client does.",
-    because="Each holds 1 MiB, whatever the size of the artifact and the speed of its reader.",
+    because="Each holds 1 MiB, whatever the size of the artifact and the speed of its reader; together they "
+    "take 50 MiB a second.",
     status=429,
     code="RESOURCE_EXHAUSTED",
 )

@@ -6,6 +6,7 @@ value inside an object, in ASCII, so that no text of a caller can end a line or 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
@@ -16,6 +17,8 @@ import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import orjson
 
 CONFIG = Path(__file__).with_name("log_config.json")
 
@@ -45,6 +48,10 @@ def configure() -> None:
 
 def encode(fields: dict[str, Any]) -> str:
     """JSON in printable ASCII: the form of every line, whatever the values hold."""
+    with contextlib.suppress(orjson.JSONEncodeError):
+        text = orjson.dumps(fields)
+        if text.isascii() and b"\x7f" not in text:
+            return text.decode("ascii")
     return _encode(fields).replace("\x7f", "\\u007f")
 
 

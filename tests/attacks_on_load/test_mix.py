@@ -100,6 +100,6 @@ def test_training_goes_on_under_a_mix_of_attacks(
     # Each was answered. What else the machine does may spoil a round, but not all of them.
     assert max(seconds[-1] for seconds in health) < float("inf")
     assert min(slowest) < 1
-    # Five times is what is wanted. On two processors, which all of them share, it is more.
-    most = 10 if kinds == _ATTACKS else 15
+    # Legal calls are served, and compete for the two processors on which all of this runs.
+    most = 5 if kinds == _ATTACKS else 15
     assert min(during / before for during, before in zip(attacked, quiet, strict=True)) < most

@@ -65,7 +65,7 @@ class Heads:
                         async with asyncio.timeout(_LONGEST_DISCARD_SECONDS):
                             await discard()
                 if more:
-                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         return receive_and_note, send_after_rest

@@ -89,14 +89,14 @@ BELONGING_COLUMNS = """
 
 def _get_run(belongings: str, size: str) -> str:
     return f"""
-SELECT {", ".join("r." + column for column in RUN_COLUMNS)}, {BELONGING_COLUMNS}, {LINKED}, {size} AS bytes
+SELECT {", ".join("r." + column for column in RUN_COLUMNS)}, {BELONGING_COLUMNS}, {LINKED}{size}
 FROM runs r {belongings}
 WHERE r.run_uuid = $1
 """  # noqa: S608 - only constants
 
 
-_GET_RUN = _get_run(_belongings(_FEW_METRICS, _FEW_PAIRS, sized=False), "0")
-_GET_LARGE_RUN = _get_run(_belongings(None, None), _SUM)
+_GET_RUN = _get_run(_belongings(_FEW_METRICS, _FEW_PAIRS, sized=False), "")
+_GET_LARGE_RUN = _get_run(_belongings(None, None), f", {_SUM} AS bytes")
 _LARGE_RUN_BYTES = f"""
 SELECT coalesce((SELECT sum({_ROW_BYTES}) FROM latest_metrics WHERE run_uuid = $1), 0)
      + coalesce((SELECT sum({_PAIR_BYTES}) FROM params WHERE run_uuid = $1), 0)
@@ -148,7 +148,10 @@ async def get_run(pool: ConnectionPool, query: bytes) -> bytes:
         row = await connection.fetchrow(_GET_RUN, run_id)
         if row is None:
             raise LeaveToStockError("the run does not exist")
-        [row], linked = await fitting(connection, [row], [_size(row)])
+        few = _has_few(row)
+        if few and not row["has_datasets"] and not row["has_models"]:
+            return row, Links()
+        [row], linked = await fitting(connection, [row], [_size(row) if few else None])
         return row, linked
 
     row, linked = await pool.run(read)
@@ -164,14 +167,21 @@ class Links:
         self.model_outputs: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
 
-def _size(row: Any) -> int | None:
-    """What a run of few items takes of an answer, about; None if it carries more."""
+def _has_few(row: Any) -> bool:
+    """Whether a run carries no more than `_GET_RUN` reads."""
+    return (
+        len(row["metric_keys"] or ()) <= _FEW_METRICS
+        and len(row["param_keys"] or ()) <= _FEW_PAIRS
+        and len(row["tag_keys"] or ()) <= _FEW_PAIRS
+    )
+
+
+def _size(row: Any) -> int:
+    """What a run of few items takes of an answer, about."""
     params, tags = row["param_keys"] or (), row["tag_keys"] or ()
-    items = len(row["metric_keys"] or ()), len(params), len(tags)
-    if items[0] > _FEW_METRICS or max(items[1:]) > _FEW_PAIRS:
-        return None
     texts = (params, row["param_values"] or (), tags, row["tag_values"] or ())
-    return 300 * sum(items) + sum(len(text) for some in texts for text in some if text)
+    items = len(row["metric_keys"] or ()) + len(params) + len(tags)
+    return 300 * items + sum(len(text) for some in texts for text in some if text)
 
 
 async def fitting(

@@ -110,6 +110,20 @@ def test_downloads_of_one_caller_leave_room_for_others_and_what_is_too_many_may_
     asyncio.run(run())
 
 
+def test_downloads_together_are_not_faster_than_leaves_time_for_other_work() -> None:
+    async def run() -> float:
+        streams: Any = Streams(Content())  # type: ignore[arg-type]
+        readers = [Reader() for _ in range(3)]
+        for reader in readers:
+            reader.open.set()
+        began = time.monotonic()
+        await asyncio.gather(*(read(streams, reader, who=str(reader)) for reader in readers))
+        assert all(reader.complete for reader in readers)
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) >= 3 * _SIZE / (50 * 2**20)
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_large_artifacts_or_readers_who_stop(site: Site) -> None:
     run, _ = site.new_large(_LARGE)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from mlflow_aws_server.fastpath import reading
 
 from tests.server.fastpath.harness import Pair
 
@@ -364,6 +365,32 @@ def test_a_run_named_only_by_its_tag_is_shown_with_that_name(pair: Pair) -> None
         side.sql("DELETE FROM tags")
     pair.get("runs/get", {"run_id": run})
     pair.post("runs/update", {"run_id": run, "status": "FINISHED"})
+
+
+_EACH = {
+    "tags": "'key' || n, repeat('v', 20), '{run}'",
+    "params": "'key' || n, repeat('v', 20), '{run}'",
+    "latest_metrics": "'key' || n, n, n, n, false, '{run}'",
+}
+_COLUMNS = {"latest_metrics": "key, value, timestamp, step, is_nan, run_uuid"}
+
+
+@pytest.mark.parametrize(
+    ("table", "most"),
+    [("tags", reading._FEW_PAIRS), ("params", reading._FEW_PAIRS), ("latest_metrics", reading._FEW_METRICS)],
+)
+def test_a_run_of_any_size_is_shown_whole(pair: Pair, table: str, most: int) -> None:
+    run = pair.new_run()
+    columns = _COLUMNS.get(table, "key, value, run_uuid")
+    insert = f"INSERT INTO {table} ({columns}) SELECT {_EACH[table].format(run=run)} FROM generate_series"
+    # A run has the tag of its name already.
+    first = 2 if table == "tags" else 1
+    for start, end in ((first, most), (most + 1, most + 1), (most + 2, most + 2)):
+        for side in (pair.stock, pair.ours):
+            side.sql(f"{insert}({start}, {end}) n")
+        answer = json.loads(pair.get("runs/get", {"run_id": run}).body)
+        shown = answer["run"]["data"]
+        assert len(shown["metrics" if table == "latest_metrics" else table]) == end
 
 
 @pytest.mark.parametrize("column", ["user_id", "status", "start_time"])
