@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
+from botocore.exceptions import BotoCoreError
 
 from mlflow_aws_server.database.connect import AsyncConnection, OpenConnection
 from mlflow_aws_server.database.errors import is_out_of_time
+from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.errors import ContendedError, UnavailableError
 from mlflow_aws_server.limits import WRITE_TIME, OutOfTimeError
 from mlflow_aws_server.shares import CALLER, Turns
@@ -41,6 +43,13 @@ _DISCONNECTED: tuple[type[BaseException], ...] = (
     # After a failover, the endpoint's name still resolved to the former primary.
     asyncpg.ReadOnlySQLTransactionError,
     OSError,
+)
+# Nor is there a login while the role's credentials cannot be had.
+_NOT_OPENED: tuple[type[BaseException], ...] = (
+    *_DISCONNECTED,
+    TimeoutError,
+    BotoCoreError,
+    NoCredentialsError,
 )
 
 
@@ -162,7 +171,7 @@ class ConnectionPool:
                 return connection
         try:
             return await self._open()
-        except (*_DISCONNECTED, TimeoutError, asyncpg.PostgresError) as error:
+        except (*_NOT_OPENED, asyncpg.PostgresError) as error:
             raise _unavailable() from error
 
     def _drop_idle(self) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+from botocore.exceptions import CredentialRetrievalError, MetadataRetrievalError
 from mlflow_aws_server import shares
 from mlflow_aws_server.database import pool as pool_module
 from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
+from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
 from mlflow_aws_server.limits import OutOfTimeError
 
@@ -189,13 +191,28 @@ async def test_a_cancelled_caller_does_not_take_its_connection_along() -> None:
     await pool.close()
 
 
-async def test_a_database_out_of_reach_is_said_to_be_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [
+        ConnectionRefusedError("nobody listens"),
+        TimeoutError(),
+        asyncpg.InvalidAuthorizationSpecificationError("PAM authentication failed"),
+        CredentialRetrievalError(provider="container-role", error_msg="secret"),
+        MetadataRetrievalError(error_msg="secret"),
+        NoCredentialsError(),
+    ],
+    ids=repr,
+)
+async def test_a_database_out_of_reach_is_said_to_be_unavailable(
+    reason: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.001)
 
     async def unreachable() -> AsyncConnection:
-        raise ConnectionRefusedError("nobody listens")
+        raise reason
 
     pool = ConnectionPool(unreachable, connections=2, queue=10)
     for _ in range(5):
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnavailableError) as refused:
             await pool.run(_identity)
+        assert "secret" not in refused.value.message
