@@ -75,10 +75,11 @@ class Streams:
 
     async def _part(self, found: Found, span: range) -> bytes:
         part = span[:_PART]
-        if part:
-            async with self._pace:
-                await asyncio.sleep(len(part) / _BYTES_A_SECOND)
-        return await self._bucket.part(found, part[0], part[-1]) if part else b""
+        if not part:
+            return b""
+        async with self._pace:
+            await asyncio.sleep(len(part) / _BYTES_A_SECOND)
+        return await self._bucket.part(found, part[0], part[-1])
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -367,30 +367,28 @@ def test_a_run_named_only_by_its_tag_is_shown_with_that_name(pair: Pair) -> None
     pair.post("runs/update", {"run_id": run, "status": "FINISHED"})
 
 
-_EACH = {
-    "tags": "'key' || n, repeat('v', 20), '{run}'",
-    "params": "'key' || n, repeat('v', 20), '{run}'",
-    "latest_metrics": "'key' || n, n, n, n, false, '{run}'",
-}
-_COLUMNS = {"latest_metrics": "key, value, timestamp, step, is_nan, run_uuid"}
+_PAIRS = "(key, value, run_uuid) SELECT 'key' || n, repeat('v', 20), '{run}'"
+_METRICS = "(key, value, timestamp, step, is_nan, run_uuid) SELECT 'key' || n, n, n, n, false, '{run}'"
 
 
 @pytest.mark.parametrize(
-    ("table", "most"),
-    [("tags", reading._FEW_PAIRS), ("params", reading._FEW_PAIRS), ("latest_metrics", reading._FEW_METRICS)],
+    ("shown", "into", "most"),
+    [
+        ("tags", f"tags {_PAIRS}", reading._FEW_PAIRS),
+        ("params", f"params {_PAIRS}", reading._FEW_PAIRS),
+        ("metrics", f"latest_metrics {_METRICS}", reading._FEW_METRICS),
+    ],
+    ids=["tags", "params", "metrics"],
 )
-def test_a_run_of_any_size_is_shown_whole(pair: Pair, table: str, most: int) -> None:
+def test_a_run_of_any_size_is_shown_whole(pair: Pair, shown: str, into: str, most: int) -> None:
     run = pair.new_run()
-    columns = _COLUMNS.get(table, "key, value, run_uuid")
-    insert = f"INSERT INTO {table} ({columns}) SELECT {_EACH[table].format(run=run)} FROM generate_series"
     # A run has the tag of its name already.
-    first = 2 if table == "tags" else 1
+    first = 2 if shown == "tags" else 1
     for start, end in ((first, most), (most + 1, most + 1), (most + 2, most + 2)):
         for side in (pair.stock, pair.ours):
-            side.sql(f"{insert}({start}, {end}) n")
+            side.sql(f"INSERT INTO {into.format(run=run)} FROM generate_series({start}, {end}) n")
         answer = json.loads(pair.get("runs/get", {"run_id": run}).body)
-        shown = answer["run"]["data"]
-        assert len(shown["metrics" if table == "latest_metrics" else table]) == end
+        assert len(answer["run"]["data"][shown]) == end
 
 
 @pytest.mark.parametrize("column", ["user_id", "status", "start_time"])
