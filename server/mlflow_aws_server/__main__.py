@@ -1,4 +1,4 @@
-"""`python -m mlflow_aws_server serve|audit|migrate|healthcheck`: the container's entry point."""
+"""`python -m mlflow_aws_server COMMAND`: the container's entry point."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The container's commands: serve, audit, migrate, healthcheck."""
+"""The container's commands: serve, audit, migrate, healthcheck, and what operators run once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_aws_server import logs
+from mlflow_aws_server.errors import OperationError
+from mlflow_aws_server.progress import publish
 from mlflow_aws_server.settings import EnvironmentReader, MigrationSettings, ServerSettings, SettingsError
 
 EXIT_FAILED = 1
@@ -55,13 +58,16 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_parser("audit", help="print the audit lines that servers write to MLFLOW_AWS_AUDIT_PIPE")
     commands.add_parser("migrate", help="create the database roles and bring the schema up to date")
     commands.add_parser("healthcheck", help="exit 0 if the server on this machine is ready")
+    for name, operation in _OPERATIONS.items():
+        operation.add_arguments(commands.add_parser(name, help=operation.help))
     if not {"-h", "--help"} & set(arguments):
         logs.configure()
-    run = {"serve": _serve, "audit": _audit, "migrate": _migrate, "healthcheck": _healthcheck}[
-        parser.parse_args(arguments).command
-    ]
+    options = parser.parse_args(arguments)
     try:
-        return run(os.environ)
+        if options.command in _OPERATIONS:
+            return _operate(options.command, os.environ, options)
+        run = {"serve": _serve, "audit": _audit, "migrate": _migrate, "healthcheck": _healthcheck}
+        return run[options.command](os.environ)
     except SettingsError as error:
         _log.error("%s", error)
         return EXIT_MISCONFIGURED
@@ -181,3 +187,25 @@ def _healthcheck(environ: Mapping[str, str]) -> int:
 
     EnvironmentReader(environ)
     return 0 if is_ready(environ) else EXIT_FAILED
+
+
+class _Operation(NamedTuple):
+    """What an operator runs once: `run` returns the report that ends the log."""
+
+    help: str
+    run: Callable[[Mapping[str, str], argparse.Namespace], Mapping[str, object]]
+    add_arguments: Callable[[argparse.ArgumentParser], object] = lambda _parser: None
+
+
+def _operate(name: str, environ: Mapping[str, str], options: argparse.Namespace) -> int:
+    # As for `migrate`.
+    os.environ.update(_QUIET_MLFLOW)
+    try:
+        publish(name, _OPERATIONS[name].run(environ, options))
+    except OperationError as error:
+        _log.error("%s", error)
+        return EXIT_FAILED
+    return 0
+
+
+_OPERATIONS: Mapping[str, _Operation] = {}

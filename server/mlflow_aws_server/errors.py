@@ -1,4 +1,4 @@
-"""Why a request is answered with an error here instead of by MLflow."""
+"""Why a request is answered with an error here instead of by MLflow, or an operation has no result."""
 
 from __future__ import annotations
 
@@ -69,3 +69,7 @@ class UnexpectedError(RefusedError):
 
     status = 500
     code = "INTERNAL_ERROR"
+
+
+class OperationError(Exception):
+    """A one-off operation failed; the message says what, what was observed, and what to do next."""

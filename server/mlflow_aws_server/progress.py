@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from mlflow_aws_server.logs import encode
+
 _REPORT_EVERY_SECONDS = 10.0
+
+# Every quote in it is escaped once more; a line has room for 4096 bytes.
+_PART = 1800
 
 _log = logging.getLogger("mlflow_aws_server.progress")
 
@@ -17,8 +22,19 @@ def report(event: str, **details: object) -> None:
     _log.info(event, extra={"fields": details})
 
 
+def publish(event: str, document: Mapping[str, object]) -> None:
+    """End an operation's log with its result: JSON, in as many lines as it needs, and a last line.
+
+    `operations/task.py` puts it together again.
+    """
+    text = encode(dict(document))
+    for part, begin in enumerate(range(0, len(text), _PART)):
+        report(event, phase="report", part=part, text=text[begin : begin + _PART])
+    report(event, phase="all", outcome="done")
+
+
 @contextmanager
-def phase(name: str) -> Iterator[dict[str, object]]:
+def phase(name: str, *, event: str = "migrate") -> Iterator[dict[str, object]]:
     """Report a phase when it ends, with its duration in milliseconds and what the block adds to the dict."""
     details: dict[str, object] = {}
     started = time.monotonic()
@@ -27,9 +43,7 @@ def phase(name: str) -> Iterator[dict[str, object]]:
         yield details
         outcome = "done"
     finally:
-        report(
-            "migrate", phase=name, outcome=outcome, ms=round((time.monotonic() - started) * 1000), **details
-        )
+        report(event, phase=name, outcome=outcome, ms=round((time.monotonic() - started) * 1000), **details)
 
 
 class Patience:
