@@ -123,6 +123,12 @@ verify: install  ## Check the resources of ENV in the account, property by prope
 	@$(OFFLINE) python -m stacks.config_file $(ENV)
 	@python -m verify_account --env $(ENV) $(ARGS)
 
+.PHONY: import
+import: install  ## Make another MLflow part of ENV: FROM=postgresql://… | mysql://… | sqlite:///… | dump.sql | mlruns/
+	@test -n "$(FROM)" || { echo "import: name the source: make import FROM=sqlite:///mlflow.db ENV=$(ENV)" >&2; exit 2; }
+	@python -m operations import --env $(ENV) --from "$(FROM)" $(if $(NAME),--name "$(NAME)") \
+		$(if $(ARTIFACTS),--artifacts $(ARTIFACTS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }

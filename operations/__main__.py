@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from operations.command import Command
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
+from operations.imports import command as importing
 
 FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
-COMMANDS: tuple[Command, ...] = ()
+COMMANDS: tuple[Command, ...] = (importing.COMMAND,)
 
 
 def main(

@@ -14,7 +14,13 @@ from typing import NamedTuple
 from mlflow_aws_server import logs
 from mlflow_aws_server.errors import OperationError
 from mlflow_aws_server.progress import publish
-from mlflow_aws_server.settings import EnvironmentReader, MigrationSettings, ServerSettings, SettingsError
+from mlflow_aws_server.settings import (
+    EnvironmentReader,
+    ImportSettings,
+    MigrationSettings,
+    ServerSettings,
+    SettingsError,
+)
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
@@ -208,4 +214,19 @@ def _operate(name: str, environ: Mapping[str, str], options: argparse.Namespace)
     return 0
 
 
-_OPERATIONS: Mapping[str, _Operation] = {}
+def _import(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
+    from mlflow_aws_server.imports.run import run
+
+    settings = ImportSettings.from_environ(environ)
+    return run(settings, options.archive, sha256=options.sha256, dry_run=options.dry_run)
+
+
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--archive", required=True, metavar="NAME", help="below imports/")
+    parser.add_argument("--sha256", required=True, help="of its manifest")
+    parser.add_argument("--dry-run", action="store_true", help="do all of it, count it, and commit nothing")
+
+
+_OPERATIONS: Mapping[str, _Operation] = {
+    "import": _Operation("import the archive of another MLflow's tables", _import, _import_arguments),
+}

@@ -261,6 +261,29 @@ class MigrationSettings:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """What `import` needs."""
+
+    database: DatabaseSettings
+    migrator: str
+    artifact_root: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ImportSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        read = EnvironmentReader(environ)
+        return cls(
+            database=_database(read),
+            migrator=read.role("MLFLOW_AWS_DATABASE_MIGRATOR", default="mlflow_migrator"),
+            artifact_root=_artifact_root(read),
+        )
+
+
 class EnvironmentReader:
     """Typed access to environment variables; an empty variable counts as unset.
 

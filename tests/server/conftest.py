@@ -300,6 +300,7 @@ def _let_in(rds: RdsLike, database: str, *roles: str) -> None:
     # CREATE DATABASE copies all but who may connect.
     rds.administer(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     rds.administer(f"GRANT CONNECT ON DATABASE {database} TO {', '.join(roles)}")
+    rds.administer(f"GRANT CREATE ON DATABASE {database} TO {roles[-1]}")
 
 
 def request(

@@ -49,6 +49,7 @@ def complete(connection: Connection, *, migrator: str, server: str) -> bool:
                AND bool_and(coalesce(rolconfig, '{}')
                             @> CASE rolname WHEN %(server)s THEN %(limits)s ELSE %(no_limits)s END)
                AND has_schema_privilege(%(migrator)s, 'public', 'CREATE')
+               AND has_database_privilege(%(migrator)s, current_database(), 'CREATE')
                AND EXISTS (SELECT FROM pg_auth_members JOIN pg_database ON datdba = member
                             WHERE datname = current_database() AND roleid = %(iam)s::regrole)
               FROM pg_roles
@@ -86,6 +87,8 @@ def create(connection: Connection, *, database: str, migrator: str, server: str)
                 "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
                 "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
                 "GRANT CONNECT ON DATABASE {database} TO {migrator}, {server}",
+                # An import has schemas of its own.
+                "GRANT CREATE ON DATABASE {database} TO {migrator}",
                 "GRANT USAGE, CREATE ON SCHEMA public TO {migrator}",
                 "GRANT USAGE ON SCHEMA public TO {server}",
                 f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}, CURRENT_USER",

@@ -1,0 +1,1 @@
+"""Importing another MLflow: its tables become an archive, whatever they are kept in; its files are copied."""

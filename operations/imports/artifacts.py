@@ -1,0 +1,222 @@
+"""The files of a source: where they are, by what its tables say, and copying them to this deployment.
+
+Like `aws s3 sync`: what is there already, as large and not older, is not copied again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from operations.command import Say
+from operations.errors import CannotRunError
+from operations.imports.archive import Archive
+
+_THREADS = 16
+_REPORT_SECONDS = 10.0
+# Larger objects are copied in parts of this size; CopyObject ends at 5 GB.
+_PART = 256 * 2**20
+# Where a version's files are by reference, not by place.
+_REFERENCES = ("models:/", "runs:/", "prompt-template", "dummy-source")
+_TRACES = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")
+
+Files = dict[str, tuple[int, float]]
+"""Size and time of each file, by its path below a root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """Everything below one place: as the source's tables name it, where it is, and where it goes."""
+
+    old: str
+    at: str
+    new: str
+
+
+def roots(
+    archive: Archive, *, given: Mapping[str, str], target: str, folder: Path | None = None
+) -> list[Root]:
+    """The roots of all places in an archive; `given` says where some of them are.
+
+    `folder` is the source's own: an `mlruns/` may have moved since its files named it.
+
+    Raises:
+        CannotRunError: one can neither be read from S3 nor from here.
+    """
+    found = []
+    for old in _old_roots(archive, sorted(given)):
+        at = given.get(old) or _readable(old, folder)
+        new = f"{target}/{hashlib.sha256(old.encode()).hexdigest()[:8]}"
+        found.append(Root(old=old, at=at, new=new))
+    return found
+
+
+def _old_roots(archive: Archive, known: list[str]) -> list[str]:
+    """Each place is below one of them, and none is below another."""
+    found = list(known)
+
+    def add(place: str | None, *endings: str) -> None:
+        if not place or place.startswith(_REFERENCES) or any(_is_below(place, root) for root in found):
+            return
+        for ending in endings:
+            place = place.removesuffix("/").removesuffix(ending)
+        found[:] = [root for root in found if root in known or not _is_below(root, place)] + [place]
+
+    for number, place in archive.values("experiments", "experiment_id", "artifact_location"):
+        add(place, f"/{number}")
+    for number, run, place in archive.values("runs", "experiment_id", "run_uuid", "artifact_uri"):
+        add(place, "/artifacts", f"/{run}", f"/{number}")
+    for model, place in archive.values("logged_models", "model_id", "artifact_location"):
+        add(place, "/artifacts", f"/{model}", "/models")
+    for column in ("source", "storage_location"):
+        for (place,) in archive.values("model_versions", column):
+            add(place)
+    for key, place in archive.values("trace_tags", "key", "value"):
+        if key in _TRACES:
+            add(place)
+    return found
+
+
+def _is_below(place: str, root: str) -> bool:
+    return place == root or place.startswith(f"{root.rstrip('/')}/")
+
+
+def _readable(old: str, folder: Path | None) -> str:
+    parts = urlsplit(old)
+    if parts.scheme == "s3":
+        return old
+    if parts.scheme in ("", "file"):
+        path = Path(unquote(parts.path) if parts.scheme else old)
+        if not path.is_dir() and folder is not None and path.name in ("mlruns", folder.name):
+            path = folder
+        if path.is_dir():
+            return str(path)
+    raise CannotRunError(
+        f"the source has files at {old}, which cannot be read from here: say where they are, "
+        f"ARTIFACTS={old}=s3://BUCKET/PREFIX or ARTIFACTS={old}=FOLDER; or ARTIFACTS=none to leave all files "
+        "where they are"
+    )
+
+
+@dataclass(slots=True)
+class Copied:
+    """What a copy ended with."""
+
+    there: int = 0
+    here: int = 0
+    differing: int = 0
+    bytes_there: int = 0
+    bytes_here: int = 0
+    copied: int = 0
+
+    @property
+    def document(self) -> dict[str, dict[str, int]]:
+        """Files and bytes, there and here; `differing` files are missing here, or of another size."""
+        return {
+            "files": {"there": self.there, "here": self.here, "differing": self.differing},
+            "bytes": {
+                "there": self.bytes_there,
+                "here": self.bytes_here,
+                "differing": abs(self.bytes_there - self.bytes_here),
+            },
+        }
+
+
+def copy(s3: Any, roots: list[Root], *, say: Say, dry_run: bool = False) -> Copied:
+    """Copy what is not here, and compare all of it; with `dry_run`, only compare."""
+    total = Copied()
+    for root in roots:
+        _copy_root(s3, root, total, say, dry_run=dry_run)
+    return total
+
+
+def _copy_root(s3: Any, root: Root, total: Copied, say: Say, *, dry_run: bool) -> None:
+    bucket, prefix = _place(root.new)
+    source, here = _files(s3, root.at), dict(_objects(s3, bucket, prefix))
+    missing = [
+        path
+        for path, (size, at) in source.items()
+        if path not in here or here[path][0] != size or here[path][1] < at
+    ]
+    say(f"{root.old}: {len(source):,} files, {len(missing):,} of them to copy from {root.at} to {root.new}")
+    if missing and not dry_run:
+        _copy_files(s3, root, missing, say)
+        here = dict(_objects(s3, bucket, prefix))
+        total.copied += len(missing)
+    total.there += len(source)
+    total.bytes_there += sum(size for size, _ in source.values())
+    found = {path: size for path, (size, _) in here.items() if path in source}
+    total.here += len(found)
+    total.bytes_here += sum(found.values())
+    total.differing += sum(found.get(path) != size for path, (size, _) in source.items())
+
+
+def _copy_files(s3: Any, root: Root, paths: list[str], say: Say) -> None:
+    from boto3.s3.transfer import TransferConfig
+
+    config = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART, use_threads=False)
+    bucket, prefix = _place(root.new)
+    stopped = threading.Event()
+
+    def one(path: str) -> None:
+        if stopped.is_set():
+            return
+        key = f"{prefix}{path}"
+        if root.at.startswith("s3://"):
+            source_bucket, source_prefix = _place(root.at)
+            s3.copy({"Bucket": source_bucket, "Key": f"{source_prefix}{path}"}, bucket, key, Config=config)
+        else:
+            s3.upload_file(str(Path(root.at) / path), bucket, key, Config=config)
+
+    told = time.monotonic()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for number, done in enumerate(as_completed([pool.submit(one, path) for path in paths]), 1):
+                done.result()
+                if time.monotonic() - told > _REPORT_SECONDS:
+                    told = time.monotonic()
+                    say(f"copied {number:,} of {len(paths):,} files")
+        except BaseException:
+            # What is queued ends at once; what was copied stays, and is not copied again.
+            stopped.set()
+            raise
+
+
+def _files(s3: Any, at: str) -> Files:
+    return dict(_objects(s3, *_place(at)) if at.startswith("s3://") else _local(Path(at)))
+
+
+def _place(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    key = parts.path.strip("/")
+    return parts.netloc, f"{key}/" if key else ""
+
+
+def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, tuple[int, float]]]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", ()):
+            path = item["Key"].removeprefix(prefix)
+            # What consoles show as a folder.
+            if path and not path.endswith("/"):
+                yield path, (item["Size"], item["LastModified"].timestamp())
+
+
+def _local(folder: Path) -> Iterator[tuple[str, tuple[int, float]]]:
+    # A folder `mlruns/` holds runs and models too, which are in the archive.
+    also_runs = next(folder.glob("*/meta.yaml"), None) is not None
+    for directory, _, names in os.walk(folder):
+        if also_runs and "artifacts" not in Path(directory).relative_to(folder).parts:
+            continue
+        for name in names:
+            path = Path(directory) / name
+            status = path.stat()
+            # S3 keeps whole seconds.
+            yield path.relative_to(folder).as_posix(), (status.st_size, float(int(status.st_mtime)))
