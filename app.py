@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Picks an environment (`-c env=NAME`, optionally `-c config=PATH`) and builds its two stacks."""
+"""Picks an environment (`-c env=NAME`, optionally `-c config=PATH`) and builds its stacks."""
 
 import sys
 
@@ -8,6 +8,7 @@ from cdk_nag import AwsSolutionsChecks
 
 from stacks.config_file import CONFIG, ConfigurationError, load_environment
 from stacks.foundation.stack import MlflowFoundation
+from stacks.recovery.stack import recovery_of
 from stacks.service.stack import MlflowService
 
 
@@ -20,7 +21,10 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"configuration error: {error}")
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    foundation = MlflowFoundation(app, f"MlflowOnAws-{name}-Foundation", environment=environment)
+    recovery = recovery_of(app, f"MlflowOnAws-{name}-Recovery", environment=environment)
+    foundation = MlflowFoundation(
+        app, f"MlflowOnAws-{name}-Foundation", environment=environment, recovery=recovery
+    )
     MlflowService(app, f"MlflowOnAws-{name}-Service", environment=environment, foundation=foundation)
     app.synth()
 

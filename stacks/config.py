@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from stacks.backup_config import BackupConfig
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.rds_windows import backup_windows, maintenance_window
 from stacks.regions import existing_region, partitions, region_with_sign_in
@@ -957,6 +958,7 @@ class EnvironmentConfig(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description=NetworkConfig.__doc__)
     database: DatabaseConfig = Field(description=DatabaseConfig.__doc__)
     artifacts: ArtifactsConfig = Field(default_factory=ArtifactsConfig, description=ArtifactsConfig.__doc__)
+    backup: BackupConfig | None = Field(default=None, description=BackupConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
     identity: IdentityConfig = Field(default_factory=IdentityConfig, description=IdentityConfig.__doc__)
@@ -982,6 +984,27 @@ class EnvironmentConfig(Section):
                 replica.account,
                 "is the deployment's own account, which owns the copies anyway",
                 "remove it",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_second_region_is_another(self) -> Self:
+        recovery = self.backup.recovery if self.backup else None
+        if recovery is None:
+            return self
+        if self.region is None:
+            raise refusal(
+                "region",
+                None,
+                "is missing, and backup.recovery.region must be another",
+                "write the region of the deployment",
+            )
+        if recovery.region == self.region or partitions()[recovery.region] != partitions()[self.region]:
+            raise refusal(
+                "backup.recovery.region",
+                recovery.region,
+                f"is region = {self.region} itself, or in another partition",
+                "choose another region of the same partition, or remove [backup.recovery]",
             )
         return self
 

@@ -1,16 +1,17 @@
 """The bucket of models and run artifacts."""
 
-from collections.abc import Mapping, Sequence
-
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge_resource
-from stacks.config import ArtifactsConfig
-from stacks.foundation.sealed_replica import SealedReplica
+from stacks.config import ArtifactsConfig, SealedReplicaConfig
+from stacks.foundation.replication import Copies, Replication
+from stacks.kept_bucket import KeptBucket
 from stacks.keys import encryption_key
+from stacks.recovery.replica import Replica
+from stacks.recovery.stack import MlflowRecovery
 
 
 class ArtifactStore(Construct):
@@ -29,53 +30,41 @@ class ArtifactStore(Construct):
         access_logs: s3.IBucket,
         server_role: iam.Role,
         pages: str,
+        recovery: MlflowRecovery | None,
         config: ArtifactsConfig,
     ) -> None:
         """`pages` is the URL of the UI, whose pages read what the server sends a browser to S3 for."""
         super().__init__(scope, construct_id)
         self.key = encryption_key(self, "Key", arn=config.key_arn, description="Artifacts of MLflow on AWS")
-        self.bucket = s3.Bucket(
+        self.bucket = KeptBucket(
             self,
             "Bucket",
-            encryption=s3.BucketEncryption.KMS,
-            encryption_key=self.key,
-            bucket_key_enabled=True,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            key=self.key,
+            config=config,
             cors=[s3.CorsRule(allowed_methods=[s3.HttpMethods.GET], allowed_origins=[pages])],
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            versioned=True,
-            object_lock_enabled=True if config.object_lock else None,
             server_access_logs_bucket=access_logs,
             server_access_logs_prefix="artifacts/",
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    id="Tidy",
-                    abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
-                    noncurrent_version_expiration=cdk.Duration.days(config.noncurrent_days),
-                    expired_object_delete_marker=True,
-                ),
-            ],
             metrics=[s3.BucketMetrics(id="EntireBucket")],
-            removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         # What the server is told about sealing, as its environment variables.
         self.sealing = config.variables
         self._prefix = f"{config.prefix}/" if config.prefix else ""
-        self._deny_version_deletion(config.break_glass_role_arn)
         self._deny_other_keys()
         self._keep_what_is_sealed(server_role)
         self._allow_serving_and_sealing(server_role, locks=config.object_lock is not None)
-        if config.sealed_replica is not None:
-            SealedReplica(
+        copies = [
+            *([_of_what_is_sealed(self._prefix, config.sealed_replica)] if config.sealed_replica else []),
+            *([_of_everything(self._prefix, recovery.replica)] if recovery and recovery.replica else []),
+        ]
+        if copies:
+            # Named when it copied what is sealed only; an id does not change.
+            Replication(
                 self,
                 "SealedReplica",
                 bucket=self.bucket,
                 key=self.key,
-                prefix=f"{self._prefix}sealed/",
                 locked=config.object_lock is not None,
-                config=config.sealed_replica,
+                copies=copies,
             )
         # Nobody needs this export any more but the service stack as it was before it took `server_role`:
         # without it, the foundation could not be deployed while that one stands.
@@ -135,13 +124,13 @@ class ArtifactStore(Construct):
 
     def _keep_what_is_sealed(self, server_role: iam.Role) -> None:
         # By what stays allowed: a write that S3 learns tomorrow is refused today.
-        self._deny(
+        self.bucket.deny(
             "OnlyTheServerSeals",
             not_actions=["s3:GetObject*", "s3:InitiateReplication", "s3:DeleteObjectVersion"],
             resource=self.sealed_arn,
             conditions={"ArnNotEquals": {"aws:PrincipalArn": server_role.role_arn}},
         )
-        self._deny(
+        self.bucket.deny(
             "NobodyDeletesSealed",
             "s3:DeleteObject",
             "s3:DeleteObjectTagging",
@@ -150,50 +139,52 @@ class ArtifactStore(Construct):
             resource=self.sealed_arn,
         )
 
-    def _deny_version_deletion(self, break_glass_role_arn: str | None) -> None:
-        unless = {"ArnNotEquals": {"aws:PrincipalArn": break_glass_role_arn}} if break_glass_role_arn else {}
-        self._deny("OnlyBreakGlassDeletesVersions", "s3:DeleteObjectVersion", conditions=unless)
-
     def _deny_other_keys(self) -> None:
         """Refuse an upload that names an encryption other than the bucket's own; most name none."""
         algorithm, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
         customer_key = "s3:x-amz-server-side-encryption-customer-algorithm"
         # Both "named" and "other": without "named", and also with `…IfExists`, IAM takes a missing header
         # as a match, and would refuse every plain upload.
-        self._deny(
+        self.bucket.deny(
             "OnlyKms",
             "s3:PutObject",
             conditions={"Null": {algorithm: "false"}, "StringNotEquals": {algorithm: "aws:kms"}},
         )
-        self._deny(
+        self.bucket.deny(
             "OnlyOurKey",
             "s3:PutObject",
             conditions={"Null": {key: "false"}, "StringNotEquals": {key: self.key.key_arn}},
         )
         # KMS without a key means the account's default key, not the bucket's.
-        self._deny(
+        self.bucket.deny(
             "OnlyNamedKey",
             "s3:PutObject",
             conditions={"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}},
         )
-        self._deny("NoCustomerKey", "s3:PutObject", conditions={"Null": {customer_key: "false"}})
+        self.bucket.deny("NoCustomerKey", "s3:PutObject", conditions={"Null": {customer_key: "false"}})
 
-    def _deny(
-        self,
-        sid: str,
-        *actions: str,
-        not_actions: Sequence[str] = (),
-        resource: str | None = None,
-        conditions: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
-        self.bucket.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid=sid,
-                effect=iam.Effect.DENY,
-                principals=[iam.AnyPrincipal()],
-                actions=list(actions) or None,
-                not_actions=list(not_actions) or None,
-                resources=[resource or self.bucket.arn_for_objects("*")],
-                conditions=conditions,
-            )
-        )
+
+def _of_everything(prefix: str, replica: Replica) -> Copies:
+    """All artifacts; the key is named by its alias, since an id is not known before it exists."""
+    return Copies(
+        rule="Everything",
+        prefix=prefix,
+        bucket_arn=replica.bucket_arn,
+        key=replica.key_alias_arn,
+        key_arn=replica.any_key_arn,
+        region=replica.region,
+        key_condition={"ForAnyValue:StringEquals": {"kms:ResourceAliases": replica.key_alias}},
+        deletions=True,
+    )
+
+
+def _of_what_is_sealed(prefix: str, config: SealedReplicaConfig) -> Copies:
+    return Copies(
+        rule="Sealed",
+        prefix=f"{prefix}sealed/",
+        bucket_arn=config.bucket_arn,
+        key=config.key_arn,
+        key_arn=config.key_arn,
+        region=config.key_arn.split(":")[3],
+        account=config.account,
+    )

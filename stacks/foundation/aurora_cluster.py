@@ -90,6 +90,7 @@ class AuroraCluster(rds.DatabaseCluster):
                 administrator=administrator, vpc=vpc, security_group=security_group, key=key, config=config
             ),
         )
+        self.arn = self.cluster_arn
         self.endpoint = self.cluster_endpoint
         self.reader_endpoint = self.cluster_read_endpoint if config.readers else None
         name = f"/aws/rds/cluster/{identifier}"

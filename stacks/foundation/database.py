@@ -68,6 +68,11 @@ class Database(Construct):
         self._engine.node.add_dependency(*others)
 
     @property
+    def arn(self) -> str:
+        """The instance, or the cluster."""
+        return self._engine.arn
+
+    @property
     def administrator_secret_arn(self) -> str:
         """The secret that RDS manages: JSON with `username` and `password`."""
         assert self._engine.secret is not None  # noqa: S101

@@ -73,6 +73,7 @@ class PostgresInstance(rds.DatabaseInstance):
                 administrator=administrator, vpc=vpc, security_group=security_group, key=key, config=config
             ),
         )
+        self.arn = self.instance_arn
         self.endpoint = self.instance_endpoint
         self.reader_endpoint: rds.Endpoint | None = None
         name = f"/aws/rds/instance/{identifier}"

@@ -8,6 +8,7 @@ from stacks.config import EnvironmentConfig
 from stacks.foundation.access_logs import AccessLogs
 from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore
+from stacks.foundation.backup import Backup
 from stacks.foundation.break_glass import BreakGlass
 from stacks.foundation.clients import Clients
 from stacks.foundation.database import Database
@@ -17,13 +18,21 @@ from stacks.foundation.server_role import server_role
 from stacks.foundation.user_directory import UserDirectory
 from stacks.foundation.verifier import Verifier
 from stacks.operational_log import OperationalLog
+from stacks.recovery.stack import MlflowRecovery
 from stacks.reminders import remind
 
 
 class MlflowFoundation(cdk.Stack):
     """Network, database, artifacts, keys, identities. Deleting it is refused; what holds data survives."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, environment: EnvironmentConfig) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: EnvironmentConfig,
+        recovery: MlflowRecovery | None = None,
+    ) -> None:
         super().__init__(
             scope,
             construct_id,
@@ -32,6 +41,8 @@ class MlflowFoundation(cdk.Stack):
             termination_protection=environment.termination_protection,
             tags=environment.tags,
         )
+        if recovery:
+            self.add_stack_dependency(recovery)
         remind(self, environment)
         limit_permissions(self, environment.permissions_boundary)
         self._zones = zones_of(environment.network)
@@ -56,6 +67,7 @@ class MlflowFoundation(cdk.Stack):
             access_logs=self.access_logs.bucket,
             server_role=self.server_role,
             pages=environment.ingress.url,
+            recovery=recovery,
             config=environment.artifacts,
         )
         self.database.grant_connect(self.server_role, user=self.database.server_user)
@@ -72,6 +84,15 @@ class MlflowFoundation(cdk.Stack):
             environment=environment,
         )
         self.verifier = Verifier(self, "Verifier")
+        if environment.backup:
+            Backup(
+                self,
+                "Backup",
+                database_arn=self.database.arn,
+                bucket=self.artifacts.bucket,
+                recovery=recovery,
+                config=environment.backup,
+            )
         # The database takes longest and refuses to be deleted: whatever can fail does so before it exists.
         self.database.create_after(
             self.account_switches,

@@ -12,6 +12,7 @@ from cdk_nag import AwsSolutionsChecks
 
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
+from stacks.recovery.stack import recovery_of
 from stacks.service.stack import MlflowService
 from tests.stacks.templates import Assembly, Template
 
@@ -79,6 +80,11 @@ REPLICA = {
     "key_arn": "arn:aws:kms:eu-west-1:222233334444:key/00000000-0000-0000-0000-000000000009",
     "account": "222233334444",
 }
+BACKUP = {
+    "days": 400,
+    "lock": {"mode": "compliance", "min_days": 14, "max_days": 500},
+    "recovery": {"region": "eu-west-1", "days": 60},
+}
 # What prod's instance has and a cluster has not is removed.
 AURORA = {
     "engine": "aurora",
@@ -111,7 +117,10 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Assembly:
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = cdk.App(outdir=str(directory), context=flags)
-    foundation = MlflowFoundation(app, f"MlflowOnAws-{name}-Foundation", environment=config)
+    recovery = recovery_of(app, f"MlflowOnAws-{name}-Recovery", environment=config)
+    foundation = MlflowFoundation(
+        app, f"MlflowOnAws-{name}-Foundation", environment=config, recovery=recovery
+    )
     service = MlflowService(app, f"MlflowOnAws-{name}-Service", environment=config, foundation=foundation)
     app.synth()
     report = AwsSolutionsChecks(app).validate_scope(app)
@@ -119,6 +128,7 @@ def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Asse
     return Assembly(
         foundation=Template.read(directory / f"{foundation.stack_name}.template.json"),
         service=Template.read(directory / f"{service.stack_name}.template.json"),
+        recovery=Template.read(directory / f"{recovery.stack_name}.template.json") if recovery else None,
         findings=tuple(
             f"{violation.rule_name} {resource.construct_path}"
             for violation in report.violations
@@ -220,6 +230,8 @@ def replicated(build: Callable[..., Assembly]) -> Assembly:
                 "object_lock": OBJECT_LOCK,
                 "sealed_replica": REPLICA,
             },
+            "region": "eu-central-1",
+            "backup": BACKUP,
             "identity": IDENTITY,
         },
     )

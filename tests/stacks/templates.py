@@ -99,15 +99,22 @@ def as_list(value: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Both stacks of one environment, and what the security rules say about them."""
+    """The stacks of one environment, and what the security rules say about them."""
 
     foundation: Template
     service: Template
+    # None unless the environment has a second region.
+    recovery: Template | None
     findings: tuple[str, ...]
     # Accepted findings: the rule's id and our reason.
     acknowledged: Mapping[str, str]
     warnings: tuple[str, ...]
     manifest: Mapping[str, Any]
+
+    @property
+    def templates(self) -> list[Template]:
+        """Of every stack."""
+        return [self.foundation, self.service, *([self.recovery] if self.recovery else [])]
 
     def build_arguments(self) -> Mapping[str, str]:
         """What the image is built with, where the deployment builds it here."""

@@ -379,6 +379,33 @@ MISTAKES = {
         'artifacts.sealed_replica.account = "111122223333": is the deployment\'s own account',
         "remove it",
     ),
+    "a second region that is the first": (
+        'region = "eu-central-1"\n'
+        + after_all('[backup]\ndays = 35\n[backup.recovery]\nregion = "eu-central-1"'),
+        'backup.recovery.region = "eu-central-1": is region = eu-central-1 itself',
+        "choose another region of the same partition",
+    ),
+    "a second region in another partition": (
+        'region = "eu-central-1"\n'
+        + after_all('[backup]\ndays = 35\n[backup.recovery]\nregion = "us-gov-west-1"'),
+        'backup.recovery.region = "us-gov-west-1": is region = eu-central-1 itself, or in another partition',
+        "choose another region of the same partition",
+    ),
+    "a second region without a first": (
+        after_all('[backup]\ndays = 35\n[backup.recovery]\nregion = "eu-west-1"'),
+        "region: is missing, and backup.recovery.region must be another",
+        "write the region of the deployment",
+    ),
+    "a lock that refuses the backups": (
+        after_all('[backup]\ndays = 35\n[backup.lock]\nmode = "governance"\nmin_days = 7\nmax_days = 30'),
+        "backup.days = 35: is not within lock.min_days = 7 and lock.max_days = 30",
+        "change one of the three",
+    ),
+    "a lock that refuses the continuous backup": (
+        after_all('[backup]\ndays = 90\n[backup.lock]\nmode = "governance"\nmin_days = 60\nmax_days = 90'),
+        "backup.lock.min_days = 60: refuses the continuous backup of the bucket, which is kept for 35 days",
+        "set artifacts = false",
+    ),
     "public addresses without public subnets": (
         DEV.replace("internet_facing = false", "internet_facing = true")
         + '\n[network.existing]\nvpc_id = "vpc-1"\navailability_zones = ["eu-west-1a", "eu-west-1b"]\n'

@@ -71,6 +71,13 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
                 "account": "444455556666",
             },
         },
+        "backup": {
+            "days": 200,
+            "hour": 7,
+            "artifacts": True,
+            "lock": {"mode": "compliance", "min_days": 14, "max_days": 300, "grace_days": 9},
+            "recovery": {"region": "eu-west-1", "days": 60, "replicate": True},
+        },
         "server": {
             "architecture": "x86_64",
             "build": "local",
@@ -253,11 +260,20 @@ def retention(kind: str, id_starts: str) -> Observe:
     )
 
 
+def plan(*path: str | int, of: str = "Database") -> Observe:
+    return foundation("AWS::Backup::BackupPlan", *_RULE, *path, id_starts=f"Backup{of}")
+
+
+def vault_lock(*path: str) -> Observe:
+    return foundation("AWS::Backup::BackupVault", "LockConfiguration", *path)
+
+
 def replica(*path: str) -> Observe:
     rule = ("ReplicationConfiguration", "Rules", 0, "Destination")
     return foundation("AWS::S3::Bucket", *rule, *path, id_starts="Artifacts")
 
 
+_RULE = ("BackupPlan", "BackupPlanRule", 0)
 INSTANCE = "AWS::RDS::DBInstance"
 POOL = "AWS::Cognito::UserPool"
 BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
@@ -371,6 +387,21 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "artifacts.sealed_replica.bucket_arn": (replica("Bucket"), "arn:aws:s3:::replicas"),
     "artifacts.sealed_replica.key_arn": (replica("EncryptionConfiguration", "ReplicaKmsKeyID"), f"{KEY}4"),
     "artifacts.sealed_replica.account": (replica("Account"), "444455556666"),
+    "backup.days": (plan("Lifecycle", "DeleteAfterDays"), 200),
+    "backup.hour": (plan("ScheduleExpression"), "cron(0 7 * * ? *)"),
+    "backup.artifacts": (plan("EnableContinuousBackup", of="Artifacts"), True),
+    "backup.lock.mode": (lambda assembly: vault_lock("ChangeableForDays")(assembly) is not None, True),
+    "backup.lock.min_days": (vault_lock("MinRetentionDays"), 14),
+    "backup.lock.max_days": (vault_lock("MaxRetentionDays"), 300),
+    "backup.lock.grace_days": (vault_lock("ChangeableForDays"), 9),
+    "backup.recovery.region": (
+        lambda assembly: (
+            assembly.recovery and assembly.manifest["artifacts"]["MlflowOnAws-dev-Recovery"]["environment"]
+        ),
+        "aws://210987654321/eu-west-1",
+    ),
+    "backup.recovery.days": (plan("CopyActions", 0, "Lifecycle", "DeleteAfterDays"), 60),
+    "backup.recovery.replicate": (mentions('"Id": "Everything"'), True),
     "server.architecture": (service(TASK, "RuntimePlatform", "CpuArchitecture"), "X86_64"),
     "server.build": (count("AWS::CodeBuild::Project"), 0),
     "server.image_uri": (

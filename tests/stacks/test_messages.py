@@ -10,6 +10,7 @@ import tomlkit
 
 from stacks.config_file import ConfigurationError, load_environment
 from tests.stacks.conftest import (
+    BACKUP,
     EXISTING_VPC,
     GITHUB_PROVIDER,
     IDENTITY,
@@ -28,6 +29,8 @@ WHOLE = merged(
     {
         "account": "111122223333",
         "network": {"existing": EXISTING_VPC},
+        "region": "eu-central-1",
+        "backup": BACKUP,
         "server": {"image_uri": IMAGE},
         "artifacts": {"object_lock": OBJECT_LOCK, "sealed_replica": REPLICA},
         "identity": {

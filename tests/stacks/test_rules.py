@@ -26,9 +26,7 @@ GOVCLOUD_CLASS = {"dev": "t4g.micro", "prod": "m6g.large"}
 
 def errors(assemblies: Iterable[Assembly], regions: Iterable[str]) -> list[Any]:
     """What cfn-lint holds against templates in some regions."""
-    templates = [
-        str(each.path) for assembly in assemblies for each in (assembly.foundation, assembly.service)
-    ]
+    templates = [str(each.path) for assembly in assemblies for each in assembly.templates]
     cfn_lint = Path(sys.executable).with_name("cfn-lint")
     command = [str(cfn_lint), "--regions", *regions, "--format", "json", "--", *templates]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

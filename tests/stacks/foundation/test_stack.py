@@ -1,6 +1,6 @@
 """The stack of what you would miss does not go away by accident."""
 
-from tests.stacks.templates import Assembly
+from tests.stacks.templates import Assembly, Template
 
 # The only hashed ids in this suite. Changing one of them replaces the resource, and with it what it holds.
 STATEFUL = {
@@ -13,18 +13,41 @@ STATEFUL = {
     "NetworkVpc7FB7348F",
     "PeoplePoolC64A4D1E",
 }
-KEPT = {"AWS::RDS::DBInstance", "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::Cognito::UserPool"}
+# Where there are backups, as in prod; and what a second region holds.
+STATEFUL_OF_BACKUPS = {"BackupBackupsKey9915D010", "BackupBackupsVaultFC4CADB2"}
+STATEFUL_OF_RECOVERY = {
+    "BackupsKeyC696F888",
+    "BackupsVault1F11AFCC",
+    "ReplicaKey29E01B67",
+    "ReplicaBucket80C984FB",
+}
+KEPT = {
+    "AWS::RDS::DBInstance",
+    "AWS::S3::Bucket",
+    "AWS::KMS::Key",
+    "AWS::EC2::VPC",
+    "AWS::Cognito::UserPool",
+} | {"AWS::Backup::BackupVault"}
 DATABASES = {"AWS::RDS::DBInstance", "AWS::RDS::DBCluster"}
 
 
-def test_logical_ids_of_stateful_resources_never_change(either: Assembly) -> None:
-    resources = either.foundation.resources
-    assert {each for each in resources if resources[each]["Type"] in KEPT} == STATEFUL
+def stateful(template: Template) -> set[str]:
+    return {each for each, resource in template.resources.items() if resource["Type"] in KEPT}
 
 
-def test_what_holds_data_survives_the_stack(either: Assembly) -> None:
-    resources = either.foundation.resources
-    for logical_id in STATEFUL - {"NetworkVpc7FB7348F"}:
+def test_logical_ids_of_stateful_resources_never_change(
+    dev: Assembly, prod: Assembly, replicated: Assembly
+) -> None:
+    assert stateful(dev.foundation) == STATEFUL
+    assert stateful(prod.foundation) == STATEFUL | STATEFUL_OF_BACKUPS
+    assert replicated.recovery
+    assert stateful(replicated.recovery) == STATEFUL_OF_RECOVERY
+
+
+def test_what_holds_data_survives_the_stack(prod: Assembly, replicated: Assembly) -> None:
+    assert replicated.recovery
+    resources = {**prod.foundation.resources, **replicated.recovery.resources}
+    for logical_id in (STATEFUL | STATEFUL_OF_BACKUPS | STATEFUL_OF_RECOVERY) - {"NetworkVpc7FB7348F"}:
         # A first deployment that fails leaves nothing that would be in the way of the second.
         assert resources[logical_id]["DeletionPolicy"] in {"RetainExceptOnCreate", "Snapshot"}, logical_id
         assert resources[logical_id]["UpdateReplacePolicy"] in {"Retain", "Snapshot"}, logical_id
@@ -46,9 +69,11 @@ def test_everything_else_is_there_before_a_database_is_created_so_that_nothing_f
         databases = {each for each in resources if resources[each]["Type"] in DATABASES}
         before = {each for database in databases for each in assembly.foundation.needs(database)}
         assert databases
-        # These policies name the database; and a policy does not fail.
+        # These policies name the database, and a policy does not fail; nor has it begun without its backups.
         after = {
-            each for each in resources if each.startswith(("BreakGlassPolicy", "ServerRoleDefaultPolicy"))
+            each
+            for each in resources
+            if each.startswith(("BreakGlassPolicy", "ServerRoleDefaultPolicy", "Backup"))
         }
         assert set(resources) - before - databases == after
 
