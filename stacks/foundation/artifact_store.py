@@ -96,6 +96,16 @@ class ArtifactStore(Construct):
         """The ARN of every sealed artifact: what the server copied, and whose place only it writes to."""
         return self.bucket.arn_for_objects(f"{self._prefix}sealed/*")
 
+    def grant_read_archives(self, role: iam.Role) -> None:
+        """Let a role of another stack read the archives that an import begins with, and nothing else."""
+        bucket_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
+        archives = f"{bucket_arn}/{self._prefix}imports/*"
+        role.add_to_policy(iam.PolicyStatement(actions=["s3:GetObject"], resources=[archives]))
+        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]))
+        acknowledge_resource(
+            role, archives, because="which archives there will be is not known; their place is named"
+        )
+
     def _allow_serving_and_sealing(self, role: iam.Role, *, locks: bool) -> None:
         """Let the server list and read artifacts, and write sealed ones, with the key for both."""
         seal = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
