@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import ssl
@@ -26,11 +25,12 @@ from local.emulator.settings import EmulatorSettings
 from local.environment import ClientEnvironment, clean
 from local.parts import ports
 from local.parts.aws import Aws
+from local.parts.backups import ARCHIVING
 from local.parts.certificates import CertificateAuthority, ServerCertificate
 from local.parts.postgres import Postgres, state_directory
 from local.parts.processes import Ledger
 from local.parts.progress import Progress
-from local.parts.rds import SOCKET_RULES, make_rds_like
+from local.parts.rds import SOCKET_RULES
 from local.recorded import told
 from local.state import PROJECT, SUPERVISOR_LOG, VENVS, State
 from local.synthesis import DOMAIN, IMAGE, Synthesis
@@ -300,7 +300,11 @@ class Platform:
         with self.progress.step("PostgreSQL 18"):
             # No TCP: the front door is the only way in.
             postgres = Postgres(
-                directory=self._database_directory, port=5432, host="", socket_hba=SOCKET_RULES
+                directory=self._database_directory,
+                port=5432,
+                host="",
+                socket_hba=SOCKET_RULES,
+                settings=ARCHIVING,
             )
             postgres.create()
             postgres.start()
@@ -337,7 +341,7 @@ class Platform:
                 database_port=self._ports["database"],
                 database_certificate=str(certificate.certificate),
                 database_key=str(certificate.key),
-                database_socket=str(self._database_directory / _SOCKET),
+                database_directory=str(self._database_directory),
                 issuer_ports={ACCOUNT: self._ports["issuer"], PARTNER: self._ports["partner-issuer"]},
                 sign_in_port=self._ports["sign-in"],
                 identity_certificate=str(identity.certificate),
@@ -380,32 +384,11 @@ class Platform:
         with self.progress.step(f"Deploy {first}") as remark:
             foundation = deploy(aws, assembly, first, supported=supported, bucket=bucket)
             remark(_counted(foundation))
-            self.prepare_database(foundation.of_type("AWS::RDS::DBInstance")[0])
         with self.progress.step(f"Deploy {second}, with the database's migration") as remark:
             service = deploy(aws, assembly, second, supported=supported, bucket=bucket)
             remark(_counted(service))
         self.only_recorded = [*foundation.only_recorded, *service.only_recorded]
         return service
-
-    def prepare_database(self, identifier: str) -> None:
-        """Give PostgreSQL what the deployed instance starts with."""
-        aws = self._api()
-        instance = aws.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
-        endpoint = (instance["Endpoint"]["Address"], instance["Endpoint"]["Port"])
-        if endpoint != (HOST, self._ports["database"]):
-            raise PlatformError(
-                f"the database's endpoint is {endpoint}, not where the front door is: "
-                f"{(HOST, self._ports['database'])}"
-            )
-        secret = aws.client("secretsmanager").get_secret_value(
-            SecretId=instance["MasterUserSecret"]["SecretArn"]
-        )
-        make_rds_like(
-            self.postgres,
-            administrator=instance["MasterUsername"],
-            password=json.loads(secret["SecretString"])["password"],
-            database=instance["DBName"],
-        )
 
     def _start_balancer(self) -> None:
         certificate = self._certificates["tracking"]

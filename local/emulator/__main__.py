@@ -1,4 +1,4 @@
-"""The emulator's process: AWS's API, the ECS tasks that it starts, and the front door of its RDS instance.
+"""The emulator's process: AWS's API, the ECS tasks that it starts, and the front doors of its RDS instances.
 
 Runs in the emulator's own virtual environment: `python -m local.emulator SETTINGS.json`. The root
 credentials come as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Prints `ready` when it serves.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -19,12 +20,16 @@ from typing import Any, NoReturn
 
 from local.emulator.address_book import AddressBook
 from local.emulator.containers import Image, Runtime
+from local.emulator.databases import Databases
 from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
 from local.emulator.hosted_sign_in import HostedSignIn
 from local.emulator.settings import EmulatorSettings
 from local.emulator.web_identity import AccountIssuer, Federation
+from local.parts.backups import ARCHIVING
 from local.parts.certificates import ServerCertificate
+from local.parts.postgres import Postgres
 from local.parts.processes import Ledger
+from local.parts.rds import SOCKET_RULES
 
 LOOPBACK = "127.0.0.1"
 # The issuer's and the sign-in's host in tokens: the name on their certificate.
@@ -37,8 +42,9 @@ def main(arguments: list[str]) -> NoReturn:
     configure(settings)
     runtime = make_runtime(settings)
     federation = Federation(issuers(settings))
-    install(settings, runtime, federation)
-    door = open_door(settings)
+    databases = make_databases(settings)
+    install(settings, runtime, federation, databases)
+    door = open_door(settings, settings.database_port, databases.socket)
     code = 1
     try:
         with contextlib.ExitStack() as serving:
@@ -49,6 +55,7 @@ def main(arguments: list[str]) -> NoReturn:
     except Exception:
         traceback.print_exc()
     door.close()
+    databases.close()
     sys.stdout.flush()
     sys.stderr.flush()
     # A deployment that waits for its custom resource would keep this process alive for minutes.
@@ -118,13 +125,16 @@ def sign_in_url(settings: EmulatorSettings) -> str:
     return f"https://{HOST}:{settings.sign_in_port}"
 
 
-def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation) -> None:
+def install(
+    settings: EmulatorSettings, runtime: Runtime, federation: Federation, databases: Databases
+) -> None:
     """Install our parts in MiniStack."""
     from local.emulator import (
         adapters,
         copy_adapters,
         identity_adapters,
         operation_adapters,
+        rds_adapters,
         stack_adapters,
         storage_adapters,
     )
@@ -137,7 +147,6 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     adapters.give_tasks_their_roles(
         TaskCredentials(issue_session), gateway=f"http://{LOOPBACK}:{settings.port}"
     )
-    adapters.complete_db_instances(host=settings.database_host)
     adapters.configure_buckets_fully()
     adapters.define_tasks_fully()
     adapters.announce_stopped_tasks()
@@ -165,6 +174,11 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     stack_adapters.remember_what_a_rollback_left()
     stack_adapters.record_other_types()
     operation_adapters.keep_identifying_actions_of_requests()
+    rds_adapters.complete_db_instances(databases, host=settings.database_host)
+    rds_adapters.take_real_snapshots(databases)
+    rds_adapters.restore_real_instances(databases, host=settings.database_host)
+    rds_adapters.manage_passwords(databases)
+    rds_adapters.authorize_snapshots()
     operation_adapters.share_snapshots()
     operation_adapters.change_the_key_of_a_log()
     operation_adapters.choose_a_policy_s_version()
@@ -179,30 +193,40 @@ def install(settings: EmulatorSettings, runtime: Runtime, federation: Federation
     ecs._docker = runtime
 
 
-def open_door(settings: EmulatorSettings) -> ThreadedFrontDoor:
-    """Listen at the database's endpoint."""
+def make_databases(settings: EmulatorSettings) -> Databases:
+    """PostgreSQL behind each DB instance; the platform started the first."""
+    return Databases(
+        Postgres(
+            Path(settings.database_directory), 5432, host="", socket_hba=SOCKET_RULES, settings=ARCHIVING
+        ),
+        open_door=functools.partial(open_door, settings),
+        ledger=Ledger(Path(settings.ledger)),
+    )
+
+
+def open_door(settings: EmulatorSettings, port: int, socket: Path) -> ThreadedFrontDoor:
+    """Listen at a DB instance's endpoint; port 0 is any free one."""
     from local.emulator.database_login import judge
 
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
     tls.load_cert_chain(settings.database_certificate, settings.database_key)
-    return ThreadedFrontDoor(
-        FrontDoor(
-            host=LOOPBACK,
-            port=settings.database_port,
-            tls=tls,
-            socket=Path(settings.database_socket),
-            judge=lambda user, token: judge(
-                user,
-                token,
-                host=settings.database_host,
-                port=settings.database_port,
-                account_id=settings.account_id,
-                region=settings.region,
-            ),
-            log=lambda line: print(f"database: {line}", file=sys.stderr, flush=True),
-        )
+    door = FrontDoor(
+        host=LOOPBACK,
+        port=port,
+        tls=tls,
+        socket=socket,
+        judge=lambda user, token: judge(
+            user,
+            token,
+            host=settings.database_host,
+            port=door.port,
+            account_id=settings.account_id,
+            region=settings.region,
+        ),
+        log=lambda line: print(f"database: {line}", file=sys.stderr, flush=True),
     )
+    return ThreadedFrontDoor(door)
 
 
 async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:

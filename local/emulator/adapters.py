@@ -6,7 +6,6 @@ They replace functions of modules in this process only; nothing installed is cha
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Network
@@ -165,56 +164,6 @@ def give_tasks_their_roles(credentials: TaskCredentials, *, gateway: str) -> Non
 
     ecs._register_metadata = registered
     imds.handle_request = handled
-
-
-def complete_db_instances(*, host: str) -> None:
-    """An RDS instance from CloudFormation has an address that does not resolve and no managed secret.
-
-    Its endpoint becomes the front door's host name (the port is the template's). With
-    ManageMasterUserPassword, RDS creates a secret: so does this, and `MasterUserSecret.SecretArn` resolves.
-    """
-    from ministack.services import rds, secretsmanager
-    from ministack.services.cloudformation import provisioners
-
-    handler = provisioners._RESOURCE_HANDLERS["AWS::RDS::DBInstance"]
-    create, update, render = handler["create"], handler["update"], rds._instance_xml
-
-    def created(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
-        return complete(create(logical_id, props, stack_name), props)
-
-    def updated(physical_id: str, old: Any, new: dict[str, Any], *rest: Any) -> tuple[str, dict[str, Any]]:
-        return complete(update(physical_id, old, new, *rest), new)
-
-    def complete(made: Any, props: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        identifier, attributes = made
-        instance = rds._instances[identifier]
-        instance["Endpoint"]["Address"] = host
-        attributes["Endpoint.Address"] = host
-        instance["EnabledCloudwatchLogsExports"] = list(props.get("EnableCloudwatchLogsExports") or [])
-        if "MasterUserSecret" in instance:
-            attributes["MasterUserSecret.SecretArn"] = instance["MasterUserSecret"]["SecretArn"]
-        elif str(props.get("ManageMasterUserPassword", "")).lower() == "true":
-            instance["_MasterUserPassword"] = secrets.token_urlsafe(24)
-            key = (props.get("MasterUserSecret") or {}).get("KmsKeyId", "")
-            arn, _ = secretsmanager._store_new_secret(
-                f"rds!{instance['DbiResourceId'].lower()}",
-                secret_string=json.dumps(
-                    {"username": instance["MasterUsername"], "password": instance["_MasterUserPassword"]}
-                ),
-                description=f"The secret associated with the DB instance: {instance['DBInstanceArn']}",
-                kms_key_id=key or None,
-            )
-            instance["MasterUserSecret"] = {"SecretArn": arn, "SecretStatus": "active", "KmsKeyId": key}
-            attributes["MasterUserSecret.SecretArn"] = arn
-        return identifier, attributes
-
-    def rendered(instance: dict[str, Any]) -> str:
-        secret = instance.get("MasterUserSecret")
-        fields = "".join(f"<{name}>{value}</{name}>" for name, value in (secret or {}).items() if value)
-        return str(render(instance)) + (f"<MasterUserSecret>{fields}</MasterUserSecret>" if secret else "")
-
-    handler["create"], handler["update"] = created, updated
-    rds._instance_xml = rendered
 
 
 def configure_buckets_fully() -> None:

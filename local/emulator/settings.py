@@ -26,12 +26,12 @@ class EmulatorSettings:
     image: str
     image_entrypoint: tuple[str, ...]
     image_environment: Mapping[str, str]
-    # The database's endpoint, its certificate, and PostgreSQL behind it.
+    # The database's endpoint, its certificate, and the directory of the PostgreSQL behind it.
     database_host: str
     database_port: int
     database_certificate: str
     database_key: str
-    database_socket: str
+    database_directory: str
     # Where the keys of STS's tokens are published, by account: each has an issuer of its own.
     issuer_ports: Mapping[str, int]
     # Where the user pool's hosted sign-in is, and the certificate of both.

@@ -63,6 +63,11 @@ class Postgres:
         return self.directory / "run"
 
     @property
+    def socket(self) -> Path:
+        """The Unix socket itself."""
+        return self.socket_directory / f".s.PGSQL.{self.port}"
+
+    @property
     def log(self) -> Path:
         """The server's log file."""
         return self.directory / "postgres.log"
@@ -82,16 +87,16 @@ class Postgres:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(mode=0o700, parents=True)
         self.socket_directory.mkdir(mode=0o700)
-        _give(self.directory)
-        _give(self.socket_directory)
+        give(self.directory)
+        give(self.socket_directory)
         self._run("initdb", "-D", str(self.directory / "data"), "-U", SUPERUSER, "--auth=trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
 
-    def start(self) -> None:
+    def start(self, *, seconds: float = _START_TIMEOUT_SECONDS) -> None:
         """Start the server and return when it accepts connections.
 
         Raises:
-            PostgresError: it did not start within 30 seconds; the message holds the end of its log.
+            PostgresError: it did not start within so many seconds; the message holds the end of its log.
         """
         data = self.directory / "data"
         (data / "pg_hba.conf").write_text(
@@ -119,7 +124,7 @@ class Postgres:
                 start_new_session=True,
                 **_identity(),  # type: ignore[call-overload]
             )
-        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + seconds
         while not self._accepts_connections():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -175,8 +180,8 @@ class Postgres:
             (target / name).unlink(missing_ok=True)
             (target / name).touch(mode=0o600)
             (target / name).write_bytes(source.read_bytes())
-            _give(target / name)
-        _give(target)
+            give(target / name)
+        give(target)
         return {
             "ssl": "on",
             "ssl_cert_file": str(target / "server.pem"),
@@ -243,7 +248,8 @@ def _identity() -> dict[str, object]:
     return {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def _give(path: Path) -> None:
+def give(path: Path) -> None:
+    """Make a file or directory PostgreSQL's own."""
     account = runs_as()
     if account is not None:
         os.chown(path, account.pw_uid, account.pw_gid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from local.parts.postgres import Postgres
 
 # How users sign in over the Unix socket: members of `rds_iam` without a password, since the front door has
@@ -14,7 +16,7 @@ SOCKET_RULES = (
 
 
 def make_rds_like(postgres: Postgres, *, administrator: str, password: str, database: str = "") -> None:
-    """Create the roles, and the named database, that a new RDS instance starts with.
+    """Give the cluster the roles, and the named database, of a new RDS instance, and nothing else.
 
     The administrator may create roles and databases and grant `rds_iam`; PostgreSQL's own superuser stays
     Amazon's.
@@ -23,6 +25,7 @@ def make_rds_like(postgres: Postgres, *, administrator: str, password: str, data
 
     name = sql.Identifier(administrator)
     with postgres.cursor() as cursor:
+        _drop_everything(cursor)
         cursor.execute("CREATE ROLE rds_iam NOLOGIN")
         cursor.execute("CREATE ROLE rds_superuser NOLOGIN")
         cursor.execute("GRANT rds_iam TO rds_superuser WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
@@ -34,3 +37,14 @@ def make_rds_like(postgres: Postgres, *, administrator: str, password: str, data
         cursor.execute(sql.SQL("GRANT rds_superuser TO {}").format(name))
         if database:
             cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name))
+
+
+def _drop_everything(cursor: Any) -> None:
+    from psycopg2 import sql
+
+    cursor.execute("SELECT datname FROM pg_database WHERE datname <> 'postgres' AND NOT datistemplate")
+    for (name,) in cursor.fetchall():
+        cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    cursor.execute(r"SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\_%' AND rolname <> current_user")
+    for (name,) in cursor.fetchall():
+        cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))

@@ -9,9 +9,8 @@ import pty
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import tomlkit
 from local import demo_roles
 from local.deployment import Stack, read
 from local.parts.aws import Aws
-from local.parts.postgres import Postgres
 from local.parts.progress import Progress
 from local.platform import Platform, account
 from local.state import PROJECT, State
@@ -121,7 +119,6 @@ class EmulatedAccount:
     platform: Platform
     shell: Shell
     aws: Aws
-    _prepared: set[str] = field(default_factory=set)
 
     def stack(self, name: str) -> Stack:
         """One deployed stack."""
@@ -166,31 +163,6 @@ class EmulatedAccount:
         for user in cognito.list_users(UserPoolId=pool)["Users"]:
             cognito.admin_delete_user(UserPoolId=pool, Username=user["Username"])
 
-    def prepare_new_databases(self, stop: threading.Event) -> None:
-        """Give PostgreSQL the master user of each new instance, while the CLI goes on deploying."""
-        rds = self.aws.client("rds")
-        while not stop.wait(0.1):
-            for instance in rds.describe_db_instances()["DBInstances"]:
-                if instance["DbiResourceId"] not in self._prepared:
-                    self._prepared.add(instance["DbiResourceId"])
-                    drop_everything(self.platform.postgres)
-                    self.platform.prepare_database(instance["DBInstanceIdentifier"])
-
-
-def drop_everything(postgres: Postgres) -> None:
-    """Make the cluster as new: no database and no role but PostgreSQL's own."""
-    from psycopg2 import sql
-
-    with postgres.cursor() as cursor:
-        cursor.execute("SELECT datname FROM pg_database WHERE datname <> 'postgres' AND NOT datistemplate")
-        for (name,) in cursor.fetchall():
-            cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-        cursor.execute(
-            r"SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\_%' AND rolname <> current_user"
-        )
-        for (name,) in cursor.fetchall():
-            cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
-
 
 def _checkout(directory: Path) -> Path:
     """A copy of the repository, which uses what is installed in this one."""
@@ -206,7 +178,6 @@ def emulated_account() -> Iterator[EmulatedAccount]:
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-deploy-"))
     directory.chmod(0o711)
     platform = Platform(State(directory / "state"), Progress(10, lambda _: None))
-    stop = threading.Event()
     try:
         platform.start_account()
         aws = account(platform.state)
@@ -230,14 +201,7 @@ def emulated_account() -> Iterator[EmulatedAccount]:
             "CDK_DISABLE_VERSION_CHECK": "1",
             "CDK_DISABLE_CLI_TELEMETRY": "true",
         }
-        emulated = EmulatedAccount(platform, Shell(checkout, variables), aws)
-        watcher = threading.Thread(target=emulated.prepare_new_databases, args=(stop,))
-        watcher.start()
-        try:
-            yield emulated
-        finally:
-            stop.set()
-            watcher.join()
+        yield EmulatedAccount(platform, Shell(checkout, variables), aws)
     finally:
         platform.stop()
         shutil.rmtree(directory, ignore_errors=True)

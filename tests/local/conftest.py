@@ -154,10 +154,11 @@ def account() -> Iterator[Account]:
     """The emulator with one stack: a bucket, and a database with the user `app`, a member of rds_iam."""
     from local.emulator.settings import EmulatorSettings
     from local.parts.aws import Aws
+    from local.parts.backups import ARCHIVING
     from local.parts.certificates import CertificateAuthority
     from local.parts.ports import free_port
     from local.parts.postgres import Postgres, running
-    from local.parts.rds import SOCKET_RULES, make_rds_like
+    from local.parts.rds import SOCKET_RULES
 
     # Short enough for a Unix socket's name, and open to the user that PostgreSQL runs as.
     directory = Path(tempfile.mkdtemp(prefix="mlflow-aws-"))
@@ -170,7 +171,7 @@ def account() -> Iterator[Account]:
         port=5432,
         host="",
         socket_hba=SOCKET_RULES,
-        settings={"fsync": "off"},
+        settings={**ARCHIVING, "fsync": "off"},
     )
     ports = {name: free_port() for name in ("aws", "database", "issuer", "partner-issuer", "sign-in")}
     settings = EmulatorSettings(
@@ -189,7 +190,7 @@ def account() -> Iterator[Account]:
         database_port=ports["database"],
         database_certificate=str(certificate.certificate),
         database_key=str(certificate.key),
-        database_socket=str(postgres.socket_directory / ".s.PGSQL.5432"),
+        database_directory=str(postgres.directory),
         issuer_ports={ACCOUNT: ports["issuer"], PARTNER: ports["partner-issuer"]},
         sign_in_port=ports["sign-in"],
         identity_certificate=str(identity.certificate),
@@ -210,12 +211,6 @@ def account() -> Iterator[Account]:
             instance = aws.client("rds").describe_db_instances()["DBInstances"][0]
             secret = aws.client("secretsmanager").get_secret_value(SecretId=outputs["Secret"])
             password = json.loads(secret["SecretString"])["password"]
-            make_rds_like(
-                postgres,
-                administrator=instance["MasterUsername"],
-                password=password,
-                database=instance["DBName"],
-            )
             with postgres.cursor() as cursor:
                 cursor.execute("CREATE ROLE app LOGIN; GRANT rds_iam TO app; CREATE ROLE stranger LOGIN")
             yield Account(
