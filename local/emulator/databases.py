@@ -54,8 +54,13 @@ class Databases:
         return resource_id in self._databases
 
     def create(self, resource_id: str, *, administrator: str, password: str, database: str) -> None:
-        """The platform's PostgreSQL becomes that of this new instance; its backups begin."""
+        """The platform's PostgreSQL becomes that of this new instance; its backups begin.
+
+        Another empty one, while that exists, has none: it is a record.
+        """
         with self._lock:
+            if any(each.door is None for each in self._databases.values()):
+                return
             make_rds_like(self._platforms, administrator=administrator, password=password, database=database)
             self._databases[resource_id] = _Database(self._platforms)
             self._back_up(resource_id)
