@@ -129,6 +129,10 @@ import: install  ## Make another MLflow part of ENV: FROM=postgresql://… | mys
 	@python -m operations import --env $(ENV) --from "$(FROM)" $(if $(NAME),--name "$(NAME)") \
 		$(if $(ARTIFACTS),--artifacts $(ARTIFACTS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
 
+.PHONY: rehearse
+rehearse: credentials  ## Migrate a copy of ENV's database with this tree's image, and compare; SNAPSHOT=…, FRESH=yes
+	@python -m operations rehearse --env $(ENV) $(if $(SNAPSHOT),--snapshot $(SNAPSHOT)) $(if $(FRESH),--fresh) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }

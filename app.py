@@ -9,6 +9,7 @@ from cdk_nag import AwsSolutionsChecks
 from stacks.config_file import CONFIG, ConfigurationError, load_environment
 from stacks.foundation.stack import MlflowFoundation
 from stacks.recovery.stack import recovery_of
+from stacks.service.scratch import MlflowScratch
 from stacks.service.stack import MlflowService
 
 
@@ -26,6 +27,8 @@ def main() -> None:
         app, f"MlflowOnAws-{name}-Foundation", environment=environment, recovery=recovery
     )
     MlflowService(app, f"MlflowOnAws-{name}-Service", environment=environment, foundation=foundation)
+    if app.node.try_get_context("scratch"):
+        MlflowScratch(app, f"MlflowOnAws-{name}-Scratch", environment=environment, foundation=foundation)
     app.synth()
 
 

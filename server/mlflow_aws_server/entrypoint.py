@@ -8,6 +8,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,6 +228,20 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="do all of it, count it, and commit nothing")
 
 
+def _rehearse(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
+    from mlflow_aws_server.rehearsal import rehearse
+
+    settings = MigrationSettings.from_environ(environ)
+    scratch = replace(settings.database, host=options.host, port=options.port)
+    return rehearse(replace(settings, database=scratch))
+
+
+def _database_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", required=True, help="the scratch database's host")
+    parser.add_argument("--port", required=True, type=int, help="its port")
+
+
 _OPERATIONS: Mapping[str, _Operation] = {
     "import": _Operation("import the archive of another MLflow's tables", _import, _import_arguments),
+    "rehearse": _Operation("migrate a scratch database and compare", _rehearse, _database_arguments),
 }

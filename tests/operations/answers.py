@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
+from botocore import xform_name
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 
 from operations.deployment import Deployment
 from stacks.config_file import CONFIG, load_environment
@@ -27,20 +32,42 @@ TASK = "arn:aws:ecs:eu-central-1:111122223333:task/cluster/0123"
 
 @dataclass
 class Scripted:
-    """Stands in for a boto3 client: each operation has its function; every call is kept."""
+    """Stands in for a boto3 client: each operation has its function; every call is kept.
+
+    With the name of a service, each call is one that its API knows.
+    """
 
     answers: dict[str, Callable[..., Any]]
+    service: str = ""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         def call(**parameters: Any) -> Any:
             self.calls.append((operation, parameters))
+            if self.service:
+                shape = model(self.service).operation_model(api_name(self.service, operation)).input_shape
+                report = ParamValidator().validate(parameters, shape)
+                assert not report.has_errors(), report.generate_report()
             return self.answers[operation](**parameters)
 
         return call
 
+    def get_paginator(self, operation: str) -> Any:
+        return SimpleNamespace(paginate=lambda **parameters: [getattr(self, operation)(**parameters)])
+
     def asked(self, operation: str) -> list[dict[str, Any]]:
         return [parameters for name, parameters in self.calls if name == operation]
+
+
+@cache
+def model(service: str) -> Any:
+    return botocore.session.get_session().get_service_model(service)
+
+
+@cache
+def api_name(service: str, method: str) -> str:
+    """The API's name of a client's method."""
+    return next(each for each in model(service).operation_names if xform_name(each) == method)
 
 
 def deployment(clients: dict[str, Any]) -> Deployment:
