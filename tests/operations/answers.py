@@ -67,7 +67,7 @@ def model(service: str) -> Any:
 @cache
 def api_name(service: str, method: str) -> str:
     """The API's name of a client's method."""
-    return next(each for each in model(service).operation_names if xform_name(each) == method)
+    return str(next(each for each in model(service).operation_names if xform_name(each) == method))
 
 
 def deployment(clients: dict[str, Any]) -> Deployment:
