@@ -158,3 +158,6 @@ lock: install  ## Compile every lock file again after a change of an .in file or
 	grep '^mlflow==' requirements.in | $(COMPILE) - $(CLIENTS)/mlflow-current.in -c client-constraints.txt \
 		-o $(CLIENTS)/mlflow-current.txt
 	$(COMPILE) --no-deps $(CLIENTS)/newer-skops.in -o $(CLIENTS)/newer-skops.txt
+	$(COMPILE) $(CLIENTS)/mlflow-3.1.4.in -c client-constraints.txt -o $(CLIENTS)/mlflow-3.1.4.txt
+	$(COMPILE) $(CLIENTS)/mlflow-3.14.0.in -c client-constraints.txt -o $(CLIENTS)/mlflow-3.14.0.txt
+	$(COMPILE) --no-deps $(CLIENTS)/stores.in -o $(CLIENTS)/stores.txt
