@@ -1,5 +1,7 @@
 """Clears away what a failed first deployment left: `python -m preflight.leftovers ENV`, before `cdk deploy`.
 
+And refuses, before anything is touched, to replace the database by an empty one.
+
 A stack whose first creation failed can only be deleted. Termination and deletion protection refuse that,
 though nothing of value is in it: nobody could ever use it. This lifts them, deletes the stack and waits. It
 never touches a stack that was complete once.
@@ -14,6 +16,7 @@ from typing import Any
 
 from preflight.credentials import clients_of
 from preflight.protection import Client, describe, protected_resources, stack_names
+from preflight.restored import refusal
 from stacks.config_file import CONFIG, load_environment
 
 # Reachable only from a first creation.
@@ -90,9 +93,14 @@ def _reasons(cloudformation: Any, arn: str, status: str) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return 1 if something of a failed first deployment is in the way of the next one."""
+    """Return 1 if something is in the way of the next deployment."""
     environment = load_environment(name=arguments[0], path=None, directory=CONFIG)
-    return 0 if clear(clients_of(environment, os.environ), arguments[0]) else 1
+    client = clients_of(environment, os.environ)
+    refused = refusal(client, arguments[0], environment.database)
+    if refused:
+        print(f"deploy: {refused}", file=sys.stderr)
+        return 1
+    return 0 if clear(client, arguments[0]) else 1
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_rds as rds
 from constructs import Construct
 
+from stacks.acknowledge import acknowledge
 from stacks.config import DatabaseConfig
 from stacks.foundation.database_settings import (
     CERTIFICATE_AUTHORITY,
     acknowledge_findings,
     create_log_groups,
     engine_properties,
+    identifier_of,
+    keep_when_replaced,
     postgresql_parameters,
 )
 
@@ -66,8 +69,7 @@ class AuroraCluster(rds.DatabaseCluster):
                 name, scale_with_writer=name in ("Writer", "Reader1"), **shared
             )
 
-        # Named for the same reasons as an instance.
-        identifier = f"{cdk.Stack.of(scope).stack_name}-cluster".lower()
+        identifier = identifier_of(f"{cdk.Stack.of(scope).stack_name}-cluster", config)
         super().__init__(
             scope,
             construct_id,
@@ -91,6 +93,9 @@ class AuroraCluster(rds.DatabaseCluster):
             ),
         )
         self.arn = self.cluster_arn
+        if config.restore_from is not None:
+            self._restore(config.restore_from)
+        keep_when_replaced(self)
         self.endpoint = self.cluster_endpoint
         self.reader_endpoint = self.cluster_read_endpoint if config.readers else None
         name = f"/aws/rds/cluster/{identifier}"
@@ -100,3 +105,20 @@ class AuroraCluster(rds.DatabaseCluster):
         )
         create_log_groups(self, name, EXPORTED_LOGS, log_key=log_key, config=config)
         acknowledge_findings(self, config=config)
+
+    def _restore(self, snapshot: str) -> None:
+        """Take what the snapshot holds, and say nothing of what comes with it.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbcluster.html:
+        with SnapshotIdentifier, neither StorageEncrypted nor MasterUsername may be given.
+        """
+        resource = self.node.default_child
+        assert isinstance(resource, rds.CfnDBCluster)  # noqa: S101
+        resource.snapshot_identifier = snapshot
+        for inherited in ("DatabaseName", "MasterUsername", "StorageEncrypted"):
+            resource.add_property_deletion_override(inherited)
+        acknowledge(
+            self,
+            "AwsSolutions-RDS2",
+            because="a restored cluster is encrypted as its snapshot is, or with the key that is named",
+        )

@@ -1,5 +1,6 @@
 """What the engines of the database have in common, whichever of them runs it."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,29 @@ def engine_properties(
         "performance_insight_encryption_key": key if insights else None,
         "performance_insight_retention": INSIGHTS_RETENTION.get(config.insights),
     }
+
+
+def identifier_of(name: str, config: DatabaseConfig) -> str:
+    """Return the database's identifier: another one for each snapshot that it was restored from.
+
+    Named, so that its log groups can exist before RDS makes its own, and so that CloudFormation cannot
+    replace the database with an empty one: it would have the same name.
+    """
+    if config.restore_from is None:
+        return name.lower()
+    return f"{name.lower()}-{hashlib.sha256(config.restore_from.encode()).hexdigest()[:8]}"
+
+
+def keep_when_replaced(engine: Construct) -> None:
+    """Keep the database that a restored one replaces, and let others follow to the new one.
+
+    A reference by export could not change while it is in use. BOTH leaves the exports to a service that was
+    deployed with them.
+    """
+    resource = engine.node.default_child
+    assert isinstance(resource, cdk.CfnResource)  # noqa: S101
+    resource.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
+    cdk.CrossStackReferences.of(engine).produce(cdk.ReferenceStrength.BOTH)
 
 
 def create_log_groups(

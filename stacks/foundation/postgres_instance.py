@@ -13,6 +13,8 @@ from stacks.foundation.database_settings import (
     acknowledge_findings,
     create_log_groups,
     engine_properties,
+    identifier_of,
+    keep_when_replaced,
     postgresql_parameters,
 )
 
@@ -47,9 +49,7 @@ class PostgresInstance(rds.DatabaseInstance):
             description="MLflow on AWS",
             parameters=postgresql_parameters(config),
         )
-        # Named, so that its log groups can exist before RDS makes its own, and so that CloudFormation cannot
-        # replace the database with an empty one.
-        identifier = f"{cdk.Stack.of(scope).stack_name}-database".lower()
+        identifier = identifier_of(f"{cdk.Stack.of(scope).stack_name}-database", config)
         super().__init__(
             scope,
             construct_id,
@@ -74,6 +74,9 @@ class PostgresInstance(rds.DatabaseInstance):
             ),
         )
         self.arn = self.instance_arn
+        if config.restore_from is not None:
+            self._restore(config.restore_from)
+        keep_when_replaced(self)
         self.endpoint = self.instance_endpoint
         self.reader_endpoint: rds.Endpoint | None = None
         name = f"/aws/rds/instance/{identifier}"
@@ -86,3 +89,21 @@ class PostgresInstance(rds.DatabaseInstance):
                 because="the environment's file chose one zone (database.multi_az) for half the price; "
                 "backups and point-in-time restore remain",
             )
+
+    def _restore(self, snapshot: str) -> None:
+        """Take what the snapshot holds, and say nothing of what comes with it.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbinstance.html:
+        with DBSnapshotIdentifier, neither KmsKeyId, StorageEncrypted nor MasterUsername may be given; DBName
+        is for Oracle and SQL Server.
+        """
+        resource = self.node.default_child
+        assert isinstance(resource, rds.CfnDBInstance)  # noqa: S101
+        resource.db_snapshot_identifier = snapshot
+        for inherited in ("DBName", "KmsKeyId", "MasterUsername", "StorageEncrypted"):
+            resource.add_property_deletion_override(inherited)
+        acknowledge(
+            self,
+            "AwsSolutions-RDS2",
+            because="a restored database is encrypted as its snapshot is; CloudFormation lets nobody say so",
+        )

@@ -80,7 +80,7 @@ class ServerTask(Construct):
             environment={
                 "AWS_REGION": cdk.Stack.of(self).region,
                 "MLFLOW_AWS_DATABASE_HOST": database.endpoint.hostname,
-                "MLFLOW_AWS_DATABASE_PORT": str(database.port),
+                "MLFLOW_AWS_DATABASE_PORT": cdk.Tokenization.stringify_number(database.endpoint.port),
                 "MLFLOW_AWS_DATABASE_NAME": database.name,
                 "MLFLOW_AWS_DATABASE_USER": database.server_user,
                 "MLFLOW_AWS_ARTIFACT_ROOT": resources.artifacts.root,

@@ -16,6 +16,7 @@ from tests.stacks.templates import Assembly
 Observe = Callable[[Assembly], Any]
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-00000000000"
+SNAPSHOT = "arn:aws:rds:eu-central-1:111122223333:cluster-snapshot:rds:kept-2026-11-28"
 ISSUER = "https://0123456789ab-cdef-0123-4567-89abcdef0123.tokens.sts.global.api.aws"
 SIGN_IN_CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/login"
 OWN_ISSUER = "https://aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee.tokens.sts.global.api.aws"
@@ -184,6 +185,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "aurora": {
         "database": {
             "engine": "aurora",
+            "restore_from": SNAPSHOT,
             "instance_class": "serverless",
             "multi_az": None,
             "readers": 2,
@@ -358,7 +360,8 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         foundation(INSTANCE, "PreferredMaintenanceWindow"),
         "mon:06:00-mon:07:00",
     ),
-    "database.port": (variable("MLFLOW_AWS_DATABASE_PORT"), "6000"),
+    "database.port": (foundation(INSTANCE, "Port"), "6000"),
+    "database.restore_from": (foundation("AWS::RDS::DBCluster", "SnapshotIdentifier"), SNAPSHOT),
     "database.log_days": (retention("none", "DatabaseInstancePostgresqlLog"), {60}),
     "database.insights": (foundation(INSTANCE, "DatabaseInsightsMode"), "advanced"),
     "database.monitoring_seconds": (foundation(INSTANCE, "MonitoringInterval"), 30),

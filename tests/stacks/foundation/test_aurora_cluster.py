@@ -97,7 +97,7 @@ def test_a_cluster_is_backed_up_protected_and_leaves_a_snapshot(replicated: Asse
     assert found["DeletionProtection"] is True
     assert found["CopyTagsToSnapshot"] is True
     resource = replicated.foundation.resources["DatabaseCluster5B53A178"]
-    assert {resource["DeletionPolicy"], resource["UpdateReplacePolicy"]} == {"Snapshot"}
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Snapshot", "Retain")
 
 
 def test_a_cluster_s_log_is_exported_to_an_encrypted_group_that_ends(replicated: Assembly) -> None:

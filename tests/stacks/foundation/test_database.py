@@ -1,5 +1,6 @@
 """The database: closed, encrypted, backed up, and without a password in any template."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_deleting_the_database_is_refused_and_leaves_a_snapshot(either: Assembly
         each for each in either.foundation.resources.values() if each["Type"] == "AWS::RDS::DBInstance"
     )
     assert resource["DeletionPolicy"] == "Snapshot"
-    assert resource["UpdateReplacePolicy"] == "Snapshot"
+    assert resource["UpdateReplacePolicy"] == "Retain"
 
 
 def test_prod_survives_losing_a_zone_and_dev_does_not_pay_for_it(dev: Assembly, prod: Assembly) -> None:
@@ -176,3 +177,29 @@ def test_insights_can_be_turned_off(given: Assembly, dev: Assembly, prod: Assemb
     assert instance(prod)["DatabaseInsightsMode"] == "advanced"
     assert instance(given)["EnablePerformanceInsights"] is False
     assert "DatabaseInsightsMode" not in instance(given)
+
+
+def test_a_restored_database_has_a_name_of_its_own_and_what_its_snapshot_has(
+    build: Callable[..., Assembly], dev: Assembly
+) -> None:
+    restored = build("dev", {"database": {"restore_from": "before-upgrade"}})
+    found, replaced = instance(restored), instance(dev)
+    assert found["DBSnapshotIdentifier"] == "before-upgrade"
+    assert found["DBInstanceIdentifier"].startswith(f"{replaced['DBInstanceIdentifier']}-")
+    # What RDS refuses beside a snapshot.
+    assert {each for each in replaced if each not in found} == {
+        "DBName", "KmsKeyId", "MasterUsername", "StorageEncrypted",
+    }  # fmt: skip
+    assert found["ManageMasterUserPassword"] is True
+    group = restored.foundation.one("AWS::Logs::LogGroup", id_starts=f"{INSTANCE}Postgresql")
+    assert group["LogGroupName"] == f"/aws/rds/instance/{found['DBInstanceIdentifier']}/postgresql"
+    other = build("dev", {"database": {"restore_from": "another"}})
+    assert instance(other)["DBInstanceIdentifier"] != found["DBInstanceIdentifier"]
+
+
+def test_the_service_follows_to_a_restored_database_by_no_export(either: Assembly) -> None:
+    imported = re.findall(r'"Fn::ImportValue": *"([^"]+)"', either.service.text)
+    assert imported
+    assert not [name for name in imported if INSTANCE in name]
+    # A service that was deployed with the exports still has them.
+    assert [name for name in either.foundation.outputs if "ExportsOutput" in name and INSTANCE in name]

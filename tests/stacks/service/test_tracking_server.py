@@ -71,7 +71,6 @@ def test_a_database_failover_does_not_replace_tasks(either: Assembly) -> None:
 
 def test_the_environment_is_complete(dev: Assembly) -> None:
     assert {name: value for name, value in environment(dev).items() if isinstance(value, str)} == {
-        "MLFLOW_AWS_DATABASE_PORT": "5433",
         "MLFLOW_AWS_DATABASE_NAME": "mlflow",
         "MLFLOW_AWS_DATABASE_USER": "mlflow_server",
         "MLFLOW_AWS_AUDIT_PIPE": "/run/mlflow-aws/audit",
@@ -96,6 +95,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
     assert {name for name, value in environment(dev).items() if not isinstance(value, str)} == {
         "AWS_REGION",
         "MLFLOW_AWS_DATABASE_HOST",
+        "MLFLOW_AWS_DATABASE_PORT",
         "MLFLOW_AWS_ARTIFACT_ROOT",
         "MLFLOW_AWS_TOKEN_ISSUERS",
         "MLFLOW_AWS_USER_POOL_ISSUER",
@@ -110,6 +110,7 @@ def test_the_server_reads_its_settings_as_the_file_has_them(build: Callable[...,
     known_at_deployment = {
         "AWS_REGION": "eu-central-1",
         "MLFLOW_AWS_DATABASE_HOST": "database.example.com",
+        "MLFLOW_AWS_DATABASE_PORT": "5433",
         "MLFLOW_AWS_DATABASE_CA_FILE": __file__,
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts/",
     }
