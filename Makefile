@@ -133,6 +133,11 @@ import: install  ## Make another MLflow part of ENV: FROM=postgresql://… | mys
 rehearse: credentials  ## Migrate a copy of ENV's database with this tree's image, and compare; SNAPSHOT=…, FRESH=yes
 	@python -m operations rehearse --env $(ENV) $(if $(SNAPSHOT),--snapshot $(SNAPSHOT)) $(if $(FRESH),--fresh) $(ARGS)
 
+.PHONY: restore
+restore: credentials  ## Put a snapshot (SNAPSHOT=name) or a moment (AT=2026-11-28T10:00:00Z) in the place of ENV's database
+	@python -m operations restore --env $(ENV) $(if $(AT),--at "$(AT)",--snapshot "$(SNAPSHOT)") \
+		$(if $(filter yes,$(YES)),--yes) $(if $(filter no,$(SMOKE)),--no-smoke) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }
