@@ -154,3 +154,46 @@ def test_a_role_reaches_only_the_snapshots_it_is_granted(account: Account, rds: 
         role.client("rds").describe_db_snapshots(DBSnapshotIdentifier="mine-1")
     with pytest.raises(ClientError, match="AccessDenied"):
         role.client("rds").describe_db_snapshots(DBSnapshotIdentifier="taken")
+
+
+def test_a_template_restores_a_snapshot_and_keeps_the_database_that_is_replaced(
+    account: Account, rds: Any, moments: list[datetime]
+) -> None:
+    assert moments
+    cloudformation = account.aws.client("cloudformation")
+
+    def template(name: str) -> str:
+        properties = {
+            "DBInstanceIdentifier": name,
+            "DBSnapshotIdentifier": "taken",
+            "DBInstanceClass": "db.t4g.micro",
+            "ManageMasterUserPassword": True,
+            "EnableIAMDatabaseAuthentication": True,
+        }
+        database = {
+            "Type": "AWS::RDS::DBInstance",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": properties,
+        }
+        secret = {"Value": {"Fn::GetAtt": ["Database", "MasterUserSecret.SecretArn"]}}
+        return json.dumps({"Resources": {"Database": database}, "Outputs": {"Secret": secret}})
+
+    def secret() -> str:
+        (stack,) = cloudformation.describe_stacks(StackName="restoring")["Stacks"]
+        return str(stack["Outputs"][0]["OutputValue"])
+
+    cloudformation.create_stack(StackName="restoring", TemplateBody=template("made-1"))
+    quick = {"Delay": 1, "MaxAttempts": 60}
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="restoring", WaiterConfig=quick)
+    first = secret()
+    cloudformation.update_stack(StackName="restoring", TemplateBody=template("made-2"))
+    cloudformation.get_waiter("stack_update_complete").wait(StackName="restoring", WaiterConfig=quick)
+    found = [rds.describe_db_instances(DBInstanceIdentifier=f"made-{n}")["DBInstances"][0] for n in (1, 2)]
+    assert [rows(account, each) for each in found] == [[0, 1], [0, 1]]
+    assert len({each["DbiResourceId"] for each in (account.instance, *found)}) == 3
+    assert len({account.instance["outputs"]["Secret"], first, secret()}) == 3
+    cloudformation.delete_stack(StackName="restoring")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="restoring", WaiterConfig=quick)
+    rds.delete_db_instance(DBInstanceIdentifier="made-1", SkipFinalSnapshot=True)
+    with pytest.raises(ClientError, match="DBInstanceNotFound"):
+        rds.describe_db_instances(DBInstanceIdentifier="made-2")
