@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from botocore.exceptions import ClientError
+
 from operations.command import Say
 from operations.errors import CannotRunError
 from operations.imports.archive import Archive
@@ -24,9 +26,12 @@ _THREADS = 16
 _REPORT_SECONDS = 10.0
 # Larger objects are copied in parts of this size; CopyObject ends at 5 GB.
 _PART = 256 * 2**20
-# Where a version's files are by reference, not by place.
-_REFERENCES = ("models:/", "runs:/", "prompt-template", "dummy-source")
+# What stands for no place: references, and what MLflow leaves of prompts and of deleted versions.
+_REFERENCES = ("models:/", "runs:/", "prompt-template", "dummy-source", "REDACTED-SOURCE-PATH")
 _TRACES = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")
+
+STAYS = "none"
+"""Stands for a place whose files stay where they are."""
 
 Files = dict[str, tuple[int, float]]
 """Size and time of each file, by its path below a root."""
@@ -54,6 +59,8 @@ def roots(
     found = []
     for old in _old_roots(archive, sorted(given)):
         at = given.get(old) or _readable(old, folder)
+        if at == STAYS:
+            continue
         new = f"{target}/{hashlib.sha256(old.encode()).hexdigest()[:8]}"
         found.append(Root(old=old, at=at, new=new))
     return found
@@ -101,8 +108,7 @@ def _readable(old: str, folder: Path | None) -> str:
             return str(path)
     raise CannotRunError(
         f"the source has files at {old}, which cannot be read from here: say where they are, "
-        f"ARTIFACTS={old}=s3://BUCKET/PREFIX or ARTIFACTS={old}=FOLDER; or ARTIFACTS=none to leave all files "
-        "where they are"
+        f"ARTIFACTS={old}=s3://BUCKET/PREFIX, ARTIFACTS={old}=FOLDER, or ARTIFACTS={old}=none: they stay"
     )
 
 
@@ -140,7 +146,14 @@ def copy(s3: Any, roots: list[Root], *, say: Say, dry_run: bool = False) -> Copi
 
 def _copy_root(s3: Any, root: Root, total: Copied, say: Say, *, dry_run: bool) -> None:
     bucket, prefix = _place(root.new)
-    source, here = _files(s3, root.at), dict(_objects(s3, bucket, prefix))
+    try:
+        source = _files(s3, root.at)
+    except ClientError as error:
+        raise CannotRunError(
+            f"the source has files at {root.old}, and {root.at} cannot be listed: {error}. Say where they "
+            f"are, ARTIFACTS={root.old}=s3://BUCKET/PREFIX, or ARTIFACTS={root.old}=none: they stay"
+        ) from error
+    here = dict(_objects(s3, bucket, prefix))
     missing = [
         path
         for path, (size, at) in source.items()

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="OLD=WHERE",
-        help="where files are that the tables say are at OLD: s3://… or a folder; none leaves all of them",
+        help="where files are that the tables say are at OLD: s3://…, a folder, or none: they stay",
     )
     parser.add_argument("--dry-run", action="store_true", help="do everything but keep nothing")
 
@@ -60,7 +60,7 @@ def run(deployment: Deployment, options: argparse.Namespace, say: Say) -> Report
         target = f"{root}/imported/{name}"
         moved = (
             []
-            if options.artifacts == ["none"]
+            if options.artifacts == [artifacts.STAYS]
             else artifacts.roots(
                 archive, given=_given(options.artifacts), target=target, folder=_folder(options.source)
             )
@@ -124,10 +124,8 @@ def _given(pairs: Sequence[str]) -> dict[str, str]:
         old, _, at = pair.partition("=")
         if not (old and at):
             raise CannotRunError(f"ARTIFACTS has {pair!r}: write OLD=WHERE, or none")
-        if not at.startswith("s3://") and not Path(at).is_dir():
-            raise CannotRunError(
-                f"ARTIFACTS says that {old} is at {at}, which is neither s3://… nor a folder"
-            )
+        if not (at == artifacts.STAYS or at.startswith("s3://") or Path(at).is_dir()):
+            raise CannotRunError(f"ARTIFACTS: {at} is neither s3://… nor a folder nor none")
         given[old.rstrip("/")] = at
     return given
 
@@ -176,6 +174,8 @@ _TOLD = {
     "moved": "places that now name this deployment",
     "claims": "tags mlflow_aws.* of the source, kept as imported.mlflow_aws.*",
     "without_parents": "rows left out, whose run or experiment does not exist in the source",
+    "migrated": "rows that MLflow's own migrations added or took, to keep the same otherwise",
+    "unused_default_experiment": "left out, since every MLflow has one and nobody used the source's",
     "left_out": "rows left out, which belong to the source's processes and keys",
     "elsewhere": "with files outside of this deployment, where its server reads nothing",
 }

@@ -7,6 +7,7 @@ from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.cluster import Cluster
+from stacks.service.importing import import_operation
 from stacks.service.ingress import Ingress
 from stacks.service.migration import Migration
 from stacks.service.outputs import publish
@@ -64,6 +65,7 @@ class MlflowService(cdk.Stack):
             self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
         server.scale_with(ingress.target_group)
+        import_operation(self, resources=resources, config=config)
         publish(
             self,
             foundation=foundation,

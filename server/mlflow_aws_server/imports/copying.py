@@ -118,6 +118,17 @@ def count(cursor: Any) -> dict[str, Count]:
     return counts
 
 
+def migrated(cursor: Any, read: Count, orphans: Count) -> Count:
+    """How many rows MLflow's own migrations added to each table, or took from it."""
+    changed = {}
+    for table in COPIED:
+        cursor.execute(SQL("SELECT count(*) FROM {}").format(Identifier(SCHEMA, table.name)))
+        more = cursor.fetchone()[0] - read.get(table.name, 0) + orphans.get(table.name, 0)
+        if more:
+            changed[table.name] = int(more)
+    return changed
+
+
 def left_out(read: dict[str, int], source: Archive) -> dict[str, int]:
     """The rows of the tables that stay behind."""
     copied = {table.name for table in COPIED}

@@ -39,6 +39,8 @@ class Mapping:
     models: dict[str, str] = field(default_factory=dict)
     adopted: bool = False
     """The source's default experiment becomes the one here, which nobody has used."""
+    unused: bool = False
+    """Nobody has used the source's default experiment: it stays behind."""
 
     @property
     def told(self) -> list[dict[str, object]]:
@@ -79,6 +81,7 @@ def _decide_experiments(
             continue
         if old == _DEFAULT and not _is_used(cursor, SCHEMA):
             # Every MLflow has one.
+            mapping.unused = True
             mapping.experiments[old] = old
             cursor.execute("DELETE FROM mlflow_import.experiments WHERE experiment_id = 0")
             continue

@@ -77,6 +77,7 @@ def _import(
                 scratch.upgrade(uri)
                 scratch.take_off_foreign_keys(cursor)
                 scratch.widen_ids(cursor)
+            migrated = copying.migrated(cursor, read, orphans)
             scratch.drop_unique_constraints(cursor)
             details["without_parents"] = sum(orphans.values())
         with phase("places", event="import") as details:
@@ -109,6 +110,8 @@ def _import(
                     "moved": {column: rows for column, rows in moved.items() if rows},
                     "elsewhere": copying.elsewhere(cursor, settings.artifact_root),
                     "without_parents": orphans,
+                    "migrated": migrated,
+                    "unused_default_experiment": int(decided.unused),
                     "left_out": copying.left_out(read, source),
                 }
                 cursor.execute("ROLLBACK" if dry_run else "COMMIT")

@@ -156,7 +156,7 @@ def test_the_database_leaves_to_nowhere(either: Assembly) -> None:
     assert "SecurityGroupIngress" not in group
 
 
-def test_only_the_two_tasks_may_enter_the_database(either: Assembly) -> None:
+def test_only_our_tasks_may_enter_the_database(either: Assembly) -> None:
     entries = [
         rule
         for rule in either.service.all("AWS::EC2::SecurityGroupIngress")
@@ -168,6 +168,7 @@ def test_only_the_two_tasks_may_enter_the_database(either: Assembly) -> None:
     assert {rule["SourceSecurityGroupId"]["Fn::GetAtt"][0][:19] for rule in entries} == {
         "ServerTaskSecurityG",
         "MigrationTaskSecuri",
+        "ImportTaskSecurityG",
     }
     assert either.foundation.all("AWS::EC2::SecurityGroupIngress") == []
 

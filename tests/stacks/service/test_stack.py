@@ -24,6 +24,7 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "UserPoolClientId",
         "TokenIssuer",
         "TokenAudience",
+        "OperationImport",
         *(f"{role.construct_id}PolicyArn" for role in ROLES),
     }
 
