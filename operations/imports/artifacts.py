@@ -57,8 +57,8 @@ def roots(
         CannotRunError: one can neither be read from S3 nor from here.
     """
     found = []
-    for old in _old_roots(archive, sorted(given)):
-        at = given.get(old) or _readable(old, folder)
+    for old, named in _old_roots(archive, sorted(given)).items():
+        at = given.get(old) or _readable(old, folder, must=named)
         if at == STAYS:
             continue
         new = f"{target}/{hashlib.sha256(old.encode()).hexdigest()[:8]}"
@@ -66,19 +66,24 @@ def roots(
     return found
 
 
-def _old_roots(archive: Archive, known: list[str]) -> list[str]:
-    """Each place is below one of them, and none is below another."""
-    found = list(known)
+def _old_roots(archive: Archive, known: list[str]) -> dict[str, bool]:
+    """Each place is below one of them, and none is below another; whether more than experiments name it."""
+    found = dict.fromkeys(known, False)
 
-    def add(place: str | None, *endings: str) -> None:
-        if not place or place.startswith(_REFERENCES) or any(_is_below(place, root) for root in found):
+    def add(place: str | None, *endings: str, named: bool = True) -> None:
+        if not place or place.startswith(_REFERENCES):
+            return
+        if (above := next((root for root in found if _is_below(place, root)), None)) is not None:
+            found[above] |= named
             return
         for ending in endings:
             place = place.removesuffix("/").removesuffix(ending)
-        found[:] = [root for root in found if root in known or not _is_below(root, place)] + [place]
+        for root in [root for root in found if root not in known and _is_below(root, place)]:
+            named |= found.pop(root)
+        found[place] = named
 
     for number, place in archive.values("experiments", "experiment_id", "artifact_location"):
-        add(place, f"/{number}")
+        add(place, f"/{number}", named=False)
     for number, run, place in archive.values("runs", "experiment_id", "run_uuid", "artifact_uri"):
         add(place, "/artifacts", f"/{run}", f"/{number}")
     for model, place in archive.values("logged_models", "model_id", "artifact_location"):
@@ -96,7 +101,7 @@ def _is_below(place: str, root: str) -> bool:
     return place == root or place.startswith(f"{root.rstrip('/')}/")
 
 
-def _readable(old: str, folder: Path | None) -> str:
+def _readable(old: str, folder: Path | None, *, must: bool) -> str:
     parts = urlsplit(old)
     if parts.scheme == "s3":
         return old
@@ -104,7 +109,8 @@ def _readable(old: str, folder: Path | None) -> str:
         path = Path(unquote(parts.path) if parts.scheme else old)
         if not path.is_dir() and folder is not None and path.name in ("mlruns", folder.name):
             path = folder
-        if path.is_dir():
+        # Experiments without runs have no files.
+        if path.is_dir() or not must:
             return str(path)
     raise CannotRunError(
         f"the source has files at {old}, which cannot be read from here: say where they are, "
