@@ -138,6 +138,10 @@ restore: credentials  ## Put a snapshot (SNAPSHOT=name) or a moment (AT=2026-11-
 	@python -m operations restore --env $(ENV) $(if $(AT),--at "$(AT)",--snapshot "$(SNAPSHOT)") \
 		$(if $(filter yes,$(YES)),--yes) $(if $(filter no,$(SMOKE)),--no-smoke) $(ARGS)
 
+.PHONY: gc
+gc: install  ## Remove for good what was deleted DAYS ago; DRY_RUN=yes says what would go
+	@python -m operations gc --env $(ENV) $(if $(DAYS),--days $(DAYS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from operations import rehearsal, restore
+from operations import cleanup, rehearsal, restore
 from operations.command import Command
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
@@ -20,7 +20,7 @@ from operations.imports import command as importing
 
 FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
-COMMANDS: tuple[Command, ...] = (importing.COMMAND, rehearsal.COMMAND, restore.COMMAND)
+COMMANDS: tuple[Command, ...] = (cleanup.COMMAND, importing.COMMAND, rehearsal.COMMAND, restore.COMMAND)
 
 
 def main(

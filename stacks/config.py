@@ -656,6 +656,18 @@ class ArtifactsConfig(Section):
         return _variables(self)
 
 
+class CleanupConfig(Section):
+    """What becomes of deleted runs, logged models and experiments."""
+
+    deleted_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_DAYS,
+        description="Days after which what was deleted goes for good, looked for daily. Without it, nothing "
+        "goes but by `make gc`.",
+    )
+
+
 class ServerConfig(Section):
     """The tracking server's container and how many of them run."""
 
@@ -966,6 +978,7 @@ class EnvironmentConfig(Section):
     database: DatabaseConfig = Field(description=DatabaseConfig.__doc__)
     artifacts: ArtifactsConfig = Field(default_factory=ArtifactsConfig, description=ArtifactsConfig.__doc__)
     backup: BackupConfig | None = Field(default=None, description=BackupConfig.__doc__)
+    cleanup: CleanupConfig = Field(default_factory=CleanupConfig, description=CleanupConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
     identity: IdentityConfig = Field(default_factory=IdentityConfig, description=IdentityConfig.__doc__)

@@ -16,6 +16,7 @@ from mlflow_aws_server import logs
 from mlflow_aws_server.errors import OperationError
 from mlflow_aws_server.progress import publish
 from mlflow_aws_server.settings import (
+    CleanupSettings,
     EnvironmentReader,
     ImportSettings,
     MigrationSettings,
@@ -241,7 +242,19 @@ def _database_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", required=True, type=int, help="its port")
 
 
+def _gc(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
+    from mlflow_aws_server.cleanup.gc import gc
+
+    return gc(CleanupSettings.from_environ(environ), days=options.days, dry_run=options.dry_run)
+
+
+def _gc_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--days", type=float, default=0, help="only what was deleted so many days ago")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go; change nothing")
+
+
 _OPERATIONS: Mapping[str, _Operation] = {
+    "gc": _Operation("remove for good what was deleted, as `mlflow gc` does", _gc, _gc_arguments),
     "import": _Operation("import the archive of another MLflow's tables", _import, _import_arguments),
     "rehearse": _Operation("migrate a scratch database and compare", _rehearse, _database_arguments),
 }

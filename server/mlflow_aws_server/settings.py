@@ -284,6 +284,33 @@ class ImportSettings:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CleanupSettings:
+    """What `gc` needs."""
+
+    database: DatabaseSettings
+    database_user: str
+    artifact_root: str
+    # An object can be under legal hold only where the bucket has Object Lock.
+    holds: bool
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> CleanupSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        read = EnvironmentReader(environ)
+        database, root = _database(read), _artifact_root(read)
+        return cls(
+            database=database,
+            database_user=read.role("MLFLOW_AWS_DATABASE_USER"),
+            artifact_root=root,
+            holds=_sealing(read, root=root, region=database.region).lock is not None,
+        )
+
+
 class EnvironmentReader:
     """Typed access to environment variables; an empty variable counts as unset.
 

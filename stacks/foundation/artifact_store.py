@@ -48,10 +48,11 @@ class ArtifactStore(Construct):
         )
         # What the server is told about sealing, as its environment variables.
         self.sealing = config.variables
+        self._locks = config.object_lock is not None
         self._prefix = f"{config.prefix}/" if config.prefix else ""
         self._deny_other_keys()
         self._keep_what_is_sealed(server_role)
-        self._allow_serving_and_sealing(server_role, locks=config.object_lock is not None)
+        self._allow_serving_and_sealing(server_role)
         copies = [
             *([_of_what_is_sealed(self._prefix, config.sealed_replica)] if config.sealed_replica else []),
             *([_of_everything(self._prefix, recovery.replica)] if recovery and recovery.replica else []),
@@ -106,7 +107,28 @@ class ArtifactStore(Construct):
             role, archives, because="which archives there will be is not known; their place is named"
         )
 
-    def _allow_serving_and_sealing(self, role: iam.Role, *, locks: bool) -> None:
+    def grant_cleanup(self, role: iam.Role) -> None:
+        """Let a role list artifacts and mark them as deleted, but for what is sealed; no version goes."""
+        bucket_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
+        objects = f"{bucket_arn}/{self._prefix}*"
+        delete = ["s3:DeleteObject"] + ["s3:GetObjectLegalHold"] * self._locks
+        for statement in (
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"], resources=[bucket_arn], conditions=self.below_prefix
+            ),
+            iam.PolicyStatement(actions=delete, resources=[objects]),
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY,
+                actions=["s3:DeleteObject"],
+                resources=[f"{bucket_arn}/{self._prefix}sealed/*"],
+            ),
+        ):
+            role.add_to_policy(statement)
+        acknowledge_resource(
+            role, objects, because="what will have been deleted is not known; what is sealed is denied"
+        )
+
+    def _allow_serving_and_sealing(self, role: iam.Role) -> None:
         """Let the server list and read artifacts, and write sealed ones, with the key for both."""
         seal = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
         allow = [
@@ -114,7 +136,7 @@ class ArtifactStore(Construct):
             # To end what a server that was stopped had begun; S3 has no condition for its prefix.
             (["s3:ListBucketMultipartUploads"], self.bucket.bucket_arn, {}),
             (["s3:GetObject"], self.objects_arn, {}),
-            (seal + ["s3:PutObjectRetention"] * locks, self.sealed_arn, {}),
+            (seal + ["s3:PutObjectRetention"] * self._locks, self.sealed_arn, {}),
             (["kms:Decrypt", "kms:GenerateDataKey"], self.key.key_arn, {}),
         ]
         for actions, resource, conditions in allow:

@@ -6,6 +6,7 @@ from constructs import Construct
 from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
+from stacks.service.cleanup import Cleanup
 from stacks.service.cluster import Cluster
 from stacks.service.importing import import_operation
 from stacks.service.ingress import Ingress
@@ -48,6 +49,7 @@ class MlflowService(cdk.Stack):
         migration = Migration(
             self, "Migration", resources=resources, log_key=foundation.log_key, config=config
         )
+        Cleanup(self, "Cleanup", resources=resources, server=config, config=environment.cleanup)
         sign_in = SignIn(self, "SignIn", people=foundation.people, url=url, config=environment.identity)
         identity = server_identity(self, foundation=foundation, sign_in=sign_in, environment=environment)
         server = TrackingServer(

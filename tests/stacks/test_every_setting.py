@@ -79,6 +79,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "lock": {"mode": "compliance", "min_days": 14, "max_days": 300, "grace_days": 9},
             "recovery": {"region": "eu-west-1", "days": 60, "replicate": True},
         },
+        "cleanup": {"deleted_days": 45},
         "server": {
             "architecture": "x86_64",
             "build": "local",
@@ -405,6 +406,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     ),
     "backup.recovery.days": (plan("CopyActions", 0, "Lifecycle", "DeleteAfterDays"), 60),
     "backup.recovery.replicate": (mentions('"Id": "Everything"'), True),
+    "cleanup.deleted_days": (mentions(r"[\"gc\",\"--days\",\"45\"]"), True),
     "server.architecture": (service(TASK, "RuntimePlatform", "CpuArchitecture"), "X86_64"),
     "server.build": (count("AWS::CodeBuild::Project"), 0),
     "server.image_uri": (

@@ -1,0 +1,1 @@
+"""What was deleted goes for good: `gc` on a schedule."""

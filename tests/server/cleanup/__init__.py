@@ -1,0 +1,1 @@
+"""Cleaning up: what goes, what stays, and that nothing else changes."""
