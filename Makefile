@@ -142,6 +142,10 @@ restore: credentials  ## Put a snapshot (SNAPSHOT=name) or a moment (AT=2026-11-
 gc: install  ## Remove for good what was deleted DAYS ago; DRY_RUN=yes says what would go
 	@python -m operations gc --env $(ENV) $(if $(DAYS),--days $(DAYS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
 
+.PHONY: drill
+drill: credentials  ## Restore a copy of ENV's database, an object and a model; compare, report RPO and RTO
+	@python -m operations drill --env $(ENV) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from operations import cleanup, rehearsal, restore
+from operations import cleanup, drill, rehearsal, restore
 from operations.command import Command
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
@@ -20,7 +20,13 @@ from operations.imports import command as importing
 
 FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
-COMMANDS: tuple[Command, ...] = (cleanup.COMMAND, importing.COMMAND, rehearsal.COMMAND, restore.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    cleanup.COMMAND,
+    importing.COMMAND,
+    rehearsal.COMMAND,
+    drill.COMMAND,
+    restore.COMMAND,
+)
 
 
 def main(

@@ -66,11 +66,9 @@ class Database(ABC):
     def remove(self, tag: str, value: str, say: Say) -> None:
         """Delete every copy and every snapshot that carries this tag, without a last snapshot."""
 
-    @property
+    @abstractmethod
     def newest_time(self) -> dt.datetime:
         """The newest time that it can be restored to."""
-        newest: dt.datetime = self.described(self.name)["LatestRestorableTime"]
-        return newest
 
     def take_snapshot(self, snapshot: str, tags: Mapping[str, str]) -> Snapshot:
         """Take a snapshot of this name and wait until it is complete."""
@@ -147,6 +145,18 @@ class Instance(Database):
         )
         return str(made["DBInstance"]["DbiResourceId"])
 
+    def newest_time(self) -> dt.datetime:
+        """The newest time that it can be restored to."""
+        found = self.rds.describe_db_instance_automated_backups(DBInstanceIdentifier=self.name)
+        newest: list[dt.datetime] = [
+            each["RestoreWindow"]["LatestTime"]
+            for each in found["DBInstanceAutomatedBackups"]
+            if each["Status"] == "active"
+        ]
+        if not newest:
+            raise CannotRunError(f"{self.name} has no automated backup yet: see its backups in RDS")
+        return max(newest)
+
     def wait(self, copy: str) -> tuple[str, int]:
         """Wait until a copy accepts connections; returns its host and port."""
         return _address_of_instance(self.rds, copy)
@@ -219,6 +229,11 @@ class Cluster(Database):
             **self._like(living, tags),
         )
         return self._with_instance(living, copy, tags, made)
+
+    def newest_time(self) -> dt.datetime:
+        """The newest time that it can be restored to."""
+        newest: dt.datetime = self.described(self.name)["LatestRestorableTime"]
+        return newest
 
     def wait(self, copy: str) -> tuple[str, int]:
         """Wait until a copy accepts connections; returns its host and port."""

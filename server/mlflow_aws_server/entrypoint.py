@@ -17,6 +17,7 @@ from mlflow_aws_server.errors import OperationError
 from mlflow_aws_server.progress import publish
 from mlflow_aws_server.settings import (
     CleanupSettings,
+    DrillSettings,
     EnvironmentReader,
     ImportSettings,
     MigrationSettings,
@@ -253,8 +254,27 @@ def _gc_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would go; change nothing")
 
 
+def _drill(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
+    from mlflow_aws_server.drill import drill
+
+    settings = DrillSettings.from_environ(environ)
+    return drill(
+        settings.database,
+        replace(settings.database, host=options.host, port=options.port),
+        user=settings.server_user,
+        artifact_root=settings.artifact_root,
+        at=options.at,
+    )
+
+
+def _drill_arguments(parser: argparse.ArgumentParser) -> None:
+    _database_arguments(parser)
+    parser.add_argument("--at", required=True, type=int, help="the time it was restored to, in milliseconds")
+
+
 _OPERATIONS: Mapping[str, _Operation] = {
     "gc": _Operation("remove for good what was deleted, as `mlflow gc` does", _gc, _gc_arguments),
     "import": _Operation("import the archive of another MLflow's tables", _import, _import_arguments),
+    "drill": _Operation("compare a restored database with the living one", _drill, _drill_arguments),
     "rehearse": _Operation("migrate a scratch database and compare", _rehearse, _database_arguments),
 }

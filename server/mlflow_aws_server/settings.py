@@ -311,6 +311,29 @@ class CleanupSettings:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrillSettings:
+    """What `drill` needs."""
+
+    database: DatabaseSettings
+    server_user: str
+    artifact_root: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> DrillSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        read = EnvironmentReader(environ)
+        return cls(
+            database=_database(read),
+            server_user=read.role("MLFLOW_AWS_DATABASE_USER", default="mlflow_server"),
+            artifact_root=_artifact_root(read),
+        )
+
+
 class EnvironmentReader:
     """Typed access to environment variables; an empty variable counts as unset.
 

@@ -13,6 +13,7 @@ _COLUMNS = """
     SELECT relname, array_agg(attname::text ORDER BY attname)
       FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
      WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+       AND has_table_privilege(pg_class.oid, 'SELECT')
      GROUP BY relname ORDER BY relname
 """
 # A row's text is the same in every database; a sum does not depend on the order.
