@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from preflight.protection import resources
 
 POLL_SECONDS = 15.0
 _SECONDS = 6 * 3600.0
-_GONE = frozenset({"DBInstanceNotFound", "DBInstanceNotFoundFault", "DBClusterNotFoundFault"})
 
 
 @dataclass(frozen=True)
@@ -164,10 +163,18 @@ class Instance(Database):
     def remove(self, tag: str, value: str, say: Say) -> None:
         """Delete every copy and every snapshot that carries this tag, without a last snapshot."""
         for each in _tagged(_all(self.rds, "describe_db_instances", "DBInstances"), tag, value):
-            _delete_instance(self.rds, each["DBInstanceIdentifier"], say, DeleteAutomatedBackups=True)
+            _delete(
+                self.rds.delete_db_instance,
+                say,
+                each["DBInstanceIdentifier"],
+                DBInstanceIdentifier=each["DBInstanceIdentifier"],
+                SkipFinalSnapshot=True,
+                DeleteAutomatedBackups=True,
+            )
         for each in _tagged(_all(self.rds, "describe_db_snapshots", "DBSnapshots"), tag, value):
             if each["SnapshotType"] == "manual":
-                self.rds.delete_db_snapshot(DBSnapshotIdentifier=each["DBSnapshotIdentifier"])
+                name = each["DBSnapshotIdentifier"]
+                _delete(self.rds.delete_db_snapshot, say, name, DBSnapshotIdentifier=name)
 
     def _like(self, tags: Mapping[str, str]) -> dict[str, Any]:
         living = self.described(self.name)
@@ -243,22 +250,24 @@ class Cluster(Database):
     def remove(self, tag: str, value: str, say: Say) -> None:
         """Delete every copy and every snapshot that carries this tag, without a last snapshot."""
         for each in _tagged(_all(self.rds, "describe_db_instances", "DBInstances"), tag, value):
-            _delete_instance(self.rds, each["DBInstanceIdentifier"], say)
+            name = each["DBInstanceIdentifier"]
+            _delete(self.rds.delete_db_instance, say, name, DBInstanceIdentifier=name, SkipFinalSnapshot=True)
         for each in _tagged(_all(self.rds, "describe_db_clusters", "DBClusters"), tag, value):
+            name = each["DBClusterIdentifier"]
             _delete(
-                lambda name=each["DBClusterIdentifier"]: self.rds.delete_db_cluster(
-                    DBClusterIdentifier=name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True
-                ),
-                each["DBClusterIdentifier"],
+                self.rds.delete_db_cluster,
                 say,
+                name,
+                DBClusterIdentifier=name,
+                SkipFinalSnapshot=True,
+                DeleteAutomatedBackups=True,
             )
         for each in _tagged(
             _all(self.rds, "describe_db_cluster_snapshots", "DBClusterSnapshots"), tag, value
         ):
             if each["SnapshotType"] == "manual":
-                self.rds.delete_db_cluster_snapshot(
-                    DBClusterSnapshotIdentifier=each["DBClusterSnapshotIdentifier"]
-                )
+                name = each["DBClusterSnapshotIdentifier"]
+                _delete(self.rds.delete_db_cluster_snapshot, say, name, DBClusterSnapshotIdentifier=name)
 
     def _like(self, living: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
         capacity = living.get("ServerlessV2ScalingConfiguration")
@@ -302,22 +311,17 @@ def _address_of_instance(rds: Any, name: str) -> tuple[str, int]:
     raise AssertionError
 
 
-def _delete_instance(rds: Any, name: str, say: Say, **more: bool) -> None:
-    _delete(
-        lambda: rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True, **more), name, say
-    )
-
-
-def _delete(ask: Any, name: str, say: Say) -> None:
+def _delete(call: Callable[..., object], say: Say, name: str, **what: Any) -> None:
     from botocore.exceptions import ClientError
 
     for _ in patiently(f"the deletion of {name}"):
         try:
-            say(f"{name}: {ask() and 'is being deleted'}")
+            call(**what)
+            say(f"{name}: is being deleted")
             return
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code in _GONE or "deleting" in str(error) or "being deleted" in str(error):
+            if "NotFound" in code or "deleting" in str(error) or "being deleted" in str(error):
                 return
             # What is being made cannot be deleted.
             if not code.startswith("InvalidDB"):
