@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from mlflow_aws_server import drill
 
 from tests.conftest import RdsLike
-from tests.server.conftest import Deployment, Migration, deployment
+from tests.server.conftest import SERVER_PYTHON, Deployment, Migration, deployment
+from tests.server.test_rehearsal import reported
 
 RUN = """
 INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, user_id, experiment_id, artifact_uri,
@@ -52,3 +54,22 @@ def test_rows_from_before_that_time_must_be_there_and_later_ones_not(
         assert drill._missing(here, there, "params", 8_500) == 0
         times = [drill._newest(each, {"runs": None}) for each in (here, there)]  # type: ignore[dict-item]
     assert times == [10_000, 6_000]
+
+
+@pytest.mark.slow
+def test_a_database_restored_as_it_lives_has_nothing_missing(pair: tuple[Deployment, Deployment]) -> None:
+    living, _ = pair
+    living.rds.administer(RUN.format("1, 10"), database=living.database)
+    where = ["--host", living.rds.host, "--port", str(living.rds.port), "--at", "9000"]
+    done = subprocess.run(
+        [SERVER_PYTHON, "-m", "mlflow_aws_server", "drill", *where],
+        env=living.environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    report = reported(done)
+    assert (report["differences"], report["rpo_seconds"], report["model"]) == ([], 0, None)
+    assert all(each["same"] for each in report["tables"])
+    assert report["answers"] > 10
