@@ -65,6 +65,7 @@ class Database(ABC):
     def remove(self, tag: str, value: str, say: Say) -> None:
         """Delete every copy and every snapshot that carries this tag, without a last snapshot."""
 
+    @property
     @abstractmethod
     def newest_time(self) -> dt.datetime:
         """The newest time that it can be restored to."""
@@ -144,6 +145,7 @@ class Instance(Database):
         )
         return str(made["DBInstance"]["DbiResourceId"])
 
+    @property
     def newest_time(self) -> dt.datetime:
         """The newest time that it can be restored to."""
         found = self.rds.describe_db_instance_automated_backups(DBInstanceIdentifier=self.name)
@@ -237,6 +239,7 @@ class Cluster(Database):
         )
         return self._with_instance(living, copy, tags, made)
 
+    @property
     def newest_time(self) -> dt.datetime:
         """The newest time that it can be restored to."""
         newest: dt.datetime = self.described(self.name)["LatestRestorableTime"]

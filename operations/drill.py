@@ -19,7 +19,7 @@ def _drill(deployment: Deployment, _options: argparse.Namespace, say: Say) -> Re
     chosen: list[dt.datetime] = []
 
     def restore(database: Database, name: str) -> str:
-        chosen.append(database.newest_time().replace(microsecond=0))
+        chosen.append(database.newest_time.replace(microsecond=0))
         say(f"the newest time that can be restored is {chosen[0]:%Y-%m-%d %H:%M:%S} UTC")
         return database.at(chosen[0], name, {TAG: deployment.name})
 
