@@ -156,6 +156,7 @@ def test_a_role_reaches_only_the_snapshots_it_is_granted(account: Account, rds: 
         role.client("rds").describe_db_snapshots(DBSnapshotIdentifier="taken")
 
 
+@pytest.mark.slow
 def test_a_template_restores_a_snapshot_and_keeps_the_database_that_is_replaced(
     account: Account, rds: Any, moments: list[datetime]
 ) -> None:
