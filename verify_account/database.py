@@ -75,8 +75,11 @@ def _iam(account: Account) -> tuple[bool, object]:
 def _encrypted(account: Account) -> tuple[bool, object]:
     found = database(account)
     told = {key: found.get(key) for key in ("StorageEncrypted", "KmsKeyId")}
-    wanted = _stated(account).get("KmsKeyId")
-    return found.get("StorageEncrypted") is True and agrees(wanted, found.get("KmsKeyId")), told
+    stated = _stated(account)
+    # Of a restored instance, the snapshot decides.
+    restored = "DBSnapshotIdentifier" in stated
+    agreed = restored or agrees(stated.get("KmsKeyId"), found.get("KmsKeyId"))
+    return found.get("StorageEncrypted") is True and agreed, told
 
 
 def _private(account: Account) -> tuple[bool, object]:

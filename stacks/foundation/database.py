@@ -62,6 +62,7 @@ class Database(Construct):
         # Answers with rows that may be some moments old; None where the database has no reader.
         self.reader_endpoint = self._engine.reader_endpoint
         self.port = config.port
+        self.restored_from = config.restore_from
 
     def create_after(self, *others: IDependable) -> None:
         """Create the database only once everything of the others is there."""

@@ -86,6 +86,9 @@ class ServerTask(Construct):
                 "MLFLOW_AWS_ARTIFACT_ROOT": resources.artifacts.root,
                 **environment,
             },
+            # References to outputs read the same for another database: only this makes the CDK deploy the
+            # service, and run the migration, when the foundation has one.
+            docker_labels={"restored-from": database.restored_from} if database.restored_from else None,
             user=UNPRIVILEGED,
             readonly_root_filesystem=True,
             linux_parameters=unprivileged_linux(self, "Linux"),

@@ -195,6 +195,11 @@ def test_a_restored_database_has_a_name_of_its_own_and_what_its_snapshot_has(
     group = restored.foundation.one("AWS::Logs::LogGroup", id_starts=f"{INSTANCE}Postgresql")
     assert group["LogGroupName"] == f"/aws/rds/instance/{found['DBInstanceIdentifier']}/postgresql"
     other = build("dev", {"database": {"restore_from": "another"}})
+    waits = [
+        {each for each in built.service.resources if each.startswith("MigrationCompleted")}
+        for built in (dev, restored, other)
+    ]
+    assert len(set.union(*waits)) == 3, "the migration does not run on each database"
     assert instance(other)["DBInstanceIdentifier"] != found["DBInstanceIdentifier"]
 
 
