@@ -146,6 +146,18 @@ gc: install  ## Remove for good what was deleted DAYS ago; DRY_RUN=yes says what
 drill: credentials  ## Restore a copy of ENV's database, an object and a model; compare, report RPO and RTO
 	@python -m operations drill --env $(ENV) $(ARGS)
 
+.PHONY: restore-artifacts
+restore-artifacts: install  ## Bring back from S3 what was deleted: OF=models:/NAME/1 [AT=time] [APPLY=yes]
+	@test -n "$(OF)" || { echo "restore-artifacts: name what: make restore-artifacts OF=models:/NAME/1 ENV=$(ENV)" >&2; exit 2; }
+	@python -m operations restore-artifacts --env $(ENV) --of "$(OF)" $(if $(AT),--at "$(AT)") \
+		$(if $(filter yes,$(APPLY)),--apply) $(ARGS)
+
+.PHONY: relocate
+relocate: install  ## Copy the artifacts of a restored database into ENV, rewrite its URIs: OLD=s3://… [COPIES=s3://…]
+	@test -n "$(OLD)" || { echo "relocate: name the former root: make relocate OLD=s3://BUCKET ENV=$(ENV)" >&2; exit 2; }
+	@python -m operations relocate --env $(ENV) --old "$(OLD)" $(if $(COPIES),--copies "$(COPIES)") \
+		$(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
+
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com
 	@test -n "$(URL)" || { echo "smoke: name the deployment: make smoke URL=https://mlflow.example.com" >&2; exit 2; }

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from operations import cleanup, drill, rehearsal, restore
+from operations import cleanup, drill, rehearsal, relocate, restore, restore_artifacts
 from operations.command import Command
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
@@ -25,7 +25,9 @@ COMMANDS: tuple[Command, ...] = (
     importing.COMMAND,
     rehearsal.COMMAND,
     drill.COMMAND,
+    relocate.COMMAND,
     restore.COMMAND,
+    restore_artifacts.COMMAND,
 )
 
 

@@ -230,6 +230,17 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="do all of it, count it, and commit nothing")
 
 
+def _relocate(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
+    from mlflow_aws_server.relocation import relocate
+
+    return relocate(ImportSettings.from_environ(environ), old=options.old, new=options.new)
+
+
+def _relocate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--old", required=True, metavar="URI", help="the root that the database names")
+    parser.add_argument("--new", required=True, metavar="URI", help="where all below it is now")
+
+
 def _rehearse(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
     from mlflow_aws_server.rehearsal import rehearse
 
@@ -276,5 +287,6 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "gc": _Operation("remove for good what was deleted, as `mlflow gc` does", _gc, _gc_arguments),
     "import": _Operation("import the archive of another MLflow's tables", _import, _import_arguments),
     "drill": _Operation("compare a restored database with the living one", _drill, _drill_arguments),
+    "relocate": _Operation("move every artifact URI", _relocate, _relocate_arguments),
     "rehearse": _Operation("migrate a scratch database and compare", _rehearse, _database_arguments),
 }

@@ -12,6 +12,7 @@ from stacks.service.importing import import_operation
 from stacks.service.ingress import Ingress
 from stacks.service.migration import Migration
 from stacks.service.outputs import publish
+from stacks.service.relocation import relocate_operation
 from stacks.service.server_identity import server_identity
 from stacks.service.server_image import ServerImage
 from stacks.service.server_task import TaskResources
@@ -63,6 +64,7 @@ class MlflowService(cdk.Stack):
             config=config,
         )
         server.start_after(migration.completed)
+        relocate_operation(self, resources=resources, config=config)
         ingress = Ingress(
             self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
