@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from operations.command import Say
-from operations.errors import CannotRunError
+from operations.errors import CannotRunError, FailedError
 from operations.imports.archive import NOT_READ, Archive
 
 if TYPE_CHECKING:
@@ -97,8 +97,14 @@ def _read(connection: Connection, backend: str, begin: Callable[[str], Archive],
                     cursor.copy_expert(f"COPY ({query}) TO STDOUT", part)
             else:
                 result = connection.execution_options(stream_results=True).exec_driver_sql(query)
-                while rows := result.cursor.fetchmany(_BATCH):
+                # Not from the cursor: SQLAlchemy has read the first row of it.
+                while rows := result.fetchmany(_BATCH):
                     part.add(rows)
+        there = connection.exec_driver_sql(f"SELECT count(*) FROM {quote(table)}").scalar()  # noqa: S608
+        if part.rows != there:
+            raise FailedError(
+                f"{table} has {there} rows, and {part.rows} were read: import again, and report it"
+            )
         if part.rows:
             say(f"read {table}: {part.rows:,} rows")
     return archive

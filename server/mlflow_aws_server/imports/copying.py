@@ -9,7 +9,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 from mlflow_aws_server.imports.archive import Archive
 from mlflow_aws_server.imports.mapping import Mapping
 from mlflow_aws_server.imports.scratch import SCHEMA
-from mlflow_aws_server.imports.tables import ANY_OWNER, COPIED, TAGS, Table
+from mlflow_aws_server.imports.tables import ANY_OWNER, COPIED, TAGS, CopiedTable
 from mlflow_aws_server.progress import report
 
 # With what an earlier import renamed, so that no two names become one.
@@ -63,7 +63,7 @@ def copy(cursor: Any, mapping: Mapping, *, root: str) -> dict[str, int]:
     return copied
 
 
-def _copy(cursor: Any, table: Table, *, is_owner: bool) -> int:
+def _copy(cursor: Any, table: CopiedTable, *, is_owner: bool) -> int:
     columns = SQL(", ").join(map(Identifier, _columns(cursor, table.name)))
     names = SQL(table.referred_to_by)
     of_new: Composable = SQL("TRUE")

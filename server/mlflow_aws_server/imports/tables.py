@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CopiedTable:
     """One table that is copied.
 
     A row is copied if no row here has its key. If it belongs to another row, its `owner`, it is copied only
@@ -32,24 +32,24 @@ ANY_OWNER = "anything"
 """Stands for the table of an owner that may be in several."""
 
 # Parents before children, as foreign keys demand.
-COPIED: tuple[Table, ...] = (
-    Table("experiments", "experiment_id"),
-    Table("experiment_tags", "experiment_id, key", "experiments"),
-    Table("runs", "run_uuid"),
-    Table("params", "run_uuid, key", "runs"),
-    Table("tags", "run_uuid, key", "runs"),
-    Table("metrics", "run_uuid, key, timestamp, step, value, is_nan", "runs"),
-    Table("latest_metrics", "run_uuid, key", "runs"),
-    Table("datasets", "experiment_id, name, digest"),
-    Table("logged_models", "model_id"),
-    Table("logged_model_params", "model_id, param_key", "logged_models"),
-    Table("logged_model_tags", "model_id, tag_key", "logged_models"),
-    Table(
+COPIED: tuple[CopiedTable, ...] = (
+    CopiedTable("experiments", "experiment_id"),
+    CopiedTable("experiment_tags", "experiment_id, key", "experiments"),
+    CopiedTable("runs", "run_uuid"),
+    CopiedTable("params", "run_uuid, key", "runs"),
+    CopiedTable("tags", "run_uuid, key", "runs"),
+    CopiedTable("metrics", "run_uuid, key, timestamp, step, value, is_nan", "runs"),
+    CopiedTable("latest_metrics", "run_uuid, key", "runs"),
+    CopiedTable("datasets", "experiment_id, name, digest"),
+    CopiedTable("logged_models", "model_id"),
+    CopiedTable("logged_model_params", "model_id, param_key", "logged_models"),
+    CopiedTable("logged_model_tags", "model_id, tag_key", "logged_models"),
+    CopiedTable(
         "logged_model_metrics",
         "model_id, metric_name, metric_timestamp_ms, metric_step, run_id",
         "logged_models",
     ),
-    Table(
+    CopiedTable(
         "inputs",
         "source_type, source_id, destination_type, destination_id",
         "runs",
@@ -57,43 +57,43 @@ COPIED: tuple[Table, ...] = (
         "CASE WHEN t.destination_type = 'RUN' THEN t.destination_id ELSE t.source_id END",
         id="input_uuid",
     ),
-    Table("input_tags", "input_uuid, name", "inputs"),
-    Table("trace_info", "request_id"),
-    Table("trace_tags", "request_id, key", "trace_info"),
-    Table("trace_request_metadata", "request_id, key", "trace_info"),
-    Table("trace_metrics", "request_id, key", "trace_info"),
-    Table("spans", "trace_id, span_id", "trace_info", "t.trace_id"),
-    Table("span_metrics", "trace_id, span_id, key", "trace_info", "t.trace_id"),
-    Table("assessments", "assessment_id", "trace_info", "t.trace_id"),
-    Table("registered_models", "workspace, name"),
-    Table("registered_model_tags", "workspace, name, key", "registered_models"),
-    Table("model_versions", "workspace, name, version"),
-    Table("model_version_tags", "workspace, name, version, key", "model_versions"),
-    Table("registered_model_aliases", "workspace, name, alias", "registered_models"),
-    Table("evaluation_datasets", "dataset_id"),
-    Table("evaluation_dataset_records", "dataset_record_id", "evaluation_datasets", "t.dataset_id"),
-    Table("evaluation_dataset_tags", "dataset_id, key", "evaluation_datasets"),
-    Table(
+    CopiedTable("input_tags", "input_uuid, name", "inputs"),
+    CopiedTable("trace_info", "request_id"),
+    CopiedTable("trace_tags", "request_id, key", "trace_info"),
+    CopiedTable("trace_request_metadata", "request_id, key", "trace_info"),
+    CopiedTable("trace_metrics", "request_id, key", "trace_info"),
+    CopiedTable("spans", "trace_id, span_id", "trace_info", "t.trace_id"),
+    CopiedTable("span_metrics", "trace_id, span_id, key", "trace_info", "t.trace_id"),
+    CopiedTable("assessments", "assessment_id", "trace_info", "t.trace_id"),
+    CopiedTable("registered_models", "workspace, name"),
+    CopiedTable("registered_model_tags", "workspace, name, key", "registered_models"),
+    CopiedTable("model_versions", "workspace, name, version"),
+    CopiedTable("model_version_tags", "workspace, name, version, key", "model_versions"),
+    CopiedTable("registered_model_aliases", "workspace, name, alias", "registered_models"),
+    CopiedTable("evaluation_datasets", "dataset_id"),
+    CopiedTable("evaluation_dataset_records", "dataset_record_id", "evaluation_datasets", "t.dataset_id"),
+    CopiedTable("evaluation_dataset_tags", "dataset_id, key", "evaluation_datasets"),
+    CopiedTable(
         "entity_associations",
         "source_type, source_id, destination_type, destination_id",
         ANY_OWNER,
         "t.source_id",
     ),
-    Table("issues", "issue_id"),
-    Table("scorers", "scorer_id"),
-    Table("scorer_versions", "scorer_id, scorer_version", "scorers"),
-    Table("online_scoring_configs", "online_scoring_config_id", "scorers", "t.scorer_id"),
-    Table("label_schemas", "schema_id"),
-    Table("review_queues", "queue_id"),
-    Table("review_queue_items", "queue_id, item_id", "review_queues"),
-    Table("review_queue_users", "queue_id, user_id", "review_queues"),
-    Table("review_queue_label_schemas", "queue_id, schema_id", "review_queues"),
-    Table("mcp_servers", "workspace, name"),
-    Table("mcp_server_versions", "workspace, name, version", "mcp_servers"),
-    Table("mcp_server_tags", "workspace, name, key", "mcp_servers"),
-    Table("mcp_server_version_tags", "workspace, name, version, key", "mcp_servers"),
-    Table("mcp_server_aliases", "workspace, name, alias", "mcp_servers"),
-    Table("mcp_access_endpoints", "id", "mcp_servers", "t.workspace, t.server_name"),
+    CopiedTable("issues", "issue_id"),
+    CopiedTable("scorers", "scorer_id"),
+    CopiedTable("scorer_versions", "scorer_id, scorer_version", "scorers"),
+    CopiedTable("online_scoring_configs", "online_scoring_config_id", "scorers", "t.scorer_id"),
+    CopiedTable("label_schemas", "schema_id"),
+    CopiedTable("review_queues", "queue_id"),
+    CopiedTable("review_queue_items", "queue_id, item_id", "review_queues"),
+    CopiedTable("review_queue_users", "queue_id, user_id", "review_queues"),
+    CopiedTable("review_queue_label_schemas", "queue_id, schema_id", "review_queues"),
+    CopiedTable("mcp_servers", "workspace, name"),
+    CopiedTable("mcp_server_versions", "workspace, name, version", "mcp_servers"),
+    CopiedTable("mcp_server_tags", "workspace, name, key", "mcp_servers"),
+    CopiedTable("mcp_server_version_tags", "workspace, name, version, key", "mcp_servers"),
+    CopiedTable("mcp_server_aliases", "workspace, name, alias", "mcp_servers"),
+    CopiedTable("mcp_access_endpoints", "id", "mcp_servers", "t.workspace, t.server_name"),
 )
 
 LEFT_OUT: Mapping[str, str] = {
