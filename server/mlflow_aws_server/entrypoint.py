@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -129,7 +131,9 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     settings = ServerSettings.from_environ(environ)
     connections = settings.connections
-    store = store_uri(settings.database, settings.database_user, application_name=_APPLICATION_NAME)
+    store = store_uri(
+        settings.database, settings.database_user, application_name=_APPLICATION_NAME, admitted="on"
+    )
     return {
         **environ,
         "_MLFLOW_SERVER_FILE_STORE": store,
@@ -177,10 +181,23 @@ def _audit(environ: Mapping[str, str]) -> int:
     return 0
 
 
+def _end_at_sigterm() -> None:
+    """End this process at once at SIGTERM, also in the middle of a statement, which PostgreSQL rolls back."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def end() -> None:
+        signal.sigwait({signal.SIGTERM})
+        _log.error("stopped by SIGTERM: what was not finished is rolled back; run `migrate` again")
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
 def _migrate(environ: Mapping[str, str]) -> int:
     from mlflow_aws_server.migration import MigrationError, migrate
 
     settings = MigrationSettings.from_environ(environ)
+    _end_at_sigterm()
     # MLflow reads these while it is imported, which `migrate` does in this process.
     os.environ.update(_QUIET_MLFLOW)
     try:

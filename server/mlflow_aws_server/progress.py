@@ -22,6 +22,23 @@ def report(event: str, **details: object) -> None:
     _log.info(event, extra={"fields": details})
 
 
+def metrics(environment: str, values: Mapping[str, float]) -> dict[str, object]:
+    """Fields of a line from which CloudWatch makes metrics of the namespace MlflowOnAws (its EMF).
+
+    A log group that ECS writes to needs no more: CloudWatch_Embedded_Metric_Format_Generation_PutLogEvents.
+    """
+    metric = {
+        "Namespace": "MlflowOnAws",
+        "Dimensions": [["Environment"]],
+        "Metrics": [{"Name": name} for name in values],
+    }
+    return {
+        "Environment": environment,
+        **{name: round(value, 3) for name, value in values.items()},
+        "_aws": {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": [metric]},
+    }
+
+
 def publish(event: str, document: Mapping[str, object]) -> None:
     """End an operation's log with its result: JSON, in as many lines as it needs, and a last line.
 

@@ -1,8 +1,9 @@
 """`/ready`: whether this worker can serve; only the load balancer and the container itself may ask.
 
-200 or 503 with an empty body; a header says whether this process has a fast path. Ready means: callers can be
-verified, and the database accepts a connection and has the schema that this MLflow needs. The result is
-shared for some seconds, and at most one query runs at a time.
+200 or 503 with an empty body; headers say whether this process has a fast path, and what it knows of the
+schema. Ready means: callers can be verified, and the database accepts a connection and has a schema that
+serves this MLflow, or a migration keeps it from all servers for a while. The result is shared for some
+seconds, and at most one query runs at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from mlflow_aws_server.asgi import NOT_STORED, App, Receive, Scope, Send, header_values
+from mlflow_aws_server.database.admission import STATE
 from mlflow_aws_server.fast_path_state import FastPathState
 
 PATH = "/ready"
@@ -20,6 +22,7 @@ _FRESH_SECONDS = 5.0
 # What was missing may be there a moment later.
 _FRESH_SECONDS_UNREADY = 1.0
 _FAST_PATH = b"x-mlflow-aws-fast-path"
+_SCHEMA = b"x-mlflow-aws-schema"
 
 _log = logging.getLogger("mlflow_aws_server.readiness")
 
@@ -62,6 +65,8 @@ class Readiness:
         if status != 404 and self._fast_path is not None:
             told = self._fast_path.reason or "serving"
             headers.append((_FAST_PATH, told.encode("ascii", "replace")))
+        if status != 404:
+            headers.append((_SCHEMA, STATE.state.encode("ascii")))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 

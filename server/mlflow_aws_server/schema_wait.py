@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError
 from psycopg2 import errors
 
 from mlflow_aws_server import schema
+from mlflow_aws_server.database import admission
 from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.progress import Patience, report
@@ -67,15 +68,16 @@ def wait_for_schema(
 def revision(settings: ServerSettings) -> str:
     """The database's schema revision, as the server's role sees it; "" if it sees none yet.
 
+    A newer one that serves this MLflow too counts as this MLflow's own.
+
     Raises:
-        psycopg2.Error: the database cannot be reached.
+        psycopg2.Error: the database cannot be reached, or a migration drains it.
     """
     connection = connect(settings.database, settings.database_user, application="mlflow-start")
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT version_num FROM alembic_version")
-            row = cursor.fetchone()
-            return str(row[0]) if row else ""
+        admission.take(connection)
+        found = admission.seen(connection)
+        return schema.installed().head if schema.installed().head in found else found[0] if found else ""
     except (errors.UndefinedTable, errors.InsufficientPrivilege):
         # `migrate` grants the table last, so that no server starts on a half-migrated database.
         return ""

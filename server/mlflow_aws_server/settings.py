@@ -23,12 +23,13 @@ _PREFIX = "MLFLOW_AWS_"
 VARIABLES = frozenset(
     _PREFIX + name
     for name in (
-        "ARTIFACT_ROOT", "AUDIT_PIPE", "BIND", "DATABASE_CA_FILE", "DATABASE_HOST",
+        "ARTIFACT_ROOT", "AUDIT_PIPE", "BIND", "DATABASE_ARN", "DATABASE_CA_FILE", "DATABASE_HOST",
         "DATABASE_MAX_CONNECTIONS", "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT",
-        "DATABASE_READER_HOST",
-        "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "ENDED_RUNS", "FAST_PATH", "KEEP_ALIVE_SECONDS",
-        "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL", "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
-        "SEAL_AT", "SEAL_LOCK", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID", "USER_POOL_ISSUER",
+        "DATABASE_READER_HOST", "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "ENDED_RUNS",
+        "ENVIRONMENT", "FAST_PATH", "KEEP_ALIVE_SECONDS", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL",
+        "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
+        "SEAL_AT", "SEAL_LOCK", "SNAPSHOT_HOURS", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID",
+        "USER_POOL_ISSUER",
         "WORKERS",
     )
 )  # fmt: skip
@@ -227,6 +228,11 @@ class MigrationSettings:
     artifact_root: str
     # What all tasks may open, in all.
     required_connections: int
+    # As `make … ENV=` names it.
+    environment: str
+    # Of what a snapshot is taken: an instance or a cluster; None if none is wanted.
+    database_arn: str | None
+    snapshot_hours: int
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> MigrationSettings:
@@ -258,6 +264,15 @@ class MigrationSettings:
             required_connections=read.integer(
                 "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS", default=1, least=1, most=100_000
             ),
+            environment=read.text("MLFLOW_AWS_ENVIRONMENT", default="dev"),
+            database_arn=read.matching(
+                "MLFLOW_AWS_DATABASE_ARN",
+                re.compile(r"arn:[\w-]+:rds:[\w-]+:\d{12}:(db|cluster):[A-Za-z0-9-]+"),
+                expected="the ARN of an RDS instance or an Aurora cluster",
+            )
+            if read.optional("MLFLOW_AWS_DATABASE_ARN")
+            else None,
+            snapshot_hours=read.integer("MLFLOW_AWS_SNAPSHOT_HOURS", default=1, least=1, most=12),
         )
 
 

@@ -27,6 +27,7 @@ from mlflow_aws_server.asgi import (
     replay,
     whole,
 )
+from mlflow_aws_server.database.admission import STATE, SchemaRefusedError
 from mlflow_aws_server.errors import OverloadedError
 from mlflow_aws_server.limits import (
     BODY,
@@ -42,6 +43,7 @@ from mlflow_aws_server.shares import CALLER, Turns
 _log = logging.getLogger(__name__)
 _TRACES = "/v1/traces"
 
+_COME_BACK = (b"retry-after", b"%d" % SchemaRefusedError.retry_after)
 _UNREACHABLE = "TEMPORARILY_UNAVAILABLE"
 # Longer than a failover, shorter than the load balancer's patience with a new task.
 _LONGEST_OUTAGE_SECONDS = 120.0
@@ -133,6 +135,8 @@ class StockMlflow:
 
         async def send_and_leave(message: Message) -> None:
             leave()
+            if message.get("status") == SchemaRefusedError.status and STATE.refusing:
+                message = {**message, "headers": [*message["headers"], _COME_BACK]}
             await send_on(message)
 
         try:
@@ -227,6 +231,10 @@ def _search_versions_in_pages() -> None:
 
 def _open_stores() -> None:
     _read_no_large_objects()
+    import mlflow.store.db.utils
+
+    # Each session was let in because its schema serves this MLflow, which may be an older one.
+    mlflow.store.db.utils._verify_schema = lambda _engine: None
     from mlflow.server.constants import (
         ARTIFACT_ROOT_ENV_VAR,
         BACKEND_STORE_URI_ENV_VAR,

@@ -54,7 +54,7 @@ def _create_roles(made: Deployment) -> MigrationSettings:
     with pytest.MonkeyPatch.context() as patched:
         for name, value in made.environ.items():
             patched.setenv(name, value)
-        migration._create_roles(settings)
+        migration._create_roles(settings, migration._Course(settings))
     return settings
 
 
@@ -63,7 +63,7 @@ def test_empty_database_gets_roles_schema_and_default_experiment(empty: Deployme
     assert finished.returncode == 0, finished.stderr
     assert _phases(finished.stderr) == [
         "connect", "lock", "roles", "lock", "import", "schema", "store", "indexes", "grants",
-        "all",
+        "verify", "all",
     ]  # fmt: skip
     lines = [json.loads(line) for line in finished.stderr.splitlines()]
     assert all(isinstance(line["ms"], int) for line in lines if line.get("phase", "all") != "all")
@@ -248,7 +248,11 @@ def test_unknown_certificate_authority_ends_with_one_line(empty: Deployment) -> 
     assert finished.returncode == 1
     assert "phase connect failed" in finished.stderr
     assert "certificate" in finished.stderr
-    assert [json.loads(line)["level"] for line in finished.stderr.splitlines()] == ["INFO", "ERROR"]
+    assert [json.loads(line)["level"] for line in finished.stderr.splitlines()] == [
+        "INFO",
+        "INFO",
+        "ERROR",
+    ]
 
 
 # A revision of the year before, with work left for most kinds of migration.

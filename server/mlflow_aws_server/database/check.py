@@ -7,6 +7,7 @@ import logging
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from mlflow_aws_server import schema
+from mlflow_aws_server.database import admission
 from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.settings import ServerSettings
 
@@ -14,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 
 class DatabaseCheck:
-    """Checks that the database answers and has the schema that this MLflow needs.
+    """Checks that the database answers and has a schema that serves this MLflow, or is about to.
 
     The connection is kept between checks and replaced after a failure. Not for use by two threads at
     once.
@@ -30,19 +31,17 @@ class DatabaseCheck:
 
         Raises:
             psycopg2.Error: the database does not answer.
-            RuntimeError: it has another schema.
+            RuntimeError: it has a schema that does not.
         """
         # A connection kept from earlier may have died in a failover.
         reused = self._connection is not None
         try:
-            seen = self._revision()
+            self._look()
         except Exception:
             self.close()
             if not reused:
                 raise
-            seen = self._revision()
-        if seen != self._wanted:
-            raise RuntimeError(f"the database's schema is {seen}, this MLflow needs {self._wanted}")
+            self._look()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -50,20 +49,32 @@ class DatabaseCheck:
             self._connection.close()
             self._connection = None
 
-    def _revision(self) -> str | None:
-        if self._connection is None:
-            self._connection = connect(
-                self._settings.database, self._settings.database_user, application="mlflow-ready"
-            )
-            self._connection.autocommit = True
+    def _look(self) -> None:
+        try:
+            self._connection = self._connection or self._opened()
             with self._connection.cursor() as cursor:
+                cursor.execute("SET statement_timeout = '3s'")
+            found = admission.seen(self._connection)
+        except admission.SessionRefusedError:
+            if admission.STATE.state == "drained":
+                # Those who call it are told to come back, which a replacement could not tell them.
+                return
+            raise
+        if not admission.STATE.saw(found):
+            raise RuntimeError(f"the database's schema is {found}, this MLflow needs {self._wanted}")
+
+    def _opened(self) -> Connection:
+        opened = connect(self._settings.database, self._settings.database_user, application="mlflow-ready")
+        try:
+            opened.autocommit = True
+            admission.admit(opened)
+            with opened.cursor() as cursor:
                 cursor.execute("SHOW statement_timeout")
                 if cursor.fetchone() == ("0",):
                     _logger.warning(
                         "the role %s has no time limits: run `migrate`", self._settings.database_user
                     )
-        with self._connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = '3s'")
-            cursor.execute("SELECT version_num FROM alembic_version")
-            row = cursor.fetchone()
-        return str(row[0]) if row else None
+        except BaseException:
+            opened.close()
+            raise
+        return opened

@@ -14,6 +14,7 @@ import asyncpg
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
+from mlflow_aws_server.database.admission import admit_async
 from mlflow_aws_server.database.token import rds_iam_token
 from mlflow_aws_server.limits import QUESTION_TIME
 from mlflow_aws_server.settings import DatabaseSettings
@@ -76,6 +77,8 @@ def connect(
 def connector(database: DatabaseSettings, user: str) -> OpenConnection:
     """How to open one asynchronous connection: TLS with `verify-full`, and a fresh IAM token each time.
 
+    It is one of the server's, which a migration may refuse (`admission`).
+
     Raises:
         OSError: the CA bundle cannot be read.
     """
@@ -87,7 +90,7 @@ def connector(database: DatabaseSettings, user: str) -> OpenConnection:
         return await asyncio.to_thread(rds_iam_token, database.host, database.port, user, database.region)
 
     async def open_connection() -> AsyncConnection:
-        return await connect_async(
+        connection = await connect_async(
             host=database.host,
             port=database.port,
             user=user,
@@ -95,6 +98,12 @@ def connector(database: DatabaseSettings, user: str) -> OpenConnection:
             password=token,
             ssl=tls,
         )
+        try:
+            await admit_async(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     return open_connection
 

@@ -10,6 +10,7 @@ import psycopg2
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Engine, ExceptionContext
 
+from mlflow_aws_server.database.admission import SessionRefusedError
 from mlflow_aws_server.limits import LOCK_TIME, QUESTION_TIME, WRITE_TIME, OutOfTimeError
 
 _logger = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ def _concealed(context: ExceptionContext) -> BaseException | None:
     kind, message = _explained(original, context.statement or "")
     kind = kind or (type(seen) if isinstance(seen, exc.DBAPIError) else exc.DataError)
     reference = secrets.token_hex(4)
-    level = logging.ERROR if kind is exc.OperationalError else logging.INFO
+    is_news = kind is exc.OperationalError and not isinstance(original, SessionRefusedError)
+    level = logging.ERROR if is_news else logging.INFO
     _logger.log(level, "database error, reference %s: %s", reference, str(seen or original)[:_LONGEST_LINE])
     error = kind(None, None, original, connection_invalidated=context.is_disconnect)
     error.args = (f"{message} Reference: {reference}.",)
@@ -92,6 +94,8 @@ def _ignore(_detail: str) -> None:
 
 
 def _explained(original: Exception, statement: str) -> tuple[_Kind | None, str]:
+    if isinstance(original, SessionRefusedError):
+        return exc.OperationalError, str(original)
     if is_out_of_time(original):
         # To send a write again is safe and may help; nothing else becomes faster by being repeated.
         if statement.lstrip()[:6].upper() in ("INSERT", "UPDATE"):

@@ -34,11 +34,16 @@ SERVER_SETTINGS = {
 """What every session of the server's role begins with."""
 
 # Whatever the parameter group says, a migration takes as long as it takes.
-_MIGRATOR_SETTINGS = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+_MIGRATOR_SETTINGS = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # After one that was killed, the tables are free again soon.
+    "client_connection_check_interval": "1s",
+}
 
 
 def complete(connection: Connection, *, migrator: str, server: str) -> bool:
-    """Whether both roles exist, with their settings, and the migrator may create tables.
+    """Whether both roles exist, with their settings, and the migrator may create tables and end sessions.
 
     And they and the owner log in by IAM.
     """
@@ -50,6 +55,7 @@ def complete(connection: Connection, *, migrator: str, server: str) -> bool:
                             @> CASE rolname WHEN %(server)s THEN %(limits)s ELSE %(no_limits)s END)
                AND has_schema_privilege(%(migrator)s, 'public', 'CREATE')
                AND has_database_privilege(%(migrator)s, current_database(), 'CREATE')
+               AND pg_has_role(%(migrator)s, %(server)s, 'USAGE')
                AND EXISTS (SELECT FROM pg_auth_members JOIN pg_database ON datdba = member
                             WHERE datname = current_database() AND roleid = %(iam)s::regrole)
               FROM pg_roles
@@ -91,6 +97,8 @@ def create(connection: Connection, *, database: str, migrator: str, server: str)
                 "GRANT CREATE ON DATABASE {database} TO {migrator}",
                 "GRANT USAGE, CREATE ON SCHEMA public TO {migrator}",
                 "GRANT USAGE ON SCHEMA public TO {server}",
+                # Only a member may end the server's sessions, or see what they do.
+                "GRANT {server} TO {migrator}",
                 f"GRANT {_IAM_ROLE} TO {{migrator}}, {{server}}, CURRENT_USER",
             ):
                 cursor.execute(SQL(statement).format(**names))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import botocore.session
 from botocore.auth import SigV4QueryAuth
@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, CreateEnginePlugin, Engine
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import ArgumentError
 
+from mlflow_aws_server.database.admission import admit
 from mlflow_aws_server.database.statements import CompiledStatements
 
 # RDS accepts a token for 15 minutes, and checks it only when a connection opens.
@@ -56,6 +57,8 @@ def prepare() -> None:
 class RdsIamPlugin(CreateEnginePlugin):
     """Gives every new connection of an engine a token as its password.
 
+    With `admitted` in the URI, a migration may refuse its sessions (`admission`).
+
     It refuses a URI that holds a password, or that would send the token over an unverified connection.
     """
 
@@ -68,10 +71,11 @@ class RdsIamPlugin(CreateEnginePlugin):
                 f"rds_iam: the URI {url!r} holds a password; remove it: IAM tokens replace it"
             )
         self._host, self._port, self._user = url.host, url.port or 5432, url.username
+        self._admitted = "admitted" in url.query
 
     def update_url(self, url: URL) -> URL:
-        """The URI, unchanged: this plugin has no parameters of its own."""
-        return url
+        """The URI without this plugin's own parameter."""
+        return url.difference_update_query(["admitted"])
 
     def engine_created(self, engine: Engine) -> None:
         """Attach the token to each connection attempt, and bound what the engine remembers."""
@@ -83,7 +87,14 @@ class RdsIamPlugin(CreateEnginePlugin):
     ) -> Any:
         token = rds_iam_token(self._host, self._port, self._user, _region())
         # Connecting here keeps the token out of the engine's own, long-lived parameters.
-        return dialect.connect(*arguments, **{**parameters, "password": token})
+        connection = dialect.connect(*arguments, **{**parameters, "password": token})
+        if self._admitted:
+            try:
+                admit(cast("Any", connection))
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
 
 def _require_verified(url: URL) -> None:

@@ -1,7 +1,11 @@
-"""Which database schemas the fast path was tested with."""
+"""Which database schemas the fast path was tested with.
+
+It serves on a newer one too that an older MLflow can use: what it was tested with is all there.
+"""
 
 from __future__ import annotations
 
+from mlflow_aws_server.database.admission import HEAD, heads
 from mlflow_aws_server.database.connect import AsyncConnection
 
 # MLflow's own migration heads (alembic revisions), with the release that has them.
@@ -16,8 +20,8 @@ async def schema_obstacle(connection: AsyncConnection) -> str | None:
     Raises:
         asyncpg.PostgresError: the version table cannot be read.
     """
-    heads = sorted(row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version"))
-    if len(heads) != 1 or heads[0] not in TESTED_HEADS:
-        found = ", ".join(heads) or "without a version"
-        return f"schema {found}, tested only with {', '.join(sorted(TESTED_HEADS))}"
+    found = heads(await connection.fetch(HEAD))
+    if not TESTED_HEADS & set(found):
+        seen = found[0] if found else "without a version"
+        return f"schema {seen}, tested only with {', '.join(sorted(TESTED_HEADS))}"
     return None

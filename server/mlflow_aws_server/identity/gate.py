@@ -29,6 +29,7 @@ from mlflow_aws_server.asgi import (
     refuse,
     respond,
 )
+from mlflow_aws_server.database.admission import STATE
 from mlflow_aws_server.errors import OverloadedError
 from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
@@ -235,7 +236,7 @@ class Gate:
 
     def _whoami(self, principal: Principal) -> bytes:
         may = rights(principal, Place.DEPLOYMENT)
-        process: dict[str, object] = {"process": os.getpid()}
+        process: dict[str, object] = {"process": os.getpid(), "schema": STATE.said()}
         if self._fast_path is not None:
             process |= {"fast_path": self._fast_path.said()}
             if Permission.ADMINISTER in may:

@@ -15,10 +15,15 @@ from tests.conftest import RdsLike
 USER = "fast_path_test"
 
 
+async def _admit(_connection: object) -> None:
+    """There is no schema here."""
+
+
 @pytest.fixture
 def database(rds: RdsLike, monkeypatch: pytest.MonkeyPatch) -> DatabaseSettings:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    monkeypatch.setattr("mlflow_aws_server.database.connect.admit_async", _admit)
     if not rds.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{USER}'"):
         rds.administer(f"CREATE ROLE {USER} LOGIN IN ROLE rds_iam")
     return DatabaseSettings(

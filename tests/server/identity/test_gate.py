@@ -14,6 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_aws_server.asgi import PRINCIPAL
+from mlflow_aws_server.database.admission import STATE
 from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.identity import Gate, Lane, Principal
 
@@ -410,6 +411,7 @@ async def test_whoami_is_answered_by_the_gate(world: World, prefix: str) -> None
         "lane": "iam",
         "ui_url": AUDIENCE,
         "seals": True,
+        "schema": STATE.said(),
         "process": os.getpid(),
     }
     assert not world.behind.reached
