@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,14 @@ from operations import task
 from operations.command import Command, Report, Say
 from operations.deployment import Deployment
 from operations.errors import CannotRunError
-from operations.imports import artifacts, databases, dumps, mlruns
+from operations.imports import artifacts, databases, dumps, mlruns, rest
 from operations.imports.archive import Archive
 
 _DATABASE = re.compile(r"(postgres(ql)?|mysql|mariadb|sqlite)(\+\w+)?:")
+# What MLflow's client takes for a tracking server; plugins add the ARN of one in SageMaker.
+_SERVER = re.compile(r"https?://|databricks|arn:aws:sagemaker:")
+# Where reading a server goes on after an interruption.
+_UNFINISHED = Path(".local") / "imports"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -29,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         required=True,
         metavar="SOURCE",
-        help="postgresql://…, mysql://… or sqlite:///… without a password, a dump of pg_dump, or mlruns/",
+        help="postgresql://…, mysql://… or sqlite:///… without a password, a dump of pg_dump, mlruns/, "
+        "or https://… of a server",
     )
     parser.add_argument(
         "--name", help="of the source, the same each time; by default what the source is called"
@@ -50,10 +56,10 @@ def run(deployment: Deployment, options: argparse.Namespace, say: Say) -> Report
     # Read at last, and known at first.
     deployment.place("Import")
     name = _name(options)
-    with tempfile.TemporaryDirectory(prefix="mlflow-import-") as directory:
+    with _directory(options.source, name) as directory:
 
         def begin(revision: str) -> Archive:
-            return Archive(Path(directory), source=name, kind="database", revision=revision)
+            return Archive(directory, source=name, kind="database", revision=revision)
 
         archive = _read(options.source, begin, say)
         root = _artifact_root(deployment)
@@ -88,9 +94,22 @@ def run(deployment: Deployment, options: argparse.Namespace, say: Say) -> Report
     )
 
 
+@contextmanager
+def _directory(source: str, name: str) -> Iterator[Path]:
+    """Where the archive grows: what was read of a server outlives an interruption."""
+    if _SERVER.match(source):
+        yield _UNFINISHED / name
+        shutil.rmtree(_UNFINISHED / name)
+    else:
+        with tempfile.TemporaryDirectory(prefix="mlflow-import-") as directory:
+            yield Path(directory)
+
+
 def _read(source: str, begin: Callable[[str], Archive], say: Say) -> Archive:
     if _DATABASE.match(source):
         return databases.read(databases.parsed(source, dict(os.environ)), begin, say)
+    if _SERVER.match(source):
+        return rest.read(source, begin, say)
     path = Path(source)
     if path.is_dir():
         return mlruns.read(path, begin, say)
@@ -115,6 +134,8 @@ def _name(options: argparse.Namespace) -> str:
 def _called(source: str) -> str:
     if _DATABASE.match(source):
         return Path(source.partition("?")[0]).stem
+    if _SERVER.match(source):
+        return source.partition("://")[2].strip("/") or source
     return Path(source).absolute().name.partition(".")[0]
 
 

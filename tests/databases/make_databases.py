@@ -146,16 +146,23 @@ def _mariadb(work: Path) -> Iterator[tuple[int, Path]]:
 @contextlib.contextmanager
 def _server(source: Source, uri: str, work: Path, environ: Mapping[str, str]) -> Iterator[str]:
     """The server of that version, with artifacts as its documentation of the time had them."""
-    port = free_port()
     places = (
         ["--default-artifact-root", f"s3://{ARTIFACT_BUCKET}/artifacts", "--no-serve-artifacts"]
         if source.on_s3
         else ["--artifacts-destination", str(work / "artifacts")]
     )
+    with answering(uri, work, environ, places) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def answering(uri: str, work: Path, environ: Mapping[str, str], options: list[str]) -> Iterator[str]:
+    """`mlflow server`, whichever the environment's PATH has, once it answers."""
+    port = free_port()
     log = work / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["mlflow", "server", "--backend-store-uri", uri, "--port", str(port), "--workers", "1", *places],
+            ["mlflow", "server", "--backend-store-uri", uri, "--port", str(port), "--workers", "1", *options],
             env=environ, cwd=work, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
