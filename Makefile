@@ -124,7 +124,7 @@ verify: install  ## Check the resources of ENV in the account, property by prope
 	@python -m verify_account --env $(ENV) $(ARGS)
 
 .PHONY: import
-import: install  ## Make another MLflow part of ENV: FROM=postgresql://… | mysql://… | sqlite:///… | dump.sql | mlruns/
+import: install  ## Make another MLflow part of ENV: FROM=postgresql://… | mysql://… | sqlite:///… | dump.sql | mlruns/ | https://…
 	@test -n "$(FROM)" || { echo "import: name the source: make import FROM=sqlite:///mlflow.db ENV=$(ENV)" >&2; exit 2; }
 	@python -m operations import --env $(ENV) --from "$(FROM)" $(if $(NAME),--name "$(NAME)") \
 		$(if $(ARTIFACTS),--artifacts $(ARTIFACTS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
