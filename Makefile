@@ -108,7 +108,10 @@ deploy: credentials  ## Deploy ENV; asks before it widens permissions, in CI: AR
 	@test "$(PREFLIGHT)" = no || python -m preflight --env $(ENV) || { \
 		echo "deploy: correct what has a ✗, or deploy all the same with PREFLIGHT=no" >&2; exit 1; }
 	@rm -rf cdk.out
-	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS)
+	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS) || { \
+		echo "deploy: a stack that failed is as it was. If a drained migration succeeded before, the former" \
+		"version cannot use the schema; the migration's log names the snapshot of how it was:" \
+		"make restore ENV=$(ENV) SNAPSHOT=… (docs/operations.md#roll-back)" >&2; exit 1; }
 
 STACKS ?= MlflowOnAws-$(ENV)-Service
 

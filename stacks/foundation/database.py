@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct, IDependable
 
+from stacks.acknowledge import acknowledge_resource
 from stacks.config import DatabaseConfig
 from stacks.foundation.aurora_cluster import AuroraCluster
 from stacks.foundation.postgres_instance import PostgresInstance
@@ -86,6 +88,26 @@ class Database(Construct):
     def grant_connect(self, grantee: iam.IGrantable, *, user: str) -> None:
         """Let the grantee sign in as this one database user, with an IAM token."""
         self._engine.grant_connect(grantee, user)
+
+    def grant_snapshot(self, role: iam.Role) -> None:
+        """Let the role take snapshots of this database that are named for a migration, and see them."""
+        is_cluster = isinstance(self._engine, AuroraCluster)
+        cluster = "Cluster" if is_cluster else ""
+        # A cluster's name is cut to what a snapshot's name has room for.
+        name = "" if isinstance(self._engine, AuroraCluster) else self._engine.instance_identifier
+        named = cdk.Stack.of(self).format_arn(
+            service="rds",
+            resource="cluster-snapshot" if is_cluster else "snapshot",
+            resource_name=f"{name}*-before-*",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=[f"rds:CreateDB{cluster}Snapshot", f"rds:DescribeDB{cluster}Snapshots"],
+                resources=[self.arn, named],
+            )
+        )
+        acknowledge_resource(role, named, because="the name of a snapshot holds the time when it is taken")
 
     def grant_administer(self, role: iam.Role) -> None:
         """Let the role sign in as the administrator, and read the password for the first time of all."""

@@ -25,8 +25,8 @@ class Migration(Construct):
     """A task that brings the schema to the image's version before the service starts or changes.
 
     It runs whenever its task definition changes, for as many hours as configured, fails the deployment if it
-    fails, and quotes its log there. Its role alone may own the schema and sign in as the administrator. A
-    rollback runs nothing, and stops it.
+    fails, and quotes its log there. Its role alone may own the schema, sign in as the administrator, and take
+    the snapshot that goes before a drain. A rollback runs nothing, and stops it.
     """
 
     def __init__(
@@ -49,11 +49,18 @@ class Migration(Construct):
                 "MLFLOW_AWS_DATABASE_MIGRATOR": database.migrator_user,
                 "MLFLOW_AWS_MASTER_SECRET_ARN": database.administrator_secret_arn,
                 "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS": str(config.required_connections),
+                # As app.py names the stack.
+                "MLFLOW_AWS_ENVIRONMENT": cdk.Stack.of(self)
+                .stack_name.removeprefix("MlflowOnAws-")
+                .removesuffix("-Service"),
+                "MLFLOW_AWS_DATABASE_ARN": database.arn,
+                "MLFLOW_AWS_SNAPSHOT_HOURS": str(config.migration_hours),
             },
             config=config,
         )
         database.grant_connect(self._task.role, user=database.migrator_user)
         database.grant_administer(self._task.role)
+        database.grant_snapshot(self._task.role)
         runner = CustomResourceRunner(
             self,
             "Runner",

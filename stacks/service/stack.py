@@ -48,7 +48,11 @@ class MlflowService(cdk.Stack):
         )
         resources = TaskResources(cluster=cluster, image=image, database=database, artifacts=artifacts)
         migration = Migration(
-            self, "Migration", resources=resources, log_key=foundation.log_key, config=config
+            self,
+            "Migration",
+            resources=resources,
+            log_key=foundation.log_key,
+            config=config,
         )
         Cleanup(self, "Cleanup", resources=resources, server=config, config=environment.cleanup)
         sign_in = SignIn(self, "SignIn", people=foundation.people, url=url, config=environment.identity)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -288,6 +290,54 @@ def test_schema_of_an_older_mlflow_is_upgraded_and_its_rows_kept(empty: Deployme
         ("Default",),
         ("old",),
     ]
+
+
+@pytest.mark.slow
+def test_a_migration_that_dies_at_ten_moments_loses_nothing_and_the_next_one_succeeds(
+    empty: Deployment,
+) -> None:
+    """Killed, stopped, or without its sessions, as after a restart of the database."""
+    settings = _create_roles(empty)
+    uri = store_uri(settings.database, empty.migrator)
+    subprocess.run([SERVER_PYTHON, "-c", _MAKE_OLDER, uri, _OLDER], env=empty.environ, check=True)
+    _as(
+        empty,
+        empty.migrator,
+        "INSERT INTO experiments (experiment_id, name, workspace)"
+        " SELECT i, 'old ' || i, 'default' FROM generate_series(1, 1000) AS i",
+    )
+    chance = random.Random(13)
+    for attempt in range(10):
+        process = empty.start("migrate")
+        deadline = time.monotonic() + 60
+        # The first phase in which it holds the lock; some of the moments are before, most are after.
+        while '"phase":"drain"' not in process.output() and attempt and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 2))
+        match attempt % 3:
+            case 0:
+                process.kill()
+            case 1:
+                process.terminate()
+            case _:
+                _as(
+                    empty,
+                    empty.migrator,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    f" WHERE usename = '{empty.migrator}' AND pid <> pg_backend_pid()",
+                )
+        process.wait(60)
+        assert _as(empty, empty.migrator, "SELECT version_num FROM alembic_version") in (
+            [(_OLDER,)],
+            [(schema.installed().head,)],
+        )
+        assert _as(empty, empty.migrator, "SELECT count(*) FROM experiments WHERE experiment_id > 0") == [
+            (1000,)
+        ]
+    finished = empty.migrate()
+    assert finished.returncode == 0, finished.stderr
+    assert _revision(empty) == schema.installed().head
+    assert _as(empty, empty.server_user, "SELECT count(*) FROM experiments") == [(1001,)]
 
 
 def test_failed_migration_changes_nothing_and_says_so(empty: Deployment) -> None:

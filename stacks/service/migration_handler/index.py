@@ -120,12 +120,13 @@ def tell(event: Mapping[str, Any], *, client: Callable[[str], Any]) -> None:
     task = event["Task"]
     task_id = task["taskArn"].rsplit("/", 1)[-1]
     failure = why_failed(task, event, task_id=task_id, client=client)
-    logger.info("%s ended: %s", task_id, failure or "migrated")
+    reason = failure or course(event, task_id=task_id, client=client)
+    logger.info("%s ended: %s", task_id, reason)
     signal = {
         "Status": "FAILURE" if failure else "SUCCESS",
-        "Reason": failure or "migrated",
+        "Reason": reason,
         "UniqueId": task_id,
-        "Data": task_id,
+        "Data": reason if not failure else task_id,
     }
     try:
         put(event["Signal"], signal)
@@ -152,6 +153,27 @@ def why_failed(
         f"Whole log: {event['LogGroup']} {stream}. The service is unchanged: correct the cause and "
         "deploy again."
     )
+
+
+def course(event: Mapping[str, Any], *, task_id: str, client: Callable[[str], Any]) -> str:
+    """Return how long each phase of a migration that succeeded took, and its snapshot, from its last line."""
+    stream = f"{event['LogStreamPrefix']}/{event['Container']}/{task_id}"
+    try:
+        lines = last_lines(event["LogGroup"], stream, client=client).splitlines()
+    except Exception:
+        # It has succeeded all the same.
+        logger.exception("the log of %s was not read", task_id)
+        lines = []
+    for line in reversed(lines):
+        try:
+            last = json.loads(line)
+            seconds = {name: each for name, each in last["seconds"].items() if each}
+        except (ValueError, TypeError, KeyError):
+            continue
+        phases = ", ".join(f"{name} {each} s" for name, each in seconds.items())
+        snapshot = f"; snapshot {last['snapshot']}" if last.get("snapshot") else ""
+        return f"migrated to {last.get('schema')}: {phases}{snapshot}"
+    return "migrated"
 
 
 def last_lines(group: str, stream: str, *, client: Callable[[str], Any]) -> str:

@@ -31,7 +31,7 @@ def test_database_is_encrypted_with_a_key_of_its_own(either: Assembly) -> None:
 
 def test_every_key_rotates(either: Assembly) -> None:
     keys = either.foundation.all("AWS::KMS::Key")
-    assert len(keys) == 3
+    assert len(keys) == 3 + len(either.foundation.all("AWS::Backup::BackupVault"))
     assert all(key["EnableKeyRotation"] for key in keys)
 
 
@@ -169,6 +169,8 @@ def test_only_our_tasks_may_enter_the_database(either: Assembly) -> None:
         "ServerTaskSecurityG",
         "MigrationTaskSecuri",
         "ImportTaskSecurityG",
+        "RelocateTaskSecurit",
+        "CleanupGcTaskSecuri",
     }
     assert either.foundation.all("AWS::EC2::SecurityGroupIngress") == []
 

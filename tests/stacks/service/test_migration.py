@@ -1,5 +1,6 @@
 """The migration runs before the service, with permissions that nobody else has."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_nobody_but_the_migration_reads_the_administrators_secret(either: Assemb
 
 
 @pytest.mark.parametrize("user", ["mlflow_migrator", "mlflow_administrator"])
-def test_only_the_migration_signs_in_as_more_than_the_server_and_an_import_as_the_owner(
+def test_only_the_migration_and_what_an_operator_starts_sign_in_as_more_than_the_server(
     either: Assembly, user: str
 ) -> None:
     owners = {
@@ -160,8 +161,22 @@ def test_only_the_migration_signs_in_as_more_than_the_server_and_an_import_as_th
         for who, action, resource in either.service.allowed()
         if action == "rds-db:connect" and user in str(resource)
     }
-    importing = {"ImportTaskRole"} if user == "mlflow_migrator" else set()
-    assert {each.partition("DefaultPolicy")[0] for each in owners} == {"MigrationTaskRole"} | importing
+    operations = {"ImportTaskRole", "RelocateTaskRole"} if user == "mlflow_migrator" else set()
+    assert {each.partition("DefaultPolicy")[0] for each in owners} == {"MigrationTaskRole"} | operations
+
+
+def test_nobody_but_the_migration_takes_a_snapshot_and_only_of_this_database(either: Assembly) -> None:
+    taken = [each for each in either.service.allowed() if each[1].startswith("rds:")]
+    assert {action for _, action, _ in taken} == {"rds:CreateDBSnapshot", "rds:DescribeDBSnapshots"}
+    assert {who.partition("DefaultPolicy")[0] for who, _, _ in taken} == {"MigrationTaskRole"}
+    named = json.dumps([resource for _, _, resource in taken])
+    assert ":snapshot:" in named
+    assert "DatabaseInstance" in named
+    assert "*-before-*" in named
+    (container,) = task(either)["ContainerDefinitions"]
+    told = {each["Name"]: each["Value"] for each in container["Environment"]}
+    assert ":db:" in json.dumps(told["MLFLOW_AWS_DATABASE_ARN"])
+    assert told["MLFLOW_AWS_ENVIRONMENT"] in ("dev", "prod")
 
 
 def test_the_runner_may_run_this_task_in_this_cluster_only(either: Assembly) -> None:

@@ -284,8 +284,18 @@ def test_an_unforeseen_error_is_answered(
     assert kind == "Delete" or answered["Reason"] == "no cloudformation today"
 
 
-def test_success_is_signalled(signal: Callable[..., dict[str, Any]]) -> None:
-    assert signal(stopped(0))["Status"] == "SUCCESS"
+def test_success_is_signalled_with_what_took_how_long(
+    signal: Callable[..., dict[str, Any]], aws: Aws
+) -> None:
+    aws.logged("upgrading", '{"phase":"all","schema":"b","snapshot":"s","seconds":{"lock":0.0,"schema":2.5}}')
+    told = signal(stopped(0))
+    assert told["Status"] == "SUCCESS"
+    assert told["Reason"] == told["Data"] == "migrated to b: schema 2.5 s; snapshot s"
+
+
+def test_success_without_a_last_line_is_success(signal: Callable[..., dict[str, Any]], aws: Aws) -> None:
+    aws.logged("upgrading", "[1]", "{}")
+    assert signal(stopped(0))["Reason"] == "migrated"
 
 
 def test_a_failed_task_is_quoted(signal: Callable[..., dict[str, Any]], aws: Aws) -> None:
