@@ -1,19 +1,23 @@
 """The files of a source: where they are, by what its tables say, and copying them to this deployment.
 
-Like `aws s3 sync`: what is there already, as large and not older, is not copied again.
+Like `aws s3 sync`: what is there already, as large and not older, is not copied again. A tracking server says
+nothing of a file's age: as large is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import ClientError
@@ -22,7 +26,12 @@ from operations.command import Say
 from operations.errors import CannotRunError
 from operations.imports.archive import Archive
 
+if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
 _THREADS = 16
+# MLflow's client keeps ten connections.
+_SERVER_THREADS = 8
 _REPORT_SECONDS = 10.0
 # Larger objects are copied in parts of this size; CopyObject ends at 5 GB.
 _PART = 256 * 2**20
@@ -44,35 +53,54 @@ class Root:
     old: str
     at: str
     new: str
+    server: str | None = None
+    """The tracking server through which MLflow's client reads it, for neither S3 nor a folder has it."""
+    places: tuple[str, ...] = ()
+    """What is asked for there: a server may list nothing but the files of one run, or of one model."""
 
 
 def roots(
-    archive: Archive, *, given: Mapping[str, str], target: str, folder: Path | None = None
+    archive: Archive,
+    *,
+    given: Mapping[str, str],
+    target: str,
+    folder: Path | None = None,
+    server: str | None = None,
 ) -> list[Root]:
     """The roots of all places in an archive; `given` says where some of them are.
 
-    `folder` is the source's own: an `mlruns/` may have moved since its files named it.
+    `folder` is the source's own: an `mlruns/` may have moved since its files named it. `server` is the
+    source, if it is one: what it serves is read through it.
 
     Raises:
         CannotRunError: one can neither be read from S3 nor from here.
     """
     found = []
     for old, named in _old_roots(archive, sorted(given)).items():
-        at = given.get(old) or _readable(old, folder, must=named)
-        if at == STAYS:
-            continue
         new = f"{target}/{hashlib.sha256(old.encode()).hexdigest()[:8]}"
-        found.append(Root(old=old, at=at, new=new))
+        at = given.get(old)
+        if at is None and server and urlsplit(old).scheme not in ("", "file", "s3"):
+            found.append(Root(old=old, at=old, new=new, server=server, places=_places(archive, old)))
+        elif (at := at or _readable(old, folder, must=named)) != STAYS:
+            found.append(Root(old=old, at=at, new=new))
     return found
+
+
+def _places(archive: Archive, root: str) -> tuple[str, ...]:
+    """What is named below a root, without what is inside of another."""
+    found: list[str] = []
+    # With the slash, everything inside of a place follows it.
+    for place in sorted({f"{place.rstrip('/')}/" for place, *_ in _named(archive) if _is_below(place, root)}):
+        if not found or not place.startswith(found[-1]):
+            found.append(place)
+    return tuple(place.rstrip("/") for place in found)
 
 
 def _old_roots(archive: Archive, known: list[str]) -> dict[str, bool]:
     """Each place is below one of them, and none is below another; whether more than experiments name it."""
     found = dict.fromkeys(known, False)
 
-    def add(place: str | None, *endings: str, named: bool = True) -> None:
-        if not place or place.startswith(_REFERENCES):
-            return
+    def add(place: str, endings: tuple[str, ...], *, named: bool) -> None:
         if (above := next((root for root in found if _is_below(place, root)), None)) is not None:
             found[above] |= named
             return
@@ -83,18 +111,28 @@ def _old_roots(archive: Archive, known: list[str]) -> dict[str, bool]:
         found[place] = named
 
     for number, place in archive.values("experiments", "experiment_id", "artifact_location"):
-        add(place, f"/{number}", named=False)
+        if place:
+            add(place, (f"/{number}",), named=False)
+    for place, *endings in _named(archive):
+        add(place, tuple(endings), named=True)
+    return found
+
+
+def _named(archive: Archive) -> Iterator[tuple[str, ...]]:
+    """Every place of files that the tables name, and the endings that are below its root."""
     for number, run, place in archive.values("runs", "experiment_id", "run_uuid", "artifact_uri"):
-        add(place, "/artifacts", f"/{run}", f"/{number}")
+        if place:
+            yield place, "/artifacts", f"/{run}", f"/{number}"
     for model, place in archive.values("logged_models", "model_id", "artifact_location"):
-        add(place, "/artifacts", f"/{model}", "/models")
+        if place:
+            yield place, "/artifacts", f"/{model}", "/models"
     for column in ("source", "storage_location"):
         for (place,) in archive.values("model_versions", column):
-            add(place)
+            if place and not place.startswith(_REFERENCES):
+                yield (place,)
     for key, place in archive.values("trace_tags", "key", "value"):
-        if key in _TRACES:
-            add(place)
-    return found
+        if place and key in _TRACES:
+            yield (place,)
 
 
 def _is_below(place: str, root: str) -> bool:
@@ -153,12 +191,9 @@ def copy(s3: Any, roots: list[Root], *, say: Say, dry_run: bool = False) -> Copi
 def _copy_root(s3: Any, root: Root, total: Copied, say: Say, *, dry_run: bool) -> None:
     bucket, prefix = _place(root.new)
     try:
-        source = _files(s3, root.at)
+        source = _files(s3, root)
     except ClientError as error:
-        raise CannotRunError(
-            f"the source has files at {root.old}, and {root.at} cannot be listed: {error}. Say where they "
-            f"are, ARTIFACTS={root.old}=s3://BUCKET/PREFIX, or ARTIFACTS={root.old}=none: they stay"
-        ) from error
+        raise _unreadable(root, error) from error
     here = dict(_objects(s3, bucket, prefix))
     missing = [
         path
@@ -192,11 +227,15 @@ def _copy_files(s3: Any, root: Root, paths: list[str], say: Say) -> None:
         if root.at.startswith("s3://"):
             source_bucket, source_prefix = _place(root.at)
             s3.copy({"Bucket": source_bucket, "Key": f"{source_prefix}{path}"}, bucket, key, Config=config)
+        elif root.server:
+            with tempfile.NamedTemporaryFile(prefix="mlflow-import-") as file:
+                _download(root, path, file.name)
+                s3.upload_file(file.name, bucket, key, Config=config)
         else:
             s3.upload_file(str(Path(root.at) / path), bucket, key, Config=config)
 
     told = time.monotonic()
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_SERVER_THREADS if root.server else _THREADS) as pool:
         try:
             for number, done in enumerate(as_completed([pool.submit(one, path) for path in paths]), 1):
                 done.result()
@@ -209,8 +248,63 @@ def _copy_files(s3: Any, root: Root, paths: list[str], say: Say) -> None:
             raise
 
 
-def _files(s3: Any, at: str) -> Files:
-    return dict(_objects(s3, *_place(at)) if at.startswith("s3://") else _local(Path(at)))
+def _files(s3: Any, root: Root) -> Files:
+    if root.server:
+        return dict(_served(root))
+    return dict(_objects(s3, *_place(root.at)) if root.at.startswith("s3://") else _local(Path(root.at)))
+
+
+def _served(root: Root) -> Iterator[tuple[str, tuple[int, float]]]:
+    """What MLflow's client lists; a server says nothing of ages, nor of the size of an empty file."""
+
+    def one(place: str) -> Files:
+        found: Files = {}
+        folders = [""]
+        with _asking(root, place) as repository:
+            while folders:
+                for each in repository.list_artifacts(folders.pop() or None):
+                    if each.is_dir:
+                        folders.append(each.path)
+                    else:
+                        path = f"{place.removeprefix(root.at).lstrip('/')}/{each.path}"
+                        found[path] = (each.file_size or 0, 0.0)
+        return found
+
+    with ThreadPoolExecutor(_SERVER_THREADS) as pool:
+        for found in pool.map(one, root.places):
+            yield from found.items()
+
+
+def _download(root: Root, path: str, to: str) -> None:
+    folder, _, name = path.rpartition("/")
+    with _asking(root, f"{root.at.rstrip('/')}/{folder}") as repository:
+        # Without its listing, its threads and its progress bar.
+        repository._download_file(name, to)
+
+
+@contextmanager
+def _asking(root: Root, place: str) -> Iterator[ArtifactRepository]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield _repository(place, root.server)
+    # OSError: the errors of HTTP are such. ImportError: MLflow reads some places by libraries of their own.
+    except (MlflowException, OSError, ImportError) as error:
+        raise _unreadable(root, error) from error
+
+
+@cache
+def _repository(place: str, server: str | None) -> ArtifactRepository:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(place, tracking_uri=server, registry_uri=server)
+
+
+def _unreadable(root: Root, error: Exception) -> CannotRunError:
+    return CannotRunError(
+        f"the source has files at {root.old}, and {root.at} cannot be read: {error}. Say where they "
+        f"are, ARTIFACTS={root.old}=s3://BUCKET/PREFIX, or ARTIFACTS={root.old}=none: they stay"
+    )
 
 
 def _place(uri: str) -> tuple[str, str]:

@@ -68,7 +68,11 @@ def run(deployment: Deployment, options: argparse.Namespace, say: Say) -> Report
             []
             if options.artifacts == [artifacts.STAYS]
             else artifacts.roots(
-                archive, given=_given(options.artifacts), target=target, folder=_folder(options.source)
+                archive,
+                given=_given(options.artifacts),
+                target=target,
+                folder=_folder(options.source),
+                server=options.source if _SERVER.match(options.source) else None,
             )
         )
         s3 = deployment.client("s3")

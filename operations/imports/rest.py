@@ -41,7 +41,8 @@ _POINTS = 25_000
 _BULK_RUNS = 100
 _TRACES = 100
 _TRIES = 5
-_LARGEST_ID = 2**31 - 1
+# Of the task's tables, which maps what MLflow's own cannot hold.
+_LARGEST_ID = 2**63 - 1
 # As MLflow's database stores keep what JSON and SQL have no number for.
 _LARGEST = 1.7976931348623157e308
 
@@ -128,12 +129,11 @@ def read(uri: str, begin: Callable[[str], Archive], say: Say) -> Archive:
     except MlflowException as error:
         raise CannotRunError(f"{uri} answers: {error.message}") from error
     archive = begin(REVISION)
-    ids = _ids([experiment.experiment_id for experiment in experiments], say)
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
             source = _Source(client, pool)
             for experiment in experiments:
-                number = ids[experiment.experiment_id]
+                number = _number(experiment.experiment_id)
                 if not archive.has(f"experiments-{number}"):
                     with _Tables(archive, _EXPERIMENT, str(number)) as tables:
                         _read_experiment(source, experiment, number, tables)
@@ -487,14 +487,11 @@ def _read_registry(source: _Source, tables: _Tables) -> None:
             )
 
 
-def _ids(given: Sequence[str], say: Say) -> dict[str, int]:
-    """A number that MLflow's tables can hold for each experiment: its own, or the next that is free."""
-    ids = {each: int(each) for each in given if each.isdigit() and int(each) <= _LARGEST_ID}
-    free = max(ids.values(), default=0)
-    for number, each in enumerate(sorted(set(given) - set(ids)), start=free + 1):
-        ids[each] = number
-        say(f"experiment {each} becomes {number}: MLflow's tables hold no such number")
-    return ids
+def _number(experiment: str) -> int:
+    """The id for MLflow's tables: the same each time, for the task remembers what it made of it."""
+    if experiment.isdigit() and int(experiment) <= _LARGEST_ID:
+        return int(experiment)
+    return int(_digest("experiment", experiment)[:15], 16)
 
 
 def _lines(points: Iterable[Any], run: str | None) -> bytes:

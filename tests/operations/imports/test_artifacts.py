@@ -76,6 +76,13 @@ def test_files_behind_a_server_are_where_the_operator_says(tmp_path: Path) -> No
     assert (root.old, root.at) == ("mlflow-artifacts:", "s3://real")
 
 
+def test_what_the_source_serves_is_asked_for_run_by_run(tmp_path: Path) -> None:
+    run = "mlflow-artifacts:/1/abc/artifacts"
+    made = archive(tmp_path, experiment="mlflow-artifacts:/1", run=run, source=f"{run}/model")
+    (root,) = artifacts.roots(made, given={}, target="s3://new", server="https://mlflow.example.com")
+    assert (root.old, root.server, root.places) == ("mlflow-artifacts:", "https://mlflow.example.com", (run,))
+
+
 def test_a_folder_of_runs_may_have_moved_and_only_its_artifacts_go(tmp_path: Path) -> None:
     folder = tmp_path / "mlruns"
     (folder / "1" / "abc" / "artifacts").mkdir(parents=True)
