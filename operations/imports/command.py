@@ -139,7 +139,7 @@ def _called(source: str) -> str:
     if _DATABASE.match(source):
         return Path(source.partition("?")[0]).stem
     if _SERVER.match(source):
-        return source.partition("://")[2].strip("/") or source
+        return source.rpartition("://")[2].rpartition("@")[2].strip("/")
     return Path(source).absolute().name.partition(".")[0]
 
 

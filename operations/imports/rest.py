@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from operations.command import Say
 from operations.errors import CannotRunError, FailedError
@@ -115,13 +116,18 @@ def read(uri: str, begin: Callable[[str], Archive], say: Say) -> Archive:
     """Read what a server's REST API shows; an interrupted reading goes on with the next experiment.
 
     Raises:
-        CannotRunError: the server cannot be reached, or lets nobody read.
+        CannotRunError: the server cannot be reached, or lets nobody read, or the URI has a password.
         FailedError: it stopped answering, or PostgreSQL cannot hold a value.
     """
     from mlflow import MlflowClient
     from mlflow.entities import ViewType
     from mlflow.exceptions import MlflowException
 
+    if urlsplit(uri).password is not None:
+        raise CannotRunError(
+            "leave the password out of FROM, where other processes see it: put it into "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     # Without the second, the registry is that of the environment.
     client = MlflowClient(uri, uri)
     try:

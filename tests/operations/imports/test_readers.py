@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from operations.errors import CannotRunError, FailedError
-from operations.imports import databases, dumps, mlruns
+from operations.imports import databases, dumps, mlruns, rest
 from operations.imports.archive import Archive, text
 
 _HEAD = "c3d6457b6d8a"
@@ -86,6 +86,12 @@ def test_another_dump_is_refused_with_what_makes_a_right_one(
 def test_a_url_that_cannot_be_read_is_refused(url: str, remedy: str) -> None:
     with pytest.raises(CannotRunError, match=remedy) as refused:
         databases.parsed(url, {})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_server_s_password_does_not_belong_on_a_command_line(tmp_path: Path) -> None:
+    with pytest.raises(CannotRunError, match="put it into MLFLOW_TRACKING_USERNAME") as refused:
+        rest.read("https://someone:secret@host", lambda revision: begin(tmp_path, revision), print)
     assert "secret" not in str(refused.value)
 
 
