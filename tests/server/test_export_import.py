@@ -56,14 +56,17 @@ def test_an_experiment_goes_out_whole_and_what_comes_in_may_not_name_its_author(
     process = migrated.start("serve", port=port, MLFLOW_AWS_PUBLIC_URL=f"https://127.0.0.1:{port}")
     try:
         wait_until_ready(process, port)
-        _write(MlflowClient(contributor["MLFLOW_TRACKING_URI"]), "goes out")
+        here = MlflowClient(contributor["MLFLOW_TRACKING_URI"])
+        _write(here, "goes out")
         out = tool("export-experiment", "--experiment", "goes out", "--output-dir", "out")
         back = tool("import-experiment", "--experiment-name", "comes in", "--input-dir", "out")
+        came = here.search_runs([here.get_experiment_by_name("comes in").experiment_id])
     finally:
         process.terminate()
         process.communicate(timeout=60)
     assert out.returncode == 0, out.stdout + out.stderr
     assert back.returncode == 1
+    assert [run.info.status for run in came] == ["FAILED"]
     assert "PERMISSION_DENIED: Only the server writes the tag 'mlflow.user'" in back.stderr
 
     stock = {
