@@ -102,16 +102,17 @@ diff: credentials  ## Compare ENV with what is deployed
 preflight: install  ## Look at the account before anything of ENV is made there; changes nothing
 	@python -m preflight --env $(ENV) $(ARGS)
 
+DEPLOY_FAILED = deploy: the stack that failed is as it was. Only if a migration that drains has succeeded before, the \
+	former version cannot use its schema: go back with make restore ENV=$(ENV) SNAPSHOT=… \
+	(docs/operations.md\#roll-back); the migration's signal and log name the snapshot
+
 .PHONY: deploy
 deploy: credentials  ## Deploy ENV; asks before it widens permissions, in CI: ARGS="--require-approval never"
 	@python -m preflight.leftovers $(ENV)
 	@test "$(PREFLIGHT)" = no || python -m preflight --env $(ENV) || { \
 		echo "deploy: correct what has a ✗, or deploy all the same with PREFLIGHT=no" >&2; exit 1; }
 	@rm -rf cdk.out
-	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS) || { \
-		echo "deploy: a stack that failed is as it was. If a drained migration succeeded before, the former" \
-		"version cannot use the schema; the migration's log names the snapshot of how it was:" \
-		"make restore ENV=$(ENV) SNAPSHOT=… (docs/operations.md#roll-back)" >&2; exit 1; }
+	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS) || { echo "$(DEPLOY_FAILED)" >&2; exit 1; }
 
 STACKS ?= MlflowOnAws-$(ENV)-Service
 

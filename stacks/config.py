@@ -327,7 +327,11 @@ Acu = Annotated[float, Field(ge=0.5, le=256, allow_inf_nan=False), AfterValidato
 
 # What has an effect with one engine only, and what to do with the other one.
 # A name, or the ARN of a snapshot of an instance or a cluster; `rds:` begins those that RDS took itself.
-_SNAPSHOT = r"^(arn:[a-z-]+:rds:[a-z0-9-]+:[0-9]{12}:(cluster-)?snapshot:)?([a-z]+:)?[A-Za-z][A-Za-z0-9-]*$"
+_SNAPSHOT = matching(
+    r"(arn:[a-z-]+:rds:[a-z0-9-]+:[0-9]{12}:(cluster-)?snapshot:)?([a-z]+:)?[A-Za-z][A-Za-z0-9-]*",
+    "is not a snapshot",
+    "write its name, or its ARN, as `aws rds describe-db-snapshots` shows it",
+)
 _POSTGRESQL_ONLY = {
     "multi_az": "remove it: Aurora's storage is in three zones, and readers = 1 survives losing the writer",
     "storage_gib": "remove it: Aurora's storage grows by itself",
@@ -359,7 +363,7 @@ class DatabaseConfig(Section):
     key_arn: KeyArn | None = Field(
         default=None, description="KMS key of the database, chosen once; without it, one is made."
     )
-    restore_from: Annotated[str, Field(pattern=_SNAPSHOT)] | None = Field(
+    restore_from: Annotated[str, _SNAPSHOT] | None = Field(
         default=None,
         description="Snapshot, by name or ARN, that the database was restored from, as `make restore` writes "
         "it; it stays in the file. Another one replaces the database, and the replaced one is kept.",

@@ -117,7 +117,7 @@ def test_what_changes_an_account_looks_at_credentials_first_and_starts_with_an_e
     assert steps.index("rm -rf cdk.out") == len(steps) - 2
     assert steps[-1].startswith("npx cdk ")
     assert "-c env=prod" in steps[-1]
-    assert steps[-1].endswith(" --require-approval never")
+    assert " --require-approval never" in steps[-1]
 
 
 def test_destroying_takes_the_service_unless_both_are_asked_for() -> None:

@@ -147,6 +147,11 @@ def install(
     adapters.give_tasks_their_roles(
         TaskCredentials(issue_session), gateway=f"http://{LOOPBACK}:{settings.port}"
     )
+    rds_adapters.complete_db_instances(databases, host=settings.database_host)
+    rds_adapters.take_real_snapshots(databases)
+    rds_adapters.restore_real_instances(databases, host=settings.database_host)
+    rds_adapters.manage_passwords(databases)
+    rds_adapters.authorize_snapshots()
     adapters.configure_buckets_fully()
     adapters.define_tasks_fully()
     adapters.announce_stopped_tasks()
@@ -174,11 +179,6 @@ def install(
     stack_adapters.remember_what_a_rollback_left()
     stack_adapters.record_other_types()
     operation_adapters.keep_identifying_actions_of_requests()
-    rds_adapters.complete_db_instances(databases, host=settings.database_host)
-    rds_adapters.take_real_snapshots(databases)
-    rds_adapters.restore_real_instances(databases, host=settings.database_host)
-    rds_adapters.manage_passwords(databases)
-    rds_adapters.authorize_snapshots()
     operation_adapters.share_snapshots()
     operation_adapters.change_the_key_of_a_log()
     operation_adapters.choose_a_policy_s_version()

@@ -199,7 +199,7 @@ def _drain(owner: Connection, settings: MigrationSettings, course: _Course, why:
         return
     with course.phase("snapshot") as details:
         called = snapshots.name(
-            settings.database_arn, head=schema.installed().head, now=dt.datetime.now(dt.UTC)
+            settings.environment, head=schema.installed().head, now=dt.datetime.now(dt.UTC)
         )
         details["snapshot"] = called
         snapshots.take(settings.database_arn, called, seconds=settings.snapshot_hours * 3600.0)

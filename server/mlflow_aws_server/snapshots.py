@@ -9,8 +9,6 @@ from botocore.exceptions import ClientError
 from mlflow_aws_server.progress import Patience
 
 _POLL_SECONDS = 5.0
-# The shorter of RDS's two limits, that for clusters.
-_LONGEST_NAME = 63
 # A backup or another snapshot is under way.
 _BUSY = ("InvalidDBInstanceState", "InvalidDBClusterStateFault")
 
@@ -19,10 +17,12 @@ class SnapshotError(RuntimeError):
     """RDS made no snapshot."""
 
 
-def name(database_arn: str, *, head: str, now: dt.datetime) -> str:
-    """What a snapshot is called: the database's name, `before`, the head to come, and the time."""
-    end = f"-before-{head}-{now:%Y%m%d-%H%M%S}"
-    return database_arn.rpartition(":")[-1][: _LONGEST_NAME - len(end)].rstrip("-") + end
+def name(environment: str, *, head: str, now: dt.datetime) -> str:
+    """What a snapshot is called: the environment, `before`, the head to come, and the time.
+
+    The migration's role may make snapshots of such names.
+    """
+    return f"mlflow-{environment}-before-{head}-{now:%Y%m%d-%H%M%S}"
 
 
 def take(database_arn: str, called: str, *, seconds: float) -> None:

@@ -89,25 +89,24 @@ class Database(Construct):
         """Let the grantee sign in as this one database user, with an IAM token."""
         self._engine.grant_connect(grantee, user)
 
-    def grant_snapshot(self, role: iam.Role) -> None:
-        """Let the role take snapshots of this database that are named for a migration, and see them."""
-        is_cluster = isinstance(self._engine, AuroraCluster)
-        cluster = "Cluster" if is_cluster else ""
-        # A cluster's name is cut to what a snapshot's name has room for.
-        name = "" if isinstance(self._engine, AuroraCluster) else self._engine.instance_identifier
-        named = cdk.Stack.of(self).format_arn(
+    def grant_snapshot(self, role: iam.Role, *, named: str) -> None:
+        """Let the role take snapshots of this database with such names, and see them."""
+        cluster = "Cluster" if isinstance(self._engine, AuroraCluster) else ""
+        snapshots = cdk.Stack.of(role).format_arn(
             service="rds",
-            resource="cluster-snapshot" if is_cluster else "snapshot",
-            resource_name=f"{name}*-before-*",
+            resource="cluster-snapshot" if cluster else "snapshot",
+            resource_name=named,
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
         role.add_to_policy(
             iam.PolicyStatement(
                 actions=[f"rds:CreateDB{cluster}Snapshot", f"rds:DescribeDB{cluster}Snapshots"],
-                resources=[self.arn, named],
+                resources=[self.arn, snapshots],
             )
         )
-        acknowledge_resource(role, named, because="the name of a snapshot holds the time when it is taken")
+        acknowledge_resource(
+            role, snapshots, because="the name of a snapshot holds the time when it is taken"
+        )
 
     def grant_administer(self, role: iam.Role) -> None:
         """Let the role sign in as the administrator, and read the password for the first time of all."""

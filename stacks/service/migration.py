@@ -40,6 +40,8 @@ class Migration(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         cluster, database = resources.cluster, resources.database
+        # As app.py names the stack.
+        environment = cdk.Stack.of(self).stack_name.removeprefix("MlflowOnAws-").removesuffix("-Service")
         self._task = ServerTask(
             self,
             "Task",
@@ -49,10 +51,7 @@ class Migration(Construct):
                 "MLFLOW_AWS_DATABASE_MIGRATOR": database.migrator_user,
                 "MLFLOW_AWS_MASTER_SECRET_ARN": database.administrator_secret_arn,
                 "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS": str(config.required_connections),
-                # As app.py names the stack.
-                "MLFLOW_AWS_ENVIRONMENT": cdk.Stack.of(self)
-                .stack_name.removeprefix("MlflowOnAws-")
-                .removesuffix("-Service"),
+                "MLFLOW_AWS_ENVIRONMENT": environment,
                 "MLFLOW_AWS_DATABASE_ARN": database.arn,
                 "MLFLOW_AWS_SNAPSHOT_HOURS": str(config.migration_hours),
             },
@@ -60,7 +59,7 @@ class Migration(Construct):
         )
         database.grant_connect(self._task.role, user=database.migrator_user)
         database.grant_administer(self._task.role)
-        database.grant_snapshot(self._task.role)
+        database.grant_snapshot(self._task.role, named=f"mlflow-{environment}-before-*")
         runner = CustomResourceRunner(
             self,
             "Runner",

@@ -36,10 +36,11 @@ def _instance(rds: Stubber, *statuses: str) -> None:
         rds.add_response("describe_db_snapshots", answer, {"DBSnapshotIdentifier": "s"})
 
 
-def test_its_name_fits_a_cluster_and_tells_database_head_and_time() -> None:
-    called = snapshots.name(_CLUSTER, head="dc11669786a5", now=dt.datetime(2026, 2, 3, 4, 5, 6))
-    assert called == "mlflowonaws-dev-foundation-before-dc11669786a5-20260203-040506"
-    assert len(called) < 64
+def test_its_name_fits_a_cluster_and_tells_environment_head_and_time() -> None:
+    longest = "a" * 20
+    called = snapshots.name(longest, head="dc11669786a5", now=dt.datetime(2026, 2, 3, 4, 5, 6))
+    assert called == f"mlflow-{longest}-before-dc11669786a5-20260203-040506"
+    assert len(called) == 63
 
 
 def test_one_of_an_instance_is_waited_for(rds: Stubber) -> None:

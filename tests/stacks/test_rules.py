@@ -74,9 +74,11 @@ def test_every_acknowledgement_has_a_reason_that_the_documentation_repeats(
     dev: Assembly, prod: Assembly, given: Assembly, public: Assembly, replicated: Assembly
 ) -> None:
     document = (ROOT / "docs" / "security.md").read_text()
+    unsaid = set()
     for assembly in (dev, prod, given, public, replicated):
         assert assembly.acknowledged
         for rule, reason in assembly.acknowledged.items():
             name = rule.split("::", 1)[-1].split("[", 1)[0].removeprefix("AwsSolutions-")
-            assert f"| {name} |" in document
-            assert f"| {reason} |" in document
+            if f"| {name} |" not in document or f"| {reason} |" not in document:
+                unsaid.add((name, reason))
+    assert not unsaid

@@ -91,9 +91,12 @@ STATE = SchemaState()
 
 
 def heads(rows: list[tuple[str, str | None]]) -> list[str]:
-    """From the rows of `HEAD`: the schema's head, and then the older ones that it serves."""
+    """From the rows of `HEAD`: the schema's head, and then the older ones that it serves.
+
+    Two heads are one that nobody knows.
+    """
     if len(rows) != 1:
-        return [row[0] for row in rows]
+        return [" and ".join(row[0] for row in rows)] if rows else []
     head, comment = rows[0]
     return [head, *json.loads(comment or "{}").get(head, [])]
 
