@@ -25,6 +25,7 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "TokenIssuer",
         "TokenAudience",
         "OperationImport",
+        "OperationGc",
         "OperationRelocate",
         *(f"{role.construct_id}PolicyArn" for role in ROLES),
     }
