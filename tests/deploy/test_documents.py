@@ -18,7 +18,8 @@ from tests.clients.installation import installed
 from tests.deploy.conftest import SERVICE, EmulatedAccount
 from tests.documents import Block, blocks, documents
 
-pytestmark = pytest.mark.slow
+# Two whole deployments, beside whatever else this machine does.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LOCK = Path(__file__).with_name("awscli.txt")
 MINE = "tests/deploy/test_documents.py"
 DEPLOYMENT = ("docs/deploy.md", "README.md")

@@ -34,6 +34,11 @@ def errors(assemblies: Iterable[Assembly], regions: Iterable[str]) -> list[Any]:
     return [each for each in json.loads(result.stdout or "[]") if each["Level"] == "Error"]
 
 
+def test_cfn_lint_finds_no_error_in_either_environment(dev: Assembly, prod: Assembly) -> None:
+    assert errors((dev, prod), REGIONS[:1]) == []
+
+
+@pytest.mark.slow
 def test_cfn_lint_finds_no_error_in_any_template_in_three_regions(
     dev: Assembly, prod: Assembly, given: Assembly, public: Assembly, replicated: Assembly
 ) -> None:
