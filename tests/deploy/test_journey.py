@@ -12,7 +12,7 @@ import pytest
 from local.recorded import only_recorded, told
 from tests.deploy.conftest import FOUNDATION, SERVICE, EmulatedAccount
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DEPLOY = 'make deploy ENV=dev ARGS="--require-approval never"'
 
 

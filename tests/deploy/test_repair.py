@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy.conftest import FOUNDATION, SERVICE, EmulatedAccount
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DEPLOY = 'make deploy ENV=dev ARGS="--require-approval never"'
 # The emulator does not find a stack by a resource's id, so the role below would count as somebody else's.
 AGAIN = f"PREFLIGHT=no {DEPLOY}"
