@@ -253,6 +253,9 @@ def other_parameter_group(d: Deployment) -> Undo:
 def shared_snapshot(d: Deployment) -> Undo:
     rds = d.client("rds")
     rds.create_db_snapshot(DBSnapshotIdentifier="shared", DBInstanceIdentifier=d.instance)
+    rds.get_waiter("db_snapshot_available").wait(
+        DBSnapshotIdentifier="shared", WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+    )
     rds.modify_db_snapshot_attribute(
         DBSnapshotIdentifier="shared", AttributeName="restore", ValuesToAdd=["all"]
     )
