@@ -11,6 +11,7 @@ from psycopg2.sql import SQL, Identifier
 
 from mlflow_aws_server import sample
 from mlflow_aws_server.database import contents
+from mlflow_aws_server.database.admission import admit_operation
 from mlflow_aws_server.database.connect import connect, store_uri
 from mlflow_aws_server.progress import phase
 from mlflow_aws_server.settings import DatabaseSettings
@@ -35,6 +36,7 @@ def drill(
 ) -> dict[str, object]:
     """Compare; `at` is the time that was restored, in milliseconds. Reads every row of both once."""
     with closing(_reader(living, user)) as now, closing(_reader(restored, user)) as then:
+        admit_operation(now)
         with phase("rows", event="drill") as details:
             here, there = contents.read(now), contents.read(then)
             details["rows"] = sum(each.rows for each in there.values())

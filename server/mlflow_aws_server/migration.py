@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _APPLICATION = "mlflow-migrate"
-# "mlflow" in ASCII: one lock for every version of this program.
-_LOCK = 0x6D6C666C6F77
 _LOCK_PATIENCE_SECONDS = 3600.0
 _LOCK_POLL_SECONDS = 0.5
 # As long as `serve` waits: a new role's policies take a while to be known everywhere.
@@ -381,13 +379,14 @@ def _locked(connection: Connection, course: _Course) -> Iterator[None]:
     waiting = Patience("migrate", seconds=_LOCK_PATIENCE_SECONDS, poll=_LOCK_POLL_SECONDS, phase="lock")
     with course.phase("lock"), connection.cursor() as cursor:
         while True:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (admission.MIGRATION_LOCK,))
             row = cursor.fetchone()
             if row and row[0]:
                 break
-            if not waiting.wait("another migration is running"):
+            if not waiting.wait("another migration, or an operation, is running"):
                 raise MigrationError(
-                    f"another migration has held the lock for {_LOCK_PATIENCE_SECONDS:.0f} s: "
+                    "another migration, or an operation, has held the lock for "
+                    f"{_LOCK_PATIENCE_SECONDS:.0f} s: "
                     "look at its output, or end its session (pg_locks, locktype advisory)"
                 )
     try:
@@ -395,7 +394,7 @@ def _locked(connection: Connection, course: _Course) -> Iterator[None]:
     finally:
         if not connection.closed:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+                cursor.execute("SELECT pg_advisory_unlock(%s)", (admission.MIGRATION_LOCK,))
 
 
 def _reached(settings: MigrationSettings) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ import psycopg2
 
 from mlflow_aws_server import artifact_uris
 from mlflow_aws_server.artifact_uris import LongUriError
+from mlflow_aws_server.database.admission import keep_migrations_away
 from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.errors import OperationError
 from mlflow_aws_server.progress import phase
@@ -37,11 +38,11 @@ def relocate(settings: ImportSettings, *, old: str, new: str) -> dict[str, objec
         with (
             closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as connection,
             phase("uris", event="relocate") as details,
-            connection,
-            connection.cursor() as cursor,
         ):
-            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-            counts = artifact_uris.rewrite(cursor, "public", old, new)
+            keep_migrations_away(connection)
+            with connection, connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                counts = artifact_uris.rewrite(cursor, "public", old, new)
             details["rows"] = sum(counts.values())
     except (psycopg2.Error, LongUriError) as error:
         raise OperationError(

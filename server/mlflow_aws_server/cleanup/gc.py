@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_aws_server.cleanup import resting, rows
 from mlflow_aws_server.cleanup.objects import CurrentObject, CurrentObjects, ObjectsError, each_of
+from mlflow_aws_server.database.admission import admit_operation
 from mlflow_aws_server.database.connect import connect
 from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.errors import OperationError
@@ -109,6 +110,7 @@ def gc(settings: CleanupSettings, *, days: float, dry_run: bool) -> dict[str, ob
         with closing(
             connect(settings.database, settings.database_user, application="mlflow-gc")
         ) as connection:
+            admit_operation(connection)
             connection.set_session(autocommit=False, readonly=dry_run)
             _Cleanup(connection, objects, found).all()
     except (psycopg2.Error, ClientError, BotoCoreError, NoCredentialsError, ObjectsError) as error:

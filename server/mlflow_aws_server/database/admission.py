@@ -5,6 +5,9 @@ beside which no older server can work takes it alone. PostgreSQL gives a lock ba
 however it ends: after a migration that died, the servers go on.
 
 Which older heads a newer schema serves, the migration writes into the comment of MLflow's table of the head.
+
+One-off operations keep to it too: those of the server's role are drained with it, and those of the schema's
+owner and a migration exclude each other.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from mlflow_aws_server import schema
-from mlflow_aws_server.errors import UnavailableError
+from mlflow_aws_server.errors import OperationError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
-DRAIN_LOCK = 0x6D6C666C6F78
-"""Beside the lock of migrations."""
+MIGRATION_LOCK = 0x6D6C666C6F77
+""""mlflow" in ASCII: one lock for every version of this program."""
+DRAIN_LOCK = MIGRATION_LOCK + 1
 
 # A session of a reader can take no lock that the writer's session knows of.
 _TAKE = f"SELECT CASE WHEN pg_is_in_recovery() THEN true ELSE pg_try_advisory_lock_shared({DRAIN_LOCK}) END"
@@ -35,6 +39,10 @@ DRAINED = (
 )
 OUTDATED = (
     "This server is older than the database, which a newer version has taken over. Send the call again."
+)
+_UNDER_WAY = (
+    "the database is being upgraded, or a newer version has taken it over. Nothing was done: run it again "
+    "when the deployment has ended."
 )
 
 
@@ -122,6 +130,30 @@ def admit(connection: Connection) -> None:
     take(connection)
     if not STATE.saw(seen(connection)):
         raise SessionRefusedError(OUTDATED)
+
+
+def admit_operation(connection: Connection) -> None:
+    """Let a one-off operation of the server's role work; a drain ends its session as it ends the server's.
+
+    Raises:
+        OperationError: it must not; nothing was done.
+    """
+    try:
+        admit(connection)
+    except SessionRefusedError as error:
+        raise OperationError(_UNDER_WAY) from error
+
+
+def keep_migrations_away(connection: Connection) -> None:
+    """Let an operation of the schema's owner work: a migration waits until this session has ended.
+
+    It waits before it drains the servers, so they go on meanwhile.
+
+    Raises:
+        OperationError: a migration is under way; nothing was done.
+    """
+    if not _rows(connection, f"SELECT pg_try_advisory_lock_shared({MIGRATION_LOCK})")[0][0]:
+        raise OperationError(_UNDER_WAY)
 
 
 def seen(connection: Connection) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 
 from mlflow_aws_server import artifact_uris, schema
+from mlflow_aws_server.database.admission import keep_migrations_away
 from mlflow_aws_server.database.connect import connect, store_uri
 from mlflow_aws_server.errors import OperationError
 from mlflow_aws_server.imports import copying, mapping, scratch
@@ -44,6 +45,7 @@ def run(settings: ImportSettings, archive: str, *, sha256: str, dry_run: bool) -
     try:
         with closing(connect(settings.database, settings.migrator, application=_APPLICATION)) as connection:
             connection.autocommit = True
+            keep_migrations_away(connection)
             with connection.cursor() as cursor, _alone(cursor):
                 return _import(settings, cursor, where, source, dry_run=dry_run)
     except psycopg2.Error as error:

@@ -8,12 +8,17 @@ from typing import Any
 
 import psycopg2
 import pytest
-from mlflow_aws_server import schema
+from mlflow_aws_server import drill as drills
+from mlflow_aws_server import migration, relocation, schema
+from mlflow_aws_server.cleanup import gc
 from mlflow_aws_server.database import admission, connect
 from mlflow_aws_server.database.admission import SchemaRefusedError, SessionRefusedError
 from mlflow_aws_server.database.check import DatabaseCheck
 from mlflow_aws_server.drain import drain
-from mlflow_aws_server.settings import ServerSettings
+from mlflow_aws_server.errors import OperationError
+from mlflow_aws_server.imports import run as imports
+from mlflow_aws_server.imports.archive import Archive
+from mlflow_aws_server.settings import CleanupSettings, ImportSettings, MigrationSettings, ServerSettings
 
 from tests.conftest import RdsLike
 from tests.server.conftest import Deployment, Identity, Migration, deployment
@@ -129,3 +134,49 @@ def test_an_older_server_works_on_a_schema_that_serves_it_and_on_no_other(
         ready()
     assert admission.STATE.state == "outdated"
     ready.close()
+
+
+def _drill(environ: Any) -> None:
+    database = ServerSettings.from_environ(environ).database
+    user = environ["MLFLOW_AWS_DATABASE_USER"]
+    drills.drill(database, database, user=user, artifact_root="s3://any", at=0)
+
+
+_OPERATIONS: dict[str, Callable[[Any], object]] = {
+    "drill": _drill,
+    "gc": lambda environ: gc.gc(CleanupSettings.from_environ(environ), days=0, dry_run=False),
+    "import": lambda environ: imports.run(
+        ImportSettings.from_environ(environ), "a", sha256="", dry_run=False
+    ),
+    "relocate": lambda environ: relocation.relocate(
+        ImportSettings.from_environ(environ), old="s3://old", new=f"{environ['MLFLOW_AWS_ARTIFACT_ROOT']}/new"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _OPERATIONS)
+def test_no_operation_begins_during_a_migration(
+    made: Deployment, opened: Open, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Archive, "read", lambda *_, **__: None)
+    migrator = opened(made.migrator)
+    with migrator.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (admission.MIGRATION_LOCK,))
+    drain(migrator, server=made.server_user)
+    with pytest.raises(OperationError, match="Nothing was done: run it again when the deployment has ended"):
+        _OPERATIONS[name](made.environ)
+
+
+def test_a_migration_waits_for_the_owner_s_operations_before_it_drains_anybody(
+    made: Deployment, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "_LOCK_PATIENCE_SECONDS", -1.0)
+    server, one, other = opened(), opened(made.migrator), opened(made.migrator)
+    admission.admit(server)
+    for each in (one, other):
+        admission.keep_migrations_away(each)
+    one.close()
+    with pytest.raises(migration.MigrationError, match="another migration, or an operation"):
+        migration.migrate(MigrationSettings.from_environ(made.environ))
+    with server.cursor() as cursor:
+        cursor.execute("SELECT 1")
