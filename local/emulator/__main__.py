@@ -135,6 +135,7 @@ def install(
         identity_adapters,
         operation_adapters,
         rds_adapters,
+        scaling_adapters,
         stack_adapters,
         storage_adapters,
     )
@@ -177,6 +178,7 @@ def install(
     stack_adapters.refuse_role_names_that_are_taken()
     stack_adapters.refuse_to_delete_what_is_protected()
     stack_adapters.remember_what_a_rollback_left()
+    scaling_adapters.register_scalable_targets()
     stack_adapters.record_other_types()
     operation_adapters.keep_identifying_actions_of_requests()
     operation_adapters.share_snapshots()

@@ -63,6 +63,7 @@ def complete_db_instances(databases: Databases, *, host: str) -> None:
         return identifier, complete(rds._instances[identifier], new)
 
     def complete(instance: dict[str, Any], props: dict[str, Any]) -> dict[str, Any]:
+        instance["CopyTagsToSnapshot"] = _is_true(props.get("CopyTagsToSnapshot"))
         instance["EnabledCloudwatchLogsExports"] = list(props.get("EnableCloudwatchLogsExports") or [])
         attributes = provisioners._rds_db_instance_attrs(instance)
         if "MasterUserSecret" in instance:
@@ -87,7 +88,10 @@ def complete_db_instances(databases: Databases, *, host: str) -> None:
 
 
 def take_real_snapshots(databases: Databases) -> None:
-    """A snapshot is a record: here it is a copy of the database, and takes its time as in AWS."""
+    """A snapshot is a record: here it is a copy of the database, and takes its time as in AWS.
+
+    And it has its instance's tags only if the instance is to copy them.
+    """
     from ministack.services import rds
 
     record, delete_snapshot, delete = (
@@ -98,6 +102,8 @@ def take_real_snapshots(databases: Databases) -> None:
 
     def created(name: str, instance: dict[str, Any]) -> dict[str, Any]:
         snapshot: dict[str, Any] = record(name, instance)
+        if not instance.get("CopyTagsToSnapshot"):
+            snapshot["TagList"] = []
         if instance["DbiResourceId"] in databases:
             snapshot.update(Status=_CREATING, PercentProgress=0)
             databases.later(
@@ -316,6 +322,7 @@ def _asked_for(params: Any, source: Mapping[str, Any]) -> dict[str, Any]:
         "KmsKeyId": source.get("KmsKeyId", ""),
         "IAMDatabaseAuthenticationEnabled": _is_true(rds._p(params, "EnableIAMDatabaseAuthentication")),
         "DeletionProtection": _is_true(rds._p(params, "DeletionProtection")),
+        "CopyTagsToSnapshot": _is_true(rds._p(params, "CopyTagsToSnapshot")),
         "VpcSecurityGroups": [{"VpcSecurityGroupId": each, "Status": "active"} for each in groups],
         **({"DBSubnetGroup": subnets} if subnets else {}),
         **(
