@@ -107,12 +107,13 @@ DEPLOY_FAILED = deploy: the stack that failed is as it was. Only if a migration 
 	(docs/operations.md\#roll-back); the migration's signal and log name the snapshot
 
 .PHONY: deploy
-deploy: credentials  ## Deploy ENV; asks before it widens permissions, in CI: ARGS="--require-approval never"
+deploy: credentials  ## Deploy ENV and prove it (SMOKE=no does not); asks before it widens permissions, in CI: ARGS="--require-approval never"
 	@python -m preflight.leftovers $(ENV)
 	@test "$(PREFLIGHT)" = no || python -m preflight --env $(ENV) || { \
 		echo "deploy: correct what has a ✗, or deploy all the same with PREFLIGHT=no" >&2; exit 1; }
 	@rm -rf cdk.out
 	@npx cdk deploy --all -c env=$(ENV) --outputs-file cdk-outputs-$(ENV).json $(ARGS) || { echo "$(DEPLOY_FAILED)" >&2; exit 1; }
+	@test "$(SMOKE)" = no || python -m operations smoke --env $(ENV) || test $$? -eq 2  # 2: it cannot run here
 
 STACKS ?= MlflowOnAws-$(ENV)-Service
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from operations import cleanup, drill, rehearsal, relocate, restore, restore_artifacts
+from operations import cleanup, drill, rehearsal, relocate, restore, restore_artifacts, smoke
 from operations.command import Command
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
@@ -28,6 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     relocate.COMMAND,
     restore.COMMAND,
     restore_artifacts.COMMAND,
+    smoke.COMMAND,
 )
 
 

@@ -97,15 +97,16 @@ def database_of(deployment: Deployment) -> Database:
 
 
 def patiently(what: str) -> Iterator[None]:
-    """Times to look again.
+    """Times to look again, at first after a second.
 
     Raises:
         FailedError: it took too long.
     """
-    deadline = time.monotonic() + _SECONDS
+    deadline, pause = time.monotonic() + _SECONDS, 1.0
     while time.monotonic() < deadline:
         yield
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(pause, POLL_SECONDS))
+        pause *= 2
     raise FailedError(f"{what} is not there after {_SECONDS / 3600:.0f} hours: look at its events in RDS")
 
 
@@ -191,6 +192,8 @@ class Instance(Database):
             "PubliclyAccessible": False,
             "AutoMinorVersionUpgrade": False,
             "DeletionProtection": False,
+            # A snapshot of a copy that goes by its tag must not go with it.
+            "CopyTagsToSnapshot": False,
             "Tags": _tags(tags),
         }
 
@@ -281,6 +284,7 @@ class Cluster(Database):
             "Port": living["Port"],
             "EnableIAMDatabaseAuthentication": True,
             "DeletionProtection": False,
+            "CopyTagsToSnapshot": False,
             **({"ServerlessV2ScalingConfiguration": capacity} if capacity else {}),
             "Tags": _tags(tags),
         }

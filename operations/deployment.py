@@ -90,6 +90,16 @@ class Deployment:
             )
         return self.outputs[name]
 
+    def tracking_url(self, environ: Mapping[str, str]) -> str:
+        """Where this shell reaches the server.
+
+        MLFLOW_TRACKING_URI, such as a tunnel, counts beside an MLFLOW_AWS_AUDIENCE that is this deployment's.
+        """
+        deployed = self.output("TrackingUrl")
+        if environ.get("MLFLOW_AWS_AUDIENCE") == deployed:
+            return environ.get("MLFLOW_TRACKING_URI", deployed)
+        return deployed
+
     def place(self, operation: str) -> TaskPlace:
         """Where the one-off task of this operation runs."""
         return TaskPlace(**json.loads(self.output(f"Operation{operation}")))

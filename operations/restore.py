@@ -17,6 +17,7 @@ from operations.database import Cluster, Database, Instance, database_of
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
 from operations.scratch import timed
+from operations.smoke import later, smoke
 from stacks.config_file import CONFIG
 
 _PROJECT = Path(__file__).parents[1]
@@ -83,16 +84,25 @@ def restore(
         if not in_place:
             with timed("last snapshot", seconds, say):
                 database.take_snapshot(last, {})
-        file.write_text(with_snapshot(file.read_text(), target))
+        before = file.read_text()
+        file.write_text(with_snapshot(before, target))
         with timed("deploy", seconds, say):
-            deploy()
+            try:
+                deploy()
+            except BaseException:
+                if not in_place and database_of(deployment).name == database.name:
+                    file.write_text(before)
+                    say(f"{file.name} is as it was, as the database is")
+                raise
     finally:
         with timed("start", seconds, say):
             _scale(deployment, deployment.environment.server.min_tasks)
+    kept = "" if in_place else last
+    proof = "not asked for"
     if not options.no_smoke:
         with timed("smoke", seconds, say):
-            _smoke(deployment.output("TrackingUrl"))
-    return _report(deployment.name, target, "" if in_place else last, database.name, seconds)
+            proof = _smoke(deployment, kept, say)
+    return _report(deployment.name, target, kept, database.name, proof, seconds)
 
 
 def with_snapshot(text: str, snapshot: str) -> str:
@@ -161,18 +171,32 @@ def _scale(deployment: Deployment, tasks: int) -> None:
 
 
 def _deploy(environment: str) -> None:
-    command = ["make", "deploy", f"ENV={environment}", "PREFLIGHT=no", "ARGS=--require-approval never"]
+    command = [
+        "make",
+        "deploy",
+        f"ENV={environment}",
+        "PREFLIGHT=no",
+        "SMOKE=no",
+        "ARGS=--require-approval never",
+    ]
     if subprocess.run(command, cwd=_PROJECT, stdout=sys.stderr, check=False).returncode:
         raise FailedError(
-            f"the deployment failed, see above: run the same `make restore` again, or, if it cannot succeed, "
-            f"take restore_from out of config/{environment}.toml again; the database that was there still is"
+            "the deployment failed, see above: run the same `make restore` again; "
+            "the database that was there is kept in any case"
         )
 
 
-def _smoke(url: str) -> None:
-    command = [sys.executable, "-m", "client_smoke", "--tracking-uri", url]
-    if subprocess.run(command, cwd=_PROJECT, stdout=sys.stderr, check=False).returncode:
-        raise FailedError(f"the smoke client failed, see above: make smoke URL={url}")
+def _smoke(deployment: Deployment, kept: str, say: Say) -> str:
+    try:
+        smoke(deployment, say)
+    except CannotRunError as error:
+        return f"not run: {error}; later: {later(deployment)}"
+    except FailedError as error:
+        if not kept:
+            raise
+        back = f"the way back: make restore ENV={deployment.name} SNAPSHOT={kept}"
+        raise FailedError(f"{error}\n  {back}") from error
+    return "every step passed"
 
 
 def _ask(deployment: Deployment, database: Database, target: str) -> None:
@@ -198,14 +222,18 @@ def _moment(text: str) -> dt.datetime:
     return moment.astimezone(dt.UTC)
 
 
-def _report(environment: str, target: str, last: str, replaced: str, seconds: Mapping[str, float]) -> Report:
+def _report(
+    environment: str, target: str, last: str, replaced: str, proof: str, seconds: Mapping[str, float]
+) -> Report:
     document: dict[str, Any] = {
-        "restored_from": target, "last_snapshot": last, "replaced": replaced, "seconds": dict(seconds),
+        "restored_from": target, "last_snapshot": last, "replaced": replaced, "smoke": proof,
+        "seconds": dict(seconds),
     }  # fmt: skip
     lines = [
         f"restored from {target}",
         *(f"  {phase:<14} {spent:8.1f} s" for phase, spent in seconds.items()),
     ]
+    lines.append(f"smoke: {proof}")
     lines.append(f"config/{environment}.toml names it: commit the file.")
     if last:
         lines.append(f"kept: {replaced}, and its last snapshot {last}; delete both when nobody needs them")

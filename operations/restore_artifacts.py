@@ -8,6 +8,7 @@ can be undone by another one. What is sealed cannot be deleted, and is left alon
 from __future__ import annotations
 
 import argparse
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ def _place(deployment: Deployment, what: str) -> str:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(deployment.output("TrackingUrl"))
+    client = MlflowClient(deployment.tracking_url(os.environ))
     try:
         return _of_mlflow(client, what)
     except (MlflowException, ValueError) as error:

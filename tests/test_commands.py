@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -114,10 +115,23 @@ def test_what_changes_an_account_looks_at_credentials_first_and_starts_with_an_e
 ) -> None:
     steps = steps_of(target, "ENV=prod", "ARGS=--require-approval never")
     assert steps[0] == "python -m preflight.credentials prod"
-    assert steps.index("rm -rf cdk.out") == len(steps) - 2
-    assert steps[-1].startswith("npx cdk ")
-    assert "-c env=prod" in steps[-1]
-    assert " --require-approval never" in steps[-1]
+    cdk = steps[steps.index("rm -rf cdk.out") + 1]
+    assert cdk.startswith("npx cdk ")
+    assert "-c env=prod" in cdk
+    assert " --require-approval never" in cdk
+
+
+@pytest.mark.parametrize(("smoked", "deployed"), [(0, True), (1, False), (2, True), (130, False)])
+def test_a_deployment_fails_with_the_smoke_client_unless_that_cannot_run(
+    smoked: int, deployed: bool, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$*" = "-m operations smoke --env prod" ] && exit {smoked}\n')
+    python.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", steps_of("deploy", "ENV=prod")[-1]], env=path, check=False)
+    assert (done.returncode == 0) is deployed
+    assert "= no ||" in steps_of("deploy", "SMOKE=no")[-1]
 
 
 def test_destroying_takes_the_service_unless_both_are_asked_for() -> None:

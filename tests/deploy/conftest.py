@@ -9,6 +9,7 @@ import pty
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,11 +148,22 @@ class EmulatedAccount:
     def served(self) -> Iterator[dict[str, str]]:
         """The deployed service behind a load balancer; yields the variables of a contributor."""
         self.platform.serve(self.stack(SERVICE))
+        ended = threading.Event()
+        following = threading.Thread(target=self._follow, args=(ended,))
+        following.start()
         try:
             yield self.platform.client_environment().variables()
         finally:
+            ended.set()
+            following.join()
             self.platform.stop_serving()
             self._dismiss()
+
+    def _follow(self, ended: threading.Event) -> None:
+        while not ended.wait(0.5):
+            # While a deployment changes the listener, there may be none; the next look finds it.
+            with contextlib.suppress(Exception):
+                self.platform.refresh()
 
     def _dismiss(self) -> None:
         iam = self.aws.client("iam")

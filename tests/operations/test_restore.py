@@ -28,9 +28,9 @@ class Account:
         self.snapshots = {"kept"}
         self.file = tmp_path / "dev.toml"
         self.file.write_text(FILE)
-        self.fails = False
+        self.fails, self.name = False, name
         rds = Scripted({"describe_db_snapshots": self.described})
-        monkeypatch.setattr(module, "database_of", lambda _: Instance(rds, name))
+        monkeypatch.setattr(module, "database_of", lambda _: Instance(rds, self.name))
         monkeypatch.setattr(module, "_scale", lambda _, tasks: self.done.append(f"{tasks} tasks"))
         monkeypatch.setattr(Instance, "take_snapshot", lambda *asked: self.taken(*asked))
         monkeypatch.setattr(Instance, "newest_time", MOMENT + dt.timedelta(hours=1))
@@ -101,6 +101,39 @@ def test_the_service_runs_again_after_a_deployment_that_failed(account: Account)
     with pytest.raises(FailedError):
         account.restore(snapshot="kept")
     assert account.done[-2:] == ["deploy", "1 tasks"]
+    assert account.file.read_text() == FILE
+
+
+def test_the_file_names_the_database_that_is_there_after_a_deployment_that_failed(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deployed_in_part() -> None:
+        account.name = "database-79f076ab"
+        raise FailedError("the service failed")
+
+    monkeypatch.setattr(account, "deploy", deployed_in_part)
+    with pytest.raises(FailedError):
+        account.restore(snapshot="kept")
+    assert 'restore_from = "kept"' in account.file.read_text()
+
+
+def test_a_restore_ends_with_the_smoke_client_and_names_the_way_back(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def smoke(_deployment: Any, _say: Any) -> None:
+        account.done.append("smoke")
+        raise raised
+
+    monkeypatch.setattr(module, "smoke", smoke)
+    monkeypatch.setattr(module, "later", lambda _: "make smoke URL=…")
+    raised: Exception = CannotRunError("no way there")
+    assert account.restore(snapshot="kept", no_smoke=False)["smoke"].startswith(
+        "not run: no way there; later"
+    )
+    assert account.done[-2:] == ["1 tasks", "smoke"]
+    raised = FailedError("a step failed")
+    with pytest.raises(FailedError, match=r"make restore ENV=dev SNAPSHOT=mlflowonaws-dev-service-before-"):
+        account.restore(snapshot="kept", no_smoke=False)
 
 
 def test_what_is_in_place_is_not_snapshotted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
