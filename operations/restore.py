@@ -89,7 +89,7 @@ def restore(
         with timed("deploy", seconds, say):
             try:
                 deploy()
-            except BaseException:
+            except FailedError:
                 if not in_place and database_of(deployment).name == database.name:
                     file.write_text(before)
                     say(f"{file.name} is as it was, as the database is")

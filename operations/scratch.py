@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from operations.command import Say
-from operations.database import POLL_SECONDS, Database, database_of
+from operations.database import Database, database_of
 from operations.deployment import Deployment, TaskPlace
 from operations.errors import FailedError
 from preflight.protection import describe
@@ -98,7 +98,7 @@ def remove(deployment: Deployment, say: Say) -> None:
 
     try:
         cloudformation.get_waiter("stack_delete_complete").wait(
-            StackName=stack, WaiterConfig={"Delay": POLL_SECONDS, "MaxAttempts": 3600 // POLL_SECONDS}
+            StackName=stack, WaiterConfig={"Delay": 5, "MaxAttempts": 720}
         )
     except WaiterError as error:
         say(f"{stack} is not deleted: {error}; look at its events in CloudFormation")

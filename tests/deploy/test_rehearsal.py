@@ -46,8 +46,9 @@ LOAD = "import mlflow, sys; print(mlflow.pyfunc.load_model(sys.argv[1]).predict(
 @pytest.fixture(scope="module")
 def deployed(emulated: EmulatedAccount) -> EmulatedAccount:
     emulated.shell.does("make bootstrap ENV=dev")
-    emulated.shell.does('make deploy ENV=dev PREFLIGHT=no ARGS="--require-approval never"')
+    said = emulated.shell.does('make deploy ENV=dev PREFLIGHT=no ARGS="--require-approval never"')
     assert emulated.status(SERVICE) == "CREATE_COMPLETE"
+    assert "later, signed in (docs/connect.md): make smoke URL=https://" in said
     return emulated
 
 
@@ -74,26 +75,6 @@ def nothing_is_left(account: EmulatedAccount) -> None:
         if "scratch" in each["DBSnapshotIdentifier"]
     ] == []
     assert account.status("MlflowOnAws-dev-Scratch") == ""
-
-
-def test_an_upgrade_is_rehearsed_on_a_fresh_snapshot(deployed: EmulatedAccount) -> None:
-    said = deployed.shell.does(as_printed("make rehearse") + " ARGS=--json")
-    report = result(said)
-    assert (report["differences"], report["drain"]) == ([], False)
-    assert {"snapshot", "restore", "image", "rehearse", "remove"} == set(report["seconds"])
-    nothing_is_left(deployed)
-
-
-def test_a_drill_restores_database_object_and_model(deployed: EmulatedAccount) -> None:
-    report = result(deployed.shell.does(as_printed("make drill") + " ARGS=--json"))
-    assert report["differences"] == []
-    assert {each["table"] for each in report["tables"] if not each["same"]} == set()
-    assert report["rpo_seconds"] == 0
-    assert report["object"]["bytes"] == 1 << 16
-    bucket = deployed.stack(SERVICE).outputs["ArtifactBucket"]
-    left = deployed.aws.client("s3").list_object_versions(Bucket=bucket, Prefix="drill/")
-    assert left.get("Versions", []) + left.get("DeleteMarkers", []) == []
-    nothing_is_left(deployed)
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +145,29 @@ def all_came_back(account: EmulatedAccount, kept: Counter[Any], lost: Counter[An
     assert (lost - kept) & now == Counter()
 
 
+def test_an_upgrade_is_rehearsed_on_a_fresh_snapshot(deployed: EmulatedAccount) -> None:
+    said = deployed.shell.does(as_printed("make rehearse") + " ARGS=--json")
+    report = result(said)
+    assert (report["differences"], report["drain"]) == ([], False)
+    assert {"snapshot", "restore", "image", "rehearse", "remove"} == set(report["seconds"])
+    nothing_is_left(deployed)
+
+
+@pytest.mark.usefixtures("model")
+def test_a_drill_restores_database_object_and_model(deployed: EmulatedAccount) -> None:
+    report = result(deployed.shell.does(as_printed("make drill") + " ARGS=--json"))
+    assert report["differences"] == []
+    assert {each["table"] for each in report["tables"] if not each["same"]} == set()
+    assert report["rpo_seconds"] == 0
+    assert report["object"]["bytes"] == 1 << 16
+    assert (report["model"]["name"], report["model"]["version"]) == ("churn", 3)
+    assert report["model"]["files"] > 0
+    bucket = deployed.stack(SERVICE).outputs["ArtifactBucket"]
+    left = deployed.aws.client("s3").list_object_versions(Bucket=bucket, Prefix="drill/")
+    assert left.get("Versions", []) + left.get("DeleteMarkers", []) == []
+    nothing_is_left(deployed)
+
+
 def test_a_model_deleted_from_s3_is_restored(
     deployed: EmulatedAccount, operator: dict[str, str], model: str
 ) -> None:
@@ -180,7 +184,8 @@ def test_a_model_deleted_from_s3_is_restored(
     assert f"restored: {len(of_the_model)} deleted" in does(deployed, operator, apply)
     assert (objects(deployed), rows(deployed)) == (before, rows_before)
     assert "4242" in does(deployed, operator, load)
-    does(deployed, operator, "make smoke URL=$MLFLOW_TRACKING_URI")
+    # As `make deploy` ends.
+    assert "every step passed" in does(deployed, operator, "python -m operations smoke --env dev")
 
 
 def restored(account: EmulatedAccount, operator: dict[str, str], command: str) -> None:

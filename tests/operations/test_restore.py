@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import tomllib
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,6 +143,26 @@ def test_what_is_in_place_is_not_snapshotted_again(tmp_path: Path, monkeypatch: 
     account = Account(tmp_path, monkeypatch, name="database-79f076ab")
     account.restore(snapshot="kept")
     assert account.done == ["0 tasks", "deploy", "1 tasks"]
+
+
+def test_scaling_is_off_before_the_tasks_stop_for_it_would_start_them_again() -> None:
+    asked: list[tuple[str, Any]] = []
+
+    class Ecs:
+        def update_service(self, *, cluster: str, service: str, desiredCount: int) -> None:  # noqa: N803
+            asked.append((f"{cluster}/{service}", desiredCount))
+
+        def get_waiter(self, name: str) -> Any:
+            return SimpleNamespace(wait=lambda **_: asked.append(("wait", name)))
+
+    scaling = Scripted(
+        {"register_scalable_target": lambda **new: asked.append((new["ResourceId"], new["SuspendedState"]))},
+        service="application-autoscaling",
+    )
+    base = deployment({"ecs": Ecs(), "application-autoscaling": scaling})
+    module._scale(dataclasses.replace(base, outputs={"ClusterName": "c", "ServiceName": "s"}), 0)
+    off = {"DynamicScalingInSuspended": True, "DynamicScalingOutSuspended": True}
+    assert asked == [("service/c/s", off), ("c/s", 0), ("wait", "services_stable")]
 
 
 def test_one_line_of_the_file_changes() -> None:
