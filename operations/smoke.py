@@ -20,6 +20,8 @@ _WHOAMI = "/api/2.0/mlflow-aws/whoami"
 # Tasks are in their target group some time before they are healthy there.
 _SECONDS = 300.0
 _POLL_SECONDS = 3.0
+# Of this shell at any server, which MLflow's client may take before the token.
+_OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 
 
@@ -35,10 +37,12 @@ def smoke(deployment: Deployment, say: Say) -> None:
     caller = _caller(url, token, say)
     if "write" not in caller["permissions"]:
         raise CannotRunError(f"{caller['principal']} is {caller['role']} there, and the smoke client writes")
+    environ = {name: value for name, value in os.environ.items() if name not in _OTHER_LOGINS}
+    environ |= dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), deployment.region)
     done = subprocess.run(
         [sys.executable, "-m", "client_smoke", "--tracking-uri", url],
         cwd=_PROJECT,
-        env={"AWS_REGION": deployment.region, **os.environ, "MLFLOW_TRACKING_TOKEN": token},
+        env={**environ, "MLFLOW_TRACKING_TOKEN": token},
         stdout=sys.stderr,
         check=False,
     )

@@ -36,9 +36,11 @@ def register_scalable_targets() -> None:
         target = {**targets.get(key_of(asked), {}), **{name: asked[name] for name in _KEPT if name in asked}}
         if not {"MinCapacity", "MaxCapacity"} <= set(target):
             raise ValueError("a new scalable target needs a minimum and a maximum capacity")
-        targets[key_of(asked)] = target
         _, cluster, service = str(asked["ResourceId"]).split("/")
         found = ecs._services.get(f"{cluster}/{service}")
+        if found is None:
+            raise ValueError(f"ECS service doesn't exist: {asked['ResourceId']}")
+        targets[key_of(asked)] = target
         wanted = max(int(target["MinCapacity"]), min(found["desiredCount"], int(target["MaxCapacity"])))
         if wanted != found["desiredCount"]:
             ecs._update_service({"cluster": cluster, "service": service, "desiredCount": wanted})

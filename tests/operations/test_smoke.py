@@ -58,12 +58,17 @@ def deployed(token: Any = lambda **_: {"WebIdentityToken": "signed"}) -> Deploym
     return dataclasses.replace(deployment({"sts": sts}), outputs={"TrackingUrl": URL, "TokenAudience": URL})
 
 
-def test_it_runs_once_the_server_answers_as_this_shell_s_role(server: Server) -> None:
+def test_it_runs_once_the_server_answers_as_this_shell_s_role(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody elsewhere")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
     server.answers = [(503, ""), (502, ""), (200, ADMIN)]
     smoke(deployed(), lambda _: None)
     ((command, env),) = server.ran
     assert command[-2:] == ["--tracking-uri", URL]
-    assert env["MLFLOW_TRACKING_TOKEN"] == "signed"
+    assert (env["MLFLOW_TRACKING_TOKEN"], env["AWS_REGION"]) == ("signed", "eu-central-1")
+    assert "MLFLOW_TRACKING_USERNAME" not in env
     assert "signed" not in command
 
 

@@ -24,6 +24,9 @@ def test_a_scalable_target_keeps_what_it_is_told_and_holds_its_service(account: 
     }
     with pytest.raises(ClientError, match="ValidationException"):
         scaling.register_scalable_target(**target, SuspendedState=SUSPENDED)
+    absent = {**target, "ResourceId": "service/scaled/absent"}
+    with pytest.raises(ClientError, match="service doesn't exist"):
+        scaling.register_scalable_target(**absent, MinCapacity=2, MaxCapacity=3)
     scaling.register_scalable_target(**target, MinCapacity=2, MaxCapacity=3)
     (service,) = ecs.describe_services(cluster="scaled", services=["idle"])["services"]
     assert service["desiredCount"] == 2
