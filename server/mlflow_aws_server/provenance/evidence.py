@@ -74,11 +74,12 @@ class Evidence:
             )
         told = dict(given)
         for key, value in given:
-            # Nothing has two values of one tag, so they were not copied.
-            if told[key] != value:
+            # Nothing has two values of one tag, so they were not copied. But `mlflow-export-import` names the
+            # user of the source and then its own, of which MLflow would keep the last.
+            if told[key] != value and key != USER:
                 raise reserved(key)
-        present = await self._present(matter, document, [key for key, _ in given])
-        doubtful = [pair for pair in given if present.get(pair[0]) != pair[1]]
+        present = await self._present(matter, document, list(told))
+        doubtful = [pair for pair in told.items() if present.get(pair[0]) != pair[1]]
         may_be_copies = [
             pair for pair in doubtful if says_more or (matter.thing is Thing.MODEL and pair[0] not in present)
         ]

@@ -169,6 +169,30 @@ REFUSED: dict[str, Callable[[Server, str, str], tuple[str, str, dict[str, object
             "tags": [{"key": PRINCIPAL, "value": BOB}, {"key": PRINCIPAL, "value": "made up"}],
         },
     ),
+    "a made-up principal beside two users": lambda server, run, other: (
+        "POST",
+        "runs/log-batch",
+        {
+            "run_id": run,
+            "tags": [
+                {"key": USER, "value": BOB},
+                {"key": USER, "value": "ada"},
+                {"key": PRINCIPAL, "value": "made up"},
+            ],
+        },
+    ),
+    "two principals": lambda server, run, other: (
+        "POST",
+        "runs/log-batch",
+        {
+            "run_id": run,
+            "tags": [
+                {"key": "fine", "value": "x"},
+                {"key": PRINCIPAL, "value": BOB},
+                {"key": PRINCIPAL, "value": ALICE},
+            ],
+        },
+    ),
     "an empty name": lambda server, run, other: ("POST", "runs/set-tag", {"run_id": run, "key": PRINCIPAL}),
     "what no database can hold": lambda server, run, other: (
         "POST",
@@ -282,6 +306,8 @@ def test_unchanged_tag_costs_mlflow_nothing(server: Server) -> None:
         ("runs/set-tag", {"key": USER, "value": "ada"}),
         ("runs/log-batch", {"tags": [{"key": USER, "value": "ada"}]}),
         ("runs/log-batch", {"tags": [{"key": USER, "value": "ada"}, {"key": "fine", "value": "x"}]}),
+        # As mlflow-export-import does: the source's user, then whoever imports. MLflow keeps the last.
+        ("runs/log-batch", {"tags": [{"key": USER, "value": "eve"}, {"key": USER, "value": "ada"}]}),
     ],
 )
 def test_user_that_an_import_names_afterwards_is_kept_as_a_claim(
@@ -301,3 +327,14 @@ def test_user_that_is_named_for_a_logged_model_is_kept_as_a_claim(server: Server
     shown = server.send("GET", f"logged-models/{model}").json["model"]["info"]["tags"]
     found = {tag["key"]: tag["value"] for tag in shown}
     assert (found[PRINCIPAL], found[USER], found[CLAIMED]) == (ALICE, ALICE, "u" * 256)
+
+
+def test_two_users_of_which_one_is_a_principal_forge_nobody(server: Server) -> None:
+    """Neither of them becomes the author: whoever the server verified is."""
+    server.post("runs/create", {"experiment_id": "0"}, principal=Principal(BOB))
+    for last in (BOB, ALICE):
+        run = server.new_run(user_id="laptop")
+        users = [{"key": USER, "value": each} for each in ("ada", BOB, ALICE, last)]
+        server.post("runs/log-batch", {"run_id": run, "tags": [*users, {"key": "fine", "value": "x"}]})
+        found = server.tags_of_run(run)
+        assert (found[PRINCIPAL], found[USER], found[CLAIMED]) == (ALICE, ALICE, "laptop")
