@@ -88,9 +88,11 @@ def session_of(region: str | None) -> Any:
     return boto3.session.Session(region_name=region)
 
 
-def clients_of(environment: EnvironmentConfig, environ: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make boto3 clients for the environment's region, by service name."""
-    session = session_of(environment.region or environ.get("AWS_REGION"))
+def clients_of(
+    environment: EnvironmentConfig, environ: Mapping[str, str], region: str | None = None
+) -> Callable[[str], Any]:
+    """Make boto3 clients for the environment's region, or another one, by service name."""
+    session = session_of(region or environment.region or environ.get("AWS_REGION"))
     return functools.cache(lambda service: session.client(service))
 
 

@@ -9,13 +9,14 @@ never touches a stack that was complete once.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preflight.credentials import clients_of
-from preflight.protection import Client, describe, protected_resources, stack_names
+from preflight.protection import Client, clients_by_stack, describe, protected_resources
 from preflight.restored import refusal
 from stacks.config_file import CONFIG, load_environment
 
@@ -25,12 +26,12 @@ _POLL = {"Delay": 5, "MaxAttempts": 720}
 Say = Callable[[str], object]
 
 
-def clear(client: Client, environment: str, say: Say = print) -> bool:
-    """Delete the environment's stacks that were never complete; returns whether they are gone.
+def clear(stacks: Mapping[str, Client], say: Say = print) -> bool:
+    """Delete those of the stacks that were never complete; returns whether they are gone.
 
     `say` is told what it does, and what it could not do.
     """
-    for name in stack_names(environment):
+    for name, client in stacks.items():
         stack = describe(client("cloudformation"), name)
         if stack is not None and _was_never_complete(client("cloudformation"), stack):
             say(f"{name}: its first deployment failed ({stack['StackStatus']}), so it is removed")
@@ -95,12 +96,12 @@ def _reasons(cloudformation: Any, arn: str, status: str) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Return 1 if something is in the way of the next deployment."""
     environment = load_environment(name=arguments[0], path=None, directory=CONFIG)
-    client = clients_of(environment, os.environ)
-    refused = refusal(client, arguments[0], environment.database)
+    clients = functools.partial(clients_of, environment, os.environ)
+    refused = refusal(clients(), arguments[0], environment.database)
     if refused:
         print(f"deploy: {refused}", file=sys.stderr)
         return 1
-    return 0 if clear(client, arguments[0]) else 1
+    return 0 if clear(clients_by_stack(arguments[0], environment, clients)) else 1
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stacks.config import EnvironmentConfig
+
 # A boto3 client by service name, in the environment's region.
 Client = Callable[[str], Any]
 
@@ -75,6 +77,16 @@ KINDS: Mapping[str, Protected] = {
 def stack_names(environment: str) -> tuple[str, str]:
     """The stacks of an environment, in the order in which they are deleted."""
     return f"MlflowOnAws-{environment}-Service", f"MlflowOnAws-{environment}-Foundation"
+
+
+def clients_by_stack(
+    environment: str, config: EnvironmentConfig, clients: Callable[..., Client]
+) -> dict[str, Client]:
+    """The stacks that the file asks for, in the order in which they are deleted, each with its region."""
+    found = dict.fromkeys(stack_names(environment), clients())
+    if config.backup and config.backup.recovery:
+        found[f"MlflowOnAws-{environment}-Recovery"] = clients(region=config.backup.recovery.region)
+    return found
 
 
 def describe(cloudformation: Any, name: str) -> dict[str, Any] | None:

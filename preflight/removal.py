@@ -5,25 +5,27 @@ Reads only. Exit code 2, with the settings to change, if something is protected.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from preflight.credentials import clients_of
-from preflight.protection import Client, describe, protected_resources, resources, stack_names
+from preflight.protection import Client, clients_by_stack, describe, protected_resources, resources
 from stacks.config_file import CONFIG, load_environment
 
 _GOES = {
     "Service": "tasks, load balancer and certificate go; runs, models and people stay in the foundation",
     "Foundation": "network and database go; a snapshot, the buckets, the keys and the user pool "
     "stay in the account",
+    "Recovery": "only the stack goes: the vault, the replica and their keys stay in the second region",
 }
 
 
-def refusals(client: Client, stacks: Sequence[str]) -> list[str]:
+def refusals(stacks: Mapping[str, Client]) -> list[str]:
     """What would refuse to be deleted with these stacks, each with the setting that protects it."""
     found = []
-    for name in stacks:
+    for name, client in stacks.items():
         stack = describe(client("cloudformation"), name)
         if stack is None:
             continue
@@ -37,18 +39,20 @@ def refusals(client: Client, stacks: Sequence[str]) -> list[str]:
     return found
 
 
-def attachments(client: Client, stacks: Sequence[str]) -> list[str]:
+def attachments(stacks: Mapping[str, Client]) -> list[str]:
     """The stacks' policies that somebody attached to principals of their own; IAM keeps them until then."""
     own: set[str] = set()
     policies = []
-    for name in (each for each in stacks if describe(client("cloudformation"), each) is not None):
+    for name, client in stacks.items():
+        if describe(client("cloudformation"), name) is None:
+            continue
         for kind, physical_id in resources(client, name):
             if kind == "AWS::IAM::Role":
                 own.add(physical_id)
             elif kind == "AWS::IAM::ManagedPolicy":
-                policies.append(physical_id)
+                policies.append((client, physical_id))
     found = []
-    for arn in policies:
+    for client, arn in policies:
         pages = client("iam").get_paginator("list_entities_for_policy").paginate(PolicyArn=arn)
         names = [
             each[f"{kind}Name"]
@@ -64,17 +68,18 @@ def main(arguments: Sequence[str]) -> int:
     """Print what goes and what stays; return 2 if something refuses."""
     name, *chosen = arguments
     environment = load_environment(name=name, path=None, directory=CONFIG)
-    stacks = [each for each in stack_names(name) if "--all" in chosen or each in chosen]
+    clients = functools.partial(clients_of, environment, os.environ)
+    every = clients_by_stack(name, environment, clients)
+    stacks = {each: client for each, client in every.items() if "--all" in chosen or each in chosen}
     for stack in stacks:
         print(f"{stack}: {_GOES[stack.rsplit('-', 1)[-1]]}")
-    client = clients_of(environment, os.environ)
-    refused = [f"{each} is true" for each in refusals(client, stacks)]
+    refused = [f"{each} is true" for each in refusals(stacks)]
     if refused:
         refused.append(
             f"remedy: set {'it' if len(refused) == 1 else 'them'} to false in config/{name}.toml, "
             f"`make deploy ENV={name}`, then this again"
         )
-    refused += attachments(client, stacks)
+    refused += attachments(stacks)
     if refused:
         print("\n  ".join(["destroy: refused, so nothing was touched:", *refused]), file=sys.stderr)
     return 2 if refused else 0
