@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,9 +119,9 @@ def _memory() -> Path | None:
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > _MEMORY_BYTES else None
 
 
-@pytest.fixture(scope="session")
-def rds() -> Iterator[RdsLike]:
-    """The session's PostgreSQL; tests ask it for databases of their own."""
+@contextmanager
+def rds_like() -> Iterator[RdsLike]:
+    """A PostgreSQL of this kind, running."""
     from local.parts.certificates import CertificateAuthority
     from local.parts.ports import free_port
     from local.parts.postgres import Postgres, running
@@ -148,6 +149,13 @@ def rds() -> Iterator[RdsLike]:
             yield cluster
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rds() -> Iterator[RdsLike]:
+    """The session's PostgreSQL; tests ask it for databases of their own."""
+    with rds_like() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -151,6 +151,9 @@ def _migrate(settings: MigrationSettings, course: _Course) -> None:
             before = _seen(owner)
             pending = _pending(before, settings.environment)
             course.schema = {"before": before[0] if before else None, "schema": schema.installed().head}
+            with course.phase("import"):
+                # It takes seconds, which nobody shall wait for during a drain.
+                import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
             if why := [f"{each.id} ({each.drains})" for each in pending if each.drains]:
                 _drain(owner, settings, course, why)
             _upgrade_schema(owner, settings, course, before)
@@ -306,11 +309,10 @@ def _require_connections(owner: Connection, required: int) -> None:
 def _upgrade_schema(
     owner: Connection, settings: MigrationSettings, course: _Course, before: list[str]
 ) -> None:
-    with course.phase("import"):
-        # It takes seconds, so it is a phase of its own.
-        import sqlalchemy
-        from mlflow.store.db import utils
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    import sqlalchemy
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     if schema.installed().head not in before:
         # One session for all: if it ends, so do the transaction and the locks.
         engine = sqlalchemy.create_engine(

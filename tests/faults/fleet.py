@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,24 +170,15 @@ class _Edge(Balancer):
         return headers
 
 
-@dataclass
-class Fleet:
-    """What a fault happens to."""
+@dataclass(kw_only=True)
+class Servers:
+    """Tasks behind the laptop's load balancer."""
 
-    identity: Identity
-    pair: Pair
-    database: TcpRelay
-    s3: TcpRelay
-    store: ObjectStore
-    credentials: RoleCredentials
     log_driver: LogDriver
     environ: Mapping[str, str]
     url: str
-    sts: str
-    _group: TargetGroup
+    group: TargetGroup
     servers: list[FleetServer] = field(default_factory=list)
-    primary: Postgres | None = None
-    experiment: str = ""
 
     def start(self, *, wait: bool = True, **overrides: str) -> FleetServer:
         """Start one more server; return once the load balancer sends requests to it, unless told not to."""
@@ -204,7 +195,7 @@ class Fleet:
         address = f"127.0.0.1:{port}"
         server = FleetServer(process, Target(name=address, address=address), port, reading)
         self.servers.append(server)
-        self._group.targets = {**self._group.targets, address: server.target}
+        self.group.targets = {**self.group.targets, address: server.target}
         if wait:
             self.until(server, "healthy")
         return server
@@ -216,13 +207,32 @@ class Fleet:
             assert time.monotonic() < deadline, self.log_driver.text(server.log)[-3000:]
             time.sleep(0.05)
 
+    def deregister(self, server: FleetServer) -> None:
+        """Let the load balancer forget a server, which ends what it has begun."""
+        self.group.targets = {
+            name: each for name, each in self.group.targets.items() if each is not server.target
+        }
+        self.servers.remove(server)
+
     def remove(self, server: FleetServer) -> None:
         """End a server at once, and let the load balancer forget it."""
         server.end()
-        self._group.targets = {
-            name: each for name, each in self._group.targets.items() if each is not server.target
-        }
-        self.servers.remove(server)
+        self.deregister(server)
+
+
+@dataclass(kw_only=True)
+class Fleet(Servers):
+    """What a fault happens to."""
+
+    identity: Identity
+    pair: Pair
+    database: TcpRelay
+    s3: TcpRelay
+    store: ObjectStore
+    credentials: RoleCredentials
+    sts: str
+    primary: Postgres | None = None
+    experiment: str = ""
 
     def heal(self) -> None:
         """Two healthy servers, whatever a fault left."""
@@ -243,33 +253,50 @@ class Fleet:
 
     def missing(self, writers: TrainingWriters) -> list[Acknowledged]:
         """What was acknowledged and is not stored as it was sent."""
-        runs = ", ".join(f"'{run}'" for run in writers.runs)
-        rows = self.administer(
-            "SELECT run_uuid, step, count(DISTINCT key) FROM metrics "
-            f"WHERE run_uuid IN ({runs}) GROUP BY 1, 2"
-        )
-        points = {(run, step): count for run, step, count in rows}
-        tags = {key for (key,) in self.administer("SELECT key FROM experiment_tags")}
-        kept = {
-            "points": lambda each: points.get((each.run, each.step)) == POINTS,
-            "tags": lambda each: f"{each.run}-{each.step}" in tags,
-            "files": self._is_in_s3,
-        }
-        return [each for each in writers.acknowledged if not kept[each.kind](each)]
+        return [
+            *missing_rows(self.administer, writers.runs, writers.acknowledged),
+            *(each for each in writers.acknowledged if each.kind == "files" and not self._is_in_s3(each)),
+        ]
 
     def doubled(self, writers: TrainingWriters) -> int:
         """How many batches are stored more than once, or in part."""
-        runs = ", ".join(f"'{run}'" for run in writers.runs)
-        rows = self.administer(
-            "SELECT count(*) FROM (SELECT FROM metrics "
-            f"WHERE run_uuid IN ({runs}) GROUP BY run_uuid, step HAVING count(*) <> {POINTS}) AS odd"
-        )
-        return int(rows[0][0])
+        return doubled(self.administer, writers.runs)
 
     def _is_in_s3(self, each: Acknowledged) -> bool:
         key = f"runs/{self.experiment}/{each.run}/artifacts/{each.step}.bin"
         content = self.store.client.get_object(Bucket=self.store.bucket, Key=key)["Body"].read()
         return hashlib.sha256(content).hexdigest() == each.digest
+
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+
+
+def missing_rows(ask: Ask, runs: Iterable[str], acknowledged: Iterable[Acknowledged]) -> list[Acknowledged]:
+    """The points and tags that were acknowledged and are not stored as they were sent."""
+    rows = ask(
+        "SELECT run_uuid, step, count(DISTINCT key) FROM metrics "
+        f"WHERE run_uuid IN ({_quoted(runs)}) GROUP BY 1, 2"
+    )
+    points = {(run, step): count for run, step, count in rows}
+    tags = {key for (key,) in ask("SELECT key FROM experiment_tags")}
+    lost: dict[str, Callable[[Acknowledged], bool]] = {
+        "points": lambda each: points.get((each.run, each.step)) != POINTS,
+        "tags": lambda each: f"{each.run}-{each.step}" not in tags,
+    }
+    return [each for each in acknowledged if each.kind in lost and lost[each.kind](each)]
+
+
+def doubled(ask: Ask, runs: Iterable[str]) -> int:
+    """How many batches of these runs are stored more than once, or in part."""
+    rows = ask(
+        "SELECT count(*) FROM (SELECT FROM metrics "
+        f"WHERE run_uuid IN ({_quoted(runs)}) GROUP BY run_uuid, step HAVING count(*) <> {POINTS}) AS odd"
+    )
+    return int(rows[0][0])
+
+
+def _quoted(runs: Iterable[str]) -> str:
+    return ", ".join(f"'{run}'" for run in runs)
 
 
 @contextmanager
@@ -290,7 +317,6 @@ def fleet(rds: RdsLike, identity: Identity, store: ObjectStore) -> Iterator[Flee
         credentials = stack.enter_context(RoleCredentials().serving())
         log_driver = LogDriver()
         stack.callback(log_driver.stop)
-        group = TargetGroup(path="/ready", codes=frozenset((200,)), **_HEALTH)  # type: ignore[arg-type]
         environ = {
             **{name: value for name, value in made.environ.items() if not name.startswith("AWS_ACCESS")},
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": credentials.url,
@@ -303,11 +329,11 @@ def fleet(rds: RdsLike, identity: Identity, store: ObjectStore) -> Iterator[Flee
         }
         for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
             environ.pop(name)
-        url = loop.run(_balance(group))
+        group, url, _ = balanced(loop)
         sts = stack.enter_context(_token_service(identity))
         site = Fleet(
-            identity, pair, database, s3, store, credentials, log_driver, environ, url, sts, group,
-            primary=pair.writer,
+            identity=identity, pair=pair, database=database, s3=s3, store=store, credentials=credentials,
+            log_driver=log_driver, environ=environ, url=url, sts=sts, group=group, primary=pair.writer,
         )  # fmt: skip
         try:
             site.heal()
@@ -317,7 +343,14 @@ def fleet(rds: RdsLike, identity: Identity, store: ObjectStore) -> Iterator[Flee
                 server.end()
 
 
-async def _balance(group: TargetGroup) -> str:
+def balanced(loop: LoopThread) -> tuple[TargetGroup, str, list[int]]:
+    """A load balancer: its target group, its URL, and its answers of 500 and more, from now on."""
+    group = TargetGroup(path="/ready", codes=frozenset((200,)), **_HEALTH)  # type: ignore[arg-type]
+    refused: list[int] = []
+    return group, loop.run(_balance(group, refused)), refused
+
+
+async def _balance(group: TargetGroup, refused: list[int]) -> str:
     """Serve the group on a loopback port for as long as the event loop runs."""
     edge = _Edge(
         Configuration(
@@ -327,7 +360,10 @@ async def _balance(group: TargetGroup) -> str:
     forward = Action("forward", {"TargetGroupArn": "all"})
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await edge.forward(request, forward, ActionContext())
+        response = await edge.forward(request, forward, ActionContext())
+        if response.status >= 500:
+            refused.append(response.status)
+        return response
 
     runner = web.ServerRunner(web.Server(handle))
     await runner.setup()

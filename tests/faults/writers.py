@@ -1,14 +1,20 @@
-"""Programs that log through MLflow's public client, and remember what they were told is stored."""
+"""Programs that log through MLflow's public client, and remember what they were told is stored.
+
+`python -m tests.faults.writers URL EXPERIMENT` is one: it answers each line that it reads
+as soon as its writer has stored something more; at the end of its input it prints what it remembers.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import secrets
+import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +118,26 @@ class TrainingWriters:
             self._end.wait(0.2)
         else:
             self.acknowledged.append(Acknowledged(kind, run, step, began, time.monotonic(), digest))
+
+
+def main(url: str, experiment: str) -> None:
+    """Log until the end of the standard input."""
+    writers = TrainingWriters(url, experiment, count=1)
+    writers.start()
+    for line in sys.stdin:
+        writers.go_on()
+        print(line, end="", flush=True)
+    writers.stop()
+    print(
+        json.dumps(
+            {
+                "runs": writers.runs,
+                "acknowledged": [asdict(each) for each in writers.acknowledged],
+                "failed": writers.failed,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
