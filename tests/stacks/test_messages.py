@@ -77,9 +77,18 @@ FOREIGN = re.compile(
 )
 
 
+# tomlkit needs more time than what is tested. Compared by repr below, since 0 equals False.
+WRITTEN = {key: tomlkit.dumps({key: value}) for key, value in WHOLE.items()}
+
+
 def message(document: dict[str, Any], directory: Path) -> str | None:
     file = directory / "mine.toml"
-    file.write_text(tomlkit.dumps(document))
+    parts = [
+        WRITTEN[key] if repr(value) == repr(WHOLE.get(key)) else tomlkit.dumps({key: value})
+        for key, value in document.items()
+    ]
+    # A plain key after a table would belong to the table.
+    file.write_text("".join(sorted(parts, key=lambda part: part.startswith("["))))
     try:
         load_environment(name="dev", path=str(file), directory=ROOT / "config")
     except ConfigurationError as error:
