@@ -145,8 +145,12 @@ class Platform:
             trusted={PARTNER: f"https://{HOST}:{self._ports['partner-issuer']}"},
         )
 
-    def serve(self, service: Stack) -> None:
-        """Put the load balancer and the people in front of a deployed service; returns when it is healthy."""
+    def serve(self, service: Stack, *, aws: Aws | None = None) -> None:
+        """Put the load balancer and the people in front of a deployed service; returns when it is healthy.
+
+        `aws` is the root of its account and region, if they are not the platform's.
+        """
+        self._aws = aws or account(self.state)
         self._load_balancer = service.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer")[0]
         self._outputs = dict(service.outputs)
         self._start_balancer()

@@ -14,7 +14,7 @@ ACCOUNT_COMMAND = re.compile(
 )
 DEPLOYING = "tests/deploy/test_documents.py"
 # These run the blocks themselves, as printed.
-RUNNING = (DEPLOYING, "tests/attacks_on_evidence/test_by_hand.py")
+RUNNING = (DEPLOYING, "tests/attacks_on_evidence/test_by_hand.py", "tests/deploy/test_another_region.py")
 # What of a sentence is a command with all its arguments, and no test runs it.
 NOT_RUN = {
     # These two are run in tests/deploy/test_documents.py.

@@ -150,6 +150,7 @@ def install(
     )
     rds_adapters.complete_db_instances(databases, host=settings.database_host)
     rds_adapters.take_real_snapshots(databases)
+    rds_adapters.copy_snapshots(databases)
     rds_adapters.restore_real_instances(databases, host=settings.database_host)
     rds_adapters.manage_passwords(databases)
     rds_adapters.authorize_snapshots()
@@ -208,7 +209,12 @@ def make_databases(settings: EmulatorSettings) -> Databases:
 
 def open_door(settings: EmulatorSettings, port: int, socket: Path) -> ThreadedFrontDoor:
     """Listen at a DB instance's endpoint; port 0 is any free one."""
+    from ministack.core.responses import get_account_id, get_region
+
     from local.emulator.database_login import judge
+
+    # The request's that made the instance; without one, the emulator's own.
+    account_id, region = get_account_id(), get_region()
 
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -223,8 +229,8 @@ def open_door(settings: EmulatorSettings, port: int, socket: Path) -> ThreadedFr
             token,
             host=settings.database_host,
             port=door.port,
-            account_id=settings.account_id,
-            region=settings.region,
+            account_id=account_id,
+            region=region,
         ),
         log=lambda line: print(f"database: {line}", file=sys.stderr, flush=True),
     )

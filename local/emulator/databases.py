@@ -92,6 +92,13 @@ class Databases:
             back_up(self._databases[resource_id].postgres, target)
             self._copies[arn] = target
 
+    def copy_copy(self, source: str, arn: str) -> None:
+        """Copy what a copy holds."""
+        with self._lock:
+            target = self._new_directory()
+            shutil.copytree(self._copies[source], target, symlinks=True)
+            self._copies[arn] = target
+
     def forget_copy(self, arn: str) -> None:
         """Remove a copy."""
         with self._lock:

@@ -90,10 +90,9 @@ def share_snapshots() -> None:
     """Snapshots of an instance have no attributes: who may restore them."""
     from ministack.services import rds
 
-    shared: dict[str, list[str]] = {}
-
     def answer(action: str, name: str) -> Any:
-        values = "".join(f"<AttributeValue>{escape(each)}</AttributeValue>" for each in shared.get(name, []))
+        shared = rds._snapshots[name].get("_restorable_by", [])
+        values = "".join(f"<AttributeValue>{escape(each)}</AttributeValue>" for each in shared)
         return rds._xml(
             200,
             f"{action}Response",
@@ -117,8 +116,8 @@ def share_snapshots() -> None:
         name = found(params)
         added = _nested(params, "ValuesToAdd.") or {}
         removed = _nested(params, "ValuesToRemove.") or {}
-        kept = {*shared.get(name, []), *_values(added)} - {*_values(removed)}
-        shared[name] = sorted(kept)
+        shared = rds._snapshots[name].get("_restorable_by", [])
+        rds._snapshots[name]["_restorable_by"] = sorted({*shared, *_values(added)} - {*_values(removed)})
         return answer("ModifyDBSnapshotAttribute", name)
 
     rds._ACTION_MAP["DescribeDBSnapshotAttributes"] = described

@@ -136,6 +136,52 @@ def take_real_snapshots(databases: Databases) -> None:
     rds._ACTION_MAP["DeleteDBSnapshot"] = snapshot_deleted
 
 
+def copy_snapshots(databases: Databases) -> None:
+    """MiniStack copies no snapshot: here another region, or an account it is shared with, gets its own.
+
+    What is encrypted needs a key of that place there, and the reader's account a permission for the former
+    key: https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CopyDBSnapshot.html
+    """
+    from ministack.core.responses import get_account_id, get_region, request_scope
+    from ministack.services import kms, rds
+
+    def copied(params: Any) -> Any:
+        source, name, key = (
+            rds._p(params, each)
+            for each in ("SourceDBSnapshotIdentifier", "TargetDBSnapshotIdentifier", "KmsKeyId")
+        )
+        region, account = here = get_region(), get_account_id()
+        if source.startswith("arn:"):
+            region, account = source.split(":")[3:5]
+        try:
+            with request_scope(account, region):
+                found = _snapshot(source)
+        except ValueError as error:
+            return rds._error("DBSnapshotNotFound", str(error), 404)
+        if account != here[1] and here[1] not in found.get("_restorable_by", ()):
+            return rds._error("DBSnapshotNotFound", f"{source} is not shared with {here[1]}", 404)
+        if found["StorageEncrypted"] and (region, account) != here:
+            if not key or (key.startswith("arn:") and key.split(":")[3:5] != [*here]):
+                return rds._error("InvalidParameterValue", f"{source} needs a key of {here[0]}", 400)
+            if here[1] not in str(kms.key_policy_for_arn(found["KmsKeyId"])):
+                return rds._error("KMSKeyNotAccessibleFault", f"{found['KmsKeyId']} refuses {here[1]}", 400)
+        copy = {
+            **found,
+            "DBSnapshotIdentifier": name,
+            "DBSnapshotArn": f"arn:aws:rds:{here[0]}:{here[1]}:snapshot:{name}",
+            "KmsKeyId": key or found["KmsKeyId"],
+            "TagList": rds._parse_tags(params),
+            "_restorable_by": [],
+        }
+        databases.copy_copy(found["DBSnapshotArn"], copy["DBSnapshotArn"])
+        rds._snapshots[name] = copy
+        action = "CopyDBSnapshot"
+        told = f"<{action}Result><DBSnapshot>{rds._snapshot_xml(copy)}</DBSnapshot></{action}Result>"
+        return rds._xml(200, f"{action}Response", told)
+
+    rds._ACTION_MAP["CopyDBSnapshot"] = copied
+
+
 def restore_real_instances(databases: Databases, *, host: str) -> None:
     """A restored instance is a record with defaults, and a point in time is unknown: here both are real."""
     from ministack.services import rds

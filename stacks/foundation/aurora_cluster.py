@@ -110,7 +110,8 @@ class AuroraCluster(rds.DatabaseCluster):
         """Take what the snapshot holds, and say nothing of what comes with it.
 
         https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbcluster.html:
-        with SnapshotIdentifier, neither StorageEncrypted nor MasterUsername may be given.
+        with SnapshotIdentifier, neither MasterUsername nor, of an encrypted snapshot, StorageEncrypted may be
+        given; KmsKeyId may, and becomes the cluster's key, whatever the snapshot's was.
         """
         resource = self.node.default_child
         assert isinstance(resource, rds.CfnDBCluster)  # noqa: S101

@@ -94,8 +94,9 @@ class PostgresInstance(rds.DatabaseInstance):
         """Take what the snapshot holds, and say nothing of what comes with it.
 
         https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbinstance.html:
-        with DBSnapshotIdentifier, neither KmsKeyId, StorageEncrypted nor MasterUsername may be given; DBName
-        is for Oracle and SQL Server.
+        with DBSnapshotIdentifier, neither DBName, KmsKeyId, MasterUsername nor, of a snapshot that is not
+        encrypted, StorageEncrypted may be given. The password that RDS manages comes after the restore, by a
+        modification (ResourceModelHelper of aws-cloudformation/aws-cloudformation-resource-providers-rds).
         """
         resource = self.node.default_child
         assert isinstance(resource, rds.CfnDBInstance)  # noqa: S101

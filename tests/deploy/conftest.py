@@ -96,7 +96,7 @@ class Shell:
         assert done.returncode != 0, f"$ {command}\n{done.stdout}"
         return done.stdout
 
-    def configure(self, **sections: dict[str, Any] | bool) -> None:
+    def configure(self, **sections: dict[str, Any] | bool | str) -> None:
         """Change config/dev.toml."""
         file = self.directory / "config" / "dev.toml"
         document = tomlkit.parse(file.read_text())
@@ -145,9 +145,14 @@ class EmulatedAccount:
         return dict(json.loads(file.read_text()))
 
     @contextlib.contextmanager
-    def served(self) -> Iterator[dict[str, str]]:
-        """The deployed service behind a load balancer; yields the variables of a contributor."""
-        self.platform.serve(self.stack(SERVICE))
+    def served(self, name: str = SERVICE, *, aws: Aws | None = None) -> Iterator[dict[str, str]]:
+        """The deployed service behind a load balancer; yields the variables of a contributor.
+
+        `aws` is the root where the service is, if it is in another region.
+        """
+        aws = aws or self.aws
+        service = read(aws, name)
+        self.platform.serve(service, aws=aws)
         ended = threading.Event()
         following = threading.Thread(target=self._follow, args=(ended,))
         following.start()
@@ -157,7 +162,7 @@ class EmulatedAccount:
             ended.set()
             following.join()
             self.platform.stop_serving()
-            self._dismiss()
+            self._dismiss(aws, service.outputs["UserPoolId"])
 
     def _follow(self, ended: threading.Event) -> None:
         while not ended.wait(0.5):
@@ -165,13 +170,12 @@ class EmulatedAccount:
             with contextlib.suppress(Exception):
                 self.platform.refresh()
 
-    def _dismiss(self) -> None:
-        iam = self.aws.client("iam")
+    def _dismiss(self, aws: Aws, pool: str) -> None:
+        iam, cognito = aws.client("iam"), aws.client("cognito-idp")
         for name in (f"mlflow-{role}" for role in demo_roles.ROLES):
             for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
                 iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
             iam.delete_role(RoleName=name)
-        cognito, pool = self.aws.client("cognito-idp"), self.stack(SERVICE).outputs["UserPoolId"]
         for user in cognito.list_users(UserPoolId=pool)["Users"]:
             cognito.admin_delete_user(UserPoolId=pool, Username=user["Username"])
 
