@@ -18,9 +18,14 @@ CLIENTS := tests/clients/requirements
 
 .DEFAULT_GOAL := help
 
+# A slip such as DRYRUN=yes must not do without a word what nobody asked for.
+$(foreach each,$(filter-out AWS_% MLFLOW_%,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $(each)))),\
+	$(if $(shell grep -F -e '$$($(each))' -e '$(each) ?=' $(firstword $(MAKEFILE_LIST)) | head -1),,\
+	$(error no command knows $(each)=: see make help and docs/operations.md))))
+
 .PHONY: help
 help:  ## List these commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/[$$][$$]/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/[$$][$$]/, "$$", $$2); printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  make synth ENV=dev|prod   make smoke URL=https://...   make test ARGS="-k tls"\n'
 
 .PHONY: install
@@ -134,23 +139,24 @@ verify: install  ## Check the resources of ENV in the account, property by prope
 import: install  ## Make another MLflow part of ENV: FROM=postgresql://… | mysql://… | sqlite:///… | dump.sql | mlruns/ | https://…
 	@test -n "$(FROM)" || { echo "import: name the source: make import FROM=sqlite:///mlflow.db ENV=$(ENV)" >&2; exit 2; }
 	@python -m operations import --env $(ENV) --from "$(FROM)" $(if $(NAME),--name "$(NAME)") \
-		$(if $(ARTIFACTS),--artifacts $(ARTIFACTS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
+		$(if $(ARTIFACTS),--artifacts $(ARTIFACTS)) $(if $(filter-out no,$(DRY_RUN)),--dry-run) $(ARGS)
 
 .PHONY: rehearse
-rehearse: credentials  ## Migrate a copy of ENV's database with this tree's image, and compare; SNAPSHOT=…, FRESH=yes
-	@python -m operations rehearse --env $(ENV) $(if $(SNAPSHOT),--snapshot $(SNAPSHOT)) $(if $(FRESH),--fresh) $(ARGS)
+rehearse: install  ## Migrate a copy of ENV's database with this tree's image, and compare; SNAPSHOT=…, FRESH=yes
+	@python -m operations rehearse --env $(ENV) $(if $(SNAPSHOT),--snapshot $(SNAPSHOT)) $(if $(filter-out no,$(FRESH)),--fresh) $(ARGS)
 
 .PHONY: restore
-restore: credentials  ## Put a snapshot (SNAPSHOT=name) or a moment (AT=2026-11-28T10:00:00Z) in the place of ENV's database
-	@python -m operations restore --env $(ENV) $(if $(AT),--at "$(AT)",--snapshot "$(SNAPSHOT)") \
+restore: install  ## Put a snapshot (SNAPSHOT=name) or a moment (AT=2026-11-28T10:00:00Z) in the place of ENV's database
+	@test -n "$(SNAPSHOT)$(AT)" || { echo "restore: name what: make restore SNAPSHOT=name ENV=$(ENV), or AT=time" >&2; exit 2; }
+	@python -m operations restore --env $(ENV) $(if $(AT),--at "$(AT)") $(if $(SNAPSHOT),--snapshot "$(SNAPSHOT)") \
 		$(if $(filter yes,$(YES)),--yes) $(if $(filter no,$(SMOKE)),--no-smoke) $(ARGS)
 
 .PHONY: gc
 gc: install  ## Remove for good what was deleted DAYS ago; DRY_RUN=yes says what would go
-	@python -m operations gc --env $(ENV) $(if $(DAYS),--days $(DAYS)) $(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
+	@python -m operations gc --env $(ENV) $(if $(DAYS),--days $(DAYS)) $(if $(filter-out no,$(DRY_RUN)),--dry-run) $(ARGS)
 
 .PHONY: drill
-drill: credentials  ## Restore a copy of ENV's database, an object and a model; compare, report RPO and RTO
+drill: install  ## Restore a copy of ENV's database, an object and a model; compare, report RPO and RTO
 	@python -m operations drill --env $(ENV) $(ARGS)
 
 .PHONY: restore-artifacts
@@ -163,7 +169,7 @@ restore-artifacts: install  ## Bring back from S3 what was deleted: OF=models:/N
 relocate: install  ## Copy the artifacts of a restored database into ENV, rewrite its URIs: OLD=s3://… [COPIES=s3://…]
 	@test -n "$(OLD)" || { echo "relocate: name the former root: make relocate OLD=s3://BUCKET ENV=$(ENV)" >&2; exit 2; }
 	@python -m operations relocate --env $(ENV) --old "$(OLD)" $(if $(COPIES),--copies "$(COPIES)") \
-		$(if $(filter yes,$(DRY_RUN)),--dry-run) $(ARGS)
+		$(if $(filter-out no,$(DRY_RUN)),--dry-run) $(ARGS)
 
 .PHONY: smoke
 smoke: install  ## Prove a deployment: make smoke URL=https://mlflow.example.com

@@ -46,7 +46,9 @@ def main(
     # What ends a job of CI must not leave a task or a scratch database behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        report = command.run(Deployment.of(options.env, environ=environ), options, _say)
+        deployment = Deployment.of(options.env, environ=environ)
+        _say(f"{command.name}: {options.env}, account {deployment.account}, region {deployment.region}")
+        report = command.run(deployment, options, _say)
     except CannotRunError as error:
         _say(f"{command.name}: {error}")
         return COULD_NOT_RUN

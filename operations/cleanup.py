@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,13 +45,22 @@ def _text(report: Mapping[str, Any]) -> str:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--days", type=float, help="only what was deleted so many days ago")
+    parser.add_argument("--days", type=days, help="only what was deleted so many days ago")
     parser.add_argument("--dry-run", action="store_true", help="say what would go; change nothing")
+
+
+def days(text: str) -> float:
+    """How long ago."""
+    given = float(text)
+    # What was deleted in the future would be everything.
+    if not 0 <= given < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days")
+    return given
 
 
 COMMAND = Command(
     name="gc",
-    help="Remove runs, logged models and experiments for good that were deleted long enough ago.",
+    help="remove runs, logged models and experiments for good that were deleted long enough ago",
     run=_run,
     add_arguments=_arguments,
 )

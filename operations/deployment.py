@@ -46,14 +46,17 @@ class Deployment:
         Raises:
             CannotRunError: no such file, no usable credentials, or nothing is deployed.
         """
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
             environment = load_environment(name=name, path=None, directory=CONFIG)
             who = deployer(environment, environ)
+            client, service = clients_of(environment, environ), stack_names(name)[0]
+            stack = describe(client("cloudformation"), service)
         except (ConfigurationError, CredentialsError) as error:
             raise CannotRunError(str(error)) from error
-        client = clients_of(environment, environ)
-        service = stack_names(name)[0]
-        stack = describe(client("cloudformation"), service)
+        except (BotoCoreError, ClientError) as error:
+            raise CannotRunError(f"CloudFormation does not say what is deployed: {error}") from error
         if stack is None:
             raise CannotRunError(
                 f"no stack {service} in account {who.account}, region {who.region}: "

@@ -76,6 +76,6 @@ def _told(report: dict[str, Any]) -> str:
 
 COMMAND = Command(
     name="drill",
-    help="Restore a copy of the database at a point in time, an object and a model; report RPO and RTO.",
+    help="restore a copy of the database at a point in time, an object and a model; report RPO and RTO",
     run=_drill,
 )

@@ -91,7 +91,7 @@ def _drain(draining: list[dict[str, Any]], seconds: float) -> str:
 
 COMMAND = Command(
     name="rehearse",
-    help="Migrate a copy of the database with the image that this tree would deploy, and compare.",
+    help="migrate a copy of the database with the image that this tree would deploy, and compare",
     run=_rehearse,
     add_arguments=_add_arguments,
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from operations.command import Command, Report, Say
+from operations.command import Command, Report, Say, moment
 from operations.database import Cluster, Database, Instance, database_of
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
@@ -31,7 +31,7 @@ _STABLE = {"Delay": 5, "MaxAttempts": 360}
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--snapshot", help="name or ARN of the snapshot")
-    source.add_argument("--at", type=_moment, help="the moment, such as 2026-11-28T10:00:00Z")
+    source.add_argument("--at", type=moment, help="the moment, such as 2026-11-28T10:00:00Z")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--no-smoke", action="store_true", help="do not run the smoke client at the end")
 
@@ -213,13 +213,6 @@ def _ask(deployment: Deployment, database: Database, target: str) -> None:
 
 def _name(deployment: Deployment, suffix: str) -> str:
     return f"{deployment.service}-{suffix}".lower()
-
-
-def _moment(text: str) -> dt.datetime:
-    moment = dt.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no time zone: write 2026-11-28T10:00:00Z")
-    return moment.astimezone(dt.UTC)
 
 
 def _report(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from operations.command import Command, Report, Say
+from operations.command import Command, Report, Say, moment
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
 
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--at",
-        type=_time,
+        type=moment,
         metavar="TIME",
         help="as everything was then, such as 2026-11-28T06:00:00Z; without it, what is deleted now",
     )
@@ -205,16 +205,6 @@ def _within_reach(deployment: Deployment, at: datetime | None) -> None:
             f"--at {at.isoformat()} is not within the last {days} days, for which S3 keeps former versions "
             "(artifacts.noncurrent_days); name a time that is, or restore the bucket from its backup"
         )
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time with its zone, as 2026-11-28T06:00:00Z")
-    return time
 
 
 def _text(document: Mapping[str, object], *, applied: bool) -> str:

@@ -139,6 +139,24 @@ def test_destroying_takes_the_service_unless_both_are_asked_for() -> None:
     assert steps_of("destroy", "STACKS=--all")[-1].startswith("npx cdk destroy --all -c env=dev")
 
 
+@pytest.mark.parametrize("target", ["gc", "import", "relocate"])
+def test_whatever_is_said_of_a_dry_run_but_no_is_one(target: str) -> None:
+    asked = (target, "FROM=mlruns", "OLD=s3://old")
+    for said in ("yes", "true", "1", "Y"):
+        assert "--dry-run" in " ".join(steps_of(*asked, f"DRY_RUN={said}"))
+    for arguments in ((), ("DRY_RUN=no",), ("DRY_RUN=",)):
+        assert "--dry-run" not in " ".join(steps_of(*asked, *arguments))
+
+
+def test_a_variable_that_no_command_knows_is_refused() -> None:
+    assert "--days 3" in steps_of("gc", "DAYS=3", "AWS_PROFILE=team")[-1]
+    refused = subprocess.run(
+        ["make", "gc", "DRYRUN=yes"], cwd=PROJECT, env=_OWN, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "no command knows DRYRUN=" in refused.stderr
+
+
 def test_an_environment_that_does_not_exist_costs_no_synthesis() -> None:
     for target in ("synth", "diff", "preflight", "deploy", "destroy", "verify"):
         done = subprocess.run(

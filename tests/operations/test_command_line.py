@@ -42,7 +42,10 @@ def test_people_read_words_and_programs_json(
 ) -> None:
     report = Report(text="seven runs", document={"runs": 7})
     assert run(monkeypatch, lambda: report) == 0
-    assert capsys.readouterr() == ("seven runs\n", "counting\n")
+    assert capsys.readouterr() == (
+        "seven runs\n",
+        "count: dev, account 111122223333, region eu-central-1\ncounting\n",
+    )
     assert run(monkeypatch, lambda: report, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"runs": 7}
 
@@ -67,3 +70,22 @@ def test_an_older_deployment_is_told_to_be_deployed_again() -> None:
     assert deployment({}).place("Count").command == PLACE["command"]
     with pytest.raises(CannotRunError, match="has no output OperationErase: `make deploy ENV=dev`"):
         deployment({}).place("Erase")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gc", "--days", "-1"], "-1 is not a number of days"),
+        (["gc", "--days", "nan"], "nan is not a number of days"),
+        (["restore", "--at", "yesterday"], "'yesterday' is not a time with its zone, such as"),
+        (["restore-artifacts", "--of", "1", "--at", "2026-11-28T06:00:00"], "is not a time with its zone"),
+        (["restore"], "one of the arguments --snapshot --at is required"),
+    ],
+)
+def test_a_wrong_argument_begins_nothing(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

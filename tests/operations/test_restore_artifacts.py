@@ -98,12 +98,6 @@ def test_a_time_that_s3_has_forgotten_and_another_bucket_are_refused(here: Deplo
         restore(here, "s3://another/1")
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-11-28T06:00:00"])
-def test_a_time_without_its_zone_is_none(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a time with its zone"):
-        restore_artifacts._time(text)
-
-
 @pytest.mark.slow
 def test_a_deleted_model_loads_again(
     object_store: ObjectStore,
