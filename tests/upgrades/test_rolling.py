@@ -28,7 +28,7 @@ from tests.faults.relay import LoopThread
 from tests.faults.writers import POINTS, Acknowledged
 from tests.server.conftest import PROJECT, Deployment, Process, deployment, issuers, request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # `ROLLING_PATIENT=1` has the clients wait as long as the server asks them to, as MLflow's do: 60 s.
 _RESPECT = "true" if "ROLLING_PATIENT" in os.environ else "false"
