@@ -155,6 +155,13 @@ restore: install  ## Put a snapshot (SNAPSHOT=name) or a moment (AT=2026-11-28T1
 gc: install  ## Remove for good what was deleted DAYS ago; DRY_RUN=yes says what would go
 	@python -m operations gc --env $(ENV) $(if $(DAYS),--days $(DAYS)) $(if $(filter-out no,$(DRY_RUN)),--dry-run) $(ARGS)
 
+.PHONY: erase
+erase: install  ## Erase for good, under break glass: RUN= | EXPERIMENT= | AUTHOR= | DATASET= | TRACE_USER= | TRACE_SESSION=; DRY_RUN=yes
+	@python -m operations erase --env $(ENV) $(if $(RUN),--run="$(RUN)") $(if $(EXPERIMENT),--experiment="$(EXPERIMENT)") \
+		$(if $(AUTHOR),--author="$(AUTHOR)") $(if $(DATASET),--dataset="$(DATASET)") \
+		$(if $(TRACE_USER),--trace-user="$(TRACE_USER)") $(if $(TRACE_SESSION),--trace-session="$(TRACE_SESSION)") \
+		$(if $(filter-out no,$(DRY_RUN)),--dry-run) $(if $(filter yes,$(YES)),--yes) $(ARGS)
+
 .PHONY: drill
 drill: install  ## Restore a copy of ENV's database, an object and a model; compare, report RPO and RTO
 	@python -m operations drill --env $(ENV) $(ARGS)

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from operations import cleanup, drill, rehearsal, relocate, restore, restore_artifacts, smoke
+from operations import cleanup, drill, erase, rehearsal, relocate, restore, restore_artifacts, smoke
 from operations.command import Command
 from operations.deployment import Deployment
 from operations.errors import CannotRunError, FailedError
@@ -22,6 +22,7 @@ FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
 COMMANDS: tuple[Command, ...] = (
     cleanup.COMMAND,
+    erase.COMMAND,
     importing.COMMAND,
     rehearsal.COMMAND,
     drill.COMMAND,

@@ -282,6 +282,23 @@ def _gc_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would go; change nothing")
 
 
+def _erase(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
+    from mlflow_aws_server.cleanup import erase
+
+    settings = CleanupSettings.from_environ(environ)
+    if options.request:
+        return erase.remove(settings, request=options.request, sha256=options.sha256)
+    return erase.plan(settings, what=options.what, value=options.value)
+
+
+def _erase_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = ("run", "experiment", "author", "dataset", "trace_user", "trace_session")
+    parser.add_argument("--what", choices=kinds, help="plan the erasure of what has this --value")
+    parser.add_argument("--value", help="its id or name")
+    parser.add_argument("--request", metavar="ID", help="delete the rows that this request names")
+    parser.add_argument("--sha256", help="of the request")
+
+
 def _drill(environ: Mapping[str, str], options: argparse.Namespace) -> Mapping[str, object]:
     from mlflow_aws_server.drill import drill
 
@@ -302,6 +319,7 @@ def _drill_arguments(parser: argparse.ArgumentParser) -> None:
 
 _OPERATIONS: Mapping[str, _Operation] = {
     "gc": _Operation("remove for good what was deleted, as `mlflow gc` does", _gc, _gc_arguments),
+    "erase": _Operation("plan an erasure, or delete the rows of one", _erase, _erase_arguments),
     "import": _Operation("import the archive of another MLflow's tables", _import, _import_arguments),
     "drill": _Operation("compare a restored database with the living one", _drill, _drill_arguments),
     "relocate": _Operation("move every artifact URI", _relocate, _relocate_arguments),

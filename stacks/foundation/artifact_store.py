@@ -13,13 +13,16 @@ from stacks.keys import encryption_key
 from stacks.recovery.replica import Replica
 from stacks.recovery.stack import MlflowRecovery
 
+ERASURES = "erasures"
+"""Below the prefix: where requests of erasures and their certificates are."""
+
 
 class ArtifactStore(Construct):
     """A bucket whose objects are evidence: encrypted with one key, versioned, and never destroyed.
 
     Only the break-glass role may delete object versions, and nobody if there is none. An object cannot be
     written under another key. What is overwritten or deleted stays recoverable for a configured time.
-    Below `sealed/`, only the server writes, and nobody deletes.
+    Below `sealed/`, only the server writes, and nobody deletes; below `erasures/`, only the break-glass role.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ArtifactStore(Construct):
         self._prefix = f"{config.prefix}/" if config.prefix else ""
         self._deny_other_keys()
         self._keep_what_is_sealed(server_role)
+        self._keep_requests_of_erasures(config.break_glass_role_arn)
         self._allow_serving_and_sealing(server_role)
         copies = [
             *([_of_what_is_sealed(self._prefix, config.sealed_replica)] if config.sealed_replica else []),
@@ -106,6 +110,23 @@ class ArtifactStore(Construct):
         acknowledge_resource(
             role, archives, because="which archives there will be is not known; their place is named"
         )
+
+    def grant_erasure(self, role: iam.Role) -> None:
+        """Let a role see which versions there are, and read requests of erasures and manifests of seals."""
+        bucket_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
+        documents = [f"{bucket_arn}/{self._prefix}{place}/*" for place in (ERASURES, "sealed")]
+        for statement in (
+            iam.PolicyStatement(
+                actions=["s3:ListBucket", "s3:ListBucketVersions"],
+                resources=[bucket_arn],
+                conditions=self.below_prefix,
+            ),
+            iam.PolicyStatement(actions=["s3:GetObject"], resources=documents),
+            iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]),
+        ):
+            role.add_to_policy(statement)
+        for each in documents:
+            acknowledge_resource(role, each, because="their names are not known; their place is named")
 
     def grant_cleanup(self, role: iam.Role) -> None:
         """Let a role list artifacts and mark them as deleted, but for what is sealed; no version goes."""
@@ -169,6 +190,16 @@ class ArtifactStore(Construct):
             "s3:DeleteObjectVersionTagging",
             "s3:BypassGovernanceRetention",
             resource=self.sealed_arn,
+        )
+
+    def _keep_requests_of_erasures(self, break_glass_role: str | None) -> None:
+        # By what stays allowed, as for seals. Without such a role nobody writes there.
+        unless = {"ArnNotEquals": {"aws:PrincipalArn": break_glass_role}} if break_glass_role else {}
+        self.bucket.deny(
+            "OnlyBreakGlassErases",
+            not_actions=["s3:GetObject*", "s3:InitiateReplication"],
+            resource=self.bucket.arn_for_objects(f"{self._prefix}{ERASURES}/*"),
+            conditions=unless,
         )
 
     def _deny_other_keys(self) -> None:

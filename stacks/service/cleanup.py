@@ -18,7 +18,8 @@ _DAILY = events.Schedule.cron(hour="4", minute="23")
 class Cleanup(Construct):
     """A task that an operator starts, and that starts itself every day if `deleted_days` is set.
 
-    Its role deletes objects, and no version of one, below the artifact root, and nothing that is sealed.
+    Its role deletes objects, and no version of one, below the artifact root, and nothing that is sealed. The
+    task `erase` deletes no object: it plans, and deletes rows at the request of the break-glass role.
     """
 
     def __init__(
@@ -32,16 +33,21 @@ class Cleanup(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         database, artifacts = resources.database, resources.artifacts
-        gc = Operation(
-            self,
-            "Gc",
-            resources=resources,
-            command="gc",
-            environment=artifacts.sealing,
-            config=server,
+        gc, erase = (
+            Operation(
+                self,
+                name,
+                resources=resources,
+                command=name.lower(),
+                environment=artifacts.sealing,
+                config=server,
+            )
+            for name in ("Gc", "Erase")
         )
         database.grant_connect(gc.role, user=database.server_user)
         artifacts.grant_cleanup(gc.role)
+        database.grant_connect(erase.role, user=database.server_user)
+        artifacts.grant_erasure(erase.role)
         if config.deleted_days is None:
             return
         events.Rule(

@@ -19,7 +19,7 @@ from local.parts.aws import Aws
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.roles import BY_NAME as ROLES
-from tests.local.conftest import PARTNER, REGION, Account, account  # noqa: F401 - a fixture
+from tests.local.conftest import ACCOUNT, PARTNER, REGION, Account, account  # noqa: F401 - a fixture
 from tests.stacks.conftest import ROOT, merged, read_config
 
 DOMAIN = "mlflow.example.org"
@@ -29,6 +29,8 @@ PREFIX = "team"
 STRANGER = "stranger"
 # Members of roles in a second account, by the name of the session.
 MEMBERS_ELSEWHERE = {"contributor": "train", "viewer": "report"}
+# The role that may delete versions; its policy is the documented one.
+BREAK_GLASS = "test-break-glass"
 # Named here, so that another log can have a name that begins alike.
 AUDIT_LOG, OTHER_LOG, STREAM = "Foundation-AuditLog", "Foundation-AuditLogs", "audit"
 # The server's tasks, with the role that the foundation makes for them.
@@ -65,7 +67,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("iam")
     changes = {
         "ingress": {"domain": DOMAIN, "hosted_zone_name": "example.org"},
-        "artifacts": {"prefix": PREFIX},
+        "artifacts": {"prefix": PREFIX, "break_glass_role_arn": f"arn:aws:iam::{ACCOUNT}:role/{BREAK_GLASS}"},
         "identity": {
             "trusted_issuers": [{"account": PARTNER, "issuer": "https://localhost:8446"}],
             "roles": {

@@ -10,19 +10,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg2
-from botocore.exceptions import BotoCoreError, ClientError
-
 from mlflow_aws_server.cleanup import resting, rows
-from mlflow_aws_server.cleanup.objects import CurrentObject, CurrentObjects, ObjectsError, each_of
-from mlflow_aws_server.database.admission import admit_operation
-from mlflow_aws_server.database.connect import connect
-from mlflow_aws_server.database.token import NoCredentialsError
-from mlflow_aws_server.errors import OperationError
+from mlflow_aws_server.cleanup.objects import CurrentObject, CurrentObjects, each_of
+from mlflow_aws_server.cleanup.rows import PLACES_OF_TRACE
+from mlflow_aws_server.cleanup.session import session
 from mlflow_aws_server.progress import report
 from mlflow_aws_server.s3 import s3_client
 from mlflow_aws_server.sealing.places import Root
@@ -30,8 +24,6 @@ from mlflow_aws_server.settings import CleanupSettings
 
 BATCH = 200
 
-# "gcmlflow" in ASCII: two at once would only wait for each other's rows.
-_LOCK = 0x67636D6C666C6F77
 _DAY = 86_400_000
 
 _RUNS = """SELECT run_uuid, ARRAY[artifact_uri] FROM runs
@@ -49,23 +41,9 @@ _EXPERIMENT = """SELECT experiment_id::text, ARRAY[artifact_location] FROM exper
 _MODELS_OF = """SELECT model_id, ARRAY[artifact_location] FROM logged_models
     WHERE experiment_id = %(experiment)s AND model_id > %(after)s
     ORDER BY model_id LIMIT %(batch)s FOR UPDATE"""
-_TRACES_OF = """SELECT request_id, ARRAY(
-        SELECT value FROM trace_tags t WHERE t.request_id = i.request_id
-           AND key IN ('mlflow.artifactLocation', 'mlflow.trace.archiveLocation'))
+_TRACES_OF = f"""SELECT request_id, {PLACES_OF_TRACE}
     FROM trace_info i WHERE experiment_id = %(experiment)s AND request_id > %(after)s
-    ORDER BY request_id LIMIT %(batch)s FOR UPDATE"""
-_RUNS_OF = "SELECT run_uuid FROM runs WHERE experiment_id = %(experiment)s"
-_ALL_MODELS_OF = "SELECT model_id FROM logged_models WHERE experiment_id = %(experiment)s"
-# What would be cut off from its scorer, or lose its files.
-_STANDS_ON_EXPERIMENT = """
-    SELECT count(*), 'guardrails' FROM guardrails g JOIN scorers s USING (scorer_id)
-    WHERE s.experiment_id = %(experiment)s
-    UNION ALL
-    SELECT count(*), 'versions' FROM model_versions WHERE current_stage <> 'Deleted_Internal'
-       AND (starts_with(source, %(inside)s) OR starts_with(storage_location, %(inside)s))
-    UNION ALL
-    SELECT count(*), 'experiments' FROM experiments
-    WHERE experiment_id <> %(experiment)s AND starts_with(artifact_location || '/', %(inside)s)"""
+    ORDER BY request_id LIMIT %(batch)s FOR UPDATE"""  # noqa: S608 - a constant
 
 Thing = tuple[str, list[str]]
 """An id, and where its artifacts are."""
@@ -106,16 +84,8 @@ def gc(settings: CleanupSettings, *, days: float, dry_run: bool) -> dict[str, ob
     found = Collected(dry_run=dry_run, before=round(time.time() * 1000 - days * _DAY))
     root = Root.read(settings.artifact_root)
     objects = CurrentObjects(s3_client(settings.database.region), root, holds=settings.holds)
-    try:
-        with closing(
-            connect(settings.database, settings.database_user, application="mlflow-gc")
-        ) as connection:
-            admit_operation(connection)
-            connection.set_session(autocommit=False, readonly=dry_run)
-            _Cleanup(connection, objects, found).all()
-    except (psycopg2.Error, ClientError, BotoCoreError, NoCredentialsError, ObjectsError) as error:
-        cause = " ".join(str(error).split())
-        raise OperationError(f"gc ended early: {type(error).__name__}: {cause}. Run it again.") from error
+    with session(settings, "gc", readonly=dry_run) as connection:
+        _Cleanup(connection, objects, found).all()
     return found.as_json()
 
 
@@ -128,11 +98,6 @@ class _Cleanup:
 
     def all(self) -> None:
         with self._connection.cursor() as cursor:
-            # The role's limits are for requests, which somebody waits for.
-            cursor.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
-            if not cursor.fetchone()[0]:
-                raise OperationError("another clean-up is running: wait for its end")
             self._batches(cursor, "runs", _RUNS, rests=resting.runs)
             self._batches(cursor, "logged_models", _MODELS, rests=resting.models)
             cursor.execute(_EXPERIMENTS, self._before)
@@ -143,7 +108,9 @@ class _Cleanup:
         found = self._deleted(cursor, experiment)
         if found is None:
             return
-        if why := self._kept_in(cursor, experiment, inside=f"{found[1][0].rstrip('/')}/"):
+        why = resting.on_experiment(cursor, experiment, found[1][0], gone=self._gone)
+        self._connection.commit()
+        if why:
             self._found.kept[f"experiments {experiment}"] = why
             return
         if (
@@ -158,18 +125,6 @@ class _Cleanup:
         cursor.execute(self._lockable(_EXPERIMENT), {**self._before, "experiment": experiment})
         found: Thing | None = cursor.fetchone()
         return found
-
-    def _kept_in(self, cursor: Any, experiment: int, *, inside: str) -> str:
-        where = {"experiment": experiment, "inside": inside}
-        cursor.execute(_STANDS_ON_EXPERIMENT, where)
-        holds = cursor.fetchall()
-        cursor.execute(_RUNS_OF, where)
-        holds.append((sum(run not in self._gone for (run,) in cursor), "runs"))
-        cursor.execute(_ALL_MODELS_OF, where)
-        models = [model for (model,) in cursor]
-        holds.append((len(resting.models(cursor, models)), "registered models"))
-        self._connection.commit()
-        return ", ".join(f"{number} {what} stay" for number, what in holds if number)
 
     def _batches(
         self,

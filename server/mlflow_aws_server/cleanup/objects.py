@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
+from mlflow_aws_server.sealing.manifest import SealManifest
 from mlflow_aws_server.sealing.places import Prefix, Root
 
 THREADS = 16
@@ -62,6 +64,30 @@ class CurrentObjects:
         return [
             CurrentObject(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())
         ]
+
+    def left(self, prefixes: Iterable[str]) -> str | None:
+        """Of what lies below these keys, one version or delete marker that is still there, if any is."""
+        for prefix in prefixes:
+            found = self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
+            for each in (*found.get("Versions", ()), *found.get("DeleteMarkers", ())):
+                return str(each["Key"])
+        return None
+
+    def sealed_copies(self) -> dict[str, str]:
+        """What each sealed copy was made from, by the key that all of the copy begins with.
+
+        Only by its place is a manifest one: a model's own files lie deeper, and may be called anything.
+        """
+        inside = self._root.sealed.inside
+        manifest = re.compile(rf"({re.escape(inside)}[^/]+/\d+/\d+)(-\d+)?\.manifest\.json")
+        keys = [each.key for each in self.below(self._root.sealed) if manifest.fullmatch(each.key)]
+        sources = each_of(lambda key: SealManifest.read(self.read(key)).source, keys)
+        return dict(zip((key.removesuffix(".manifest.json") for key in keys), sources, strict=True))
+
+    def read(self, key: str) -> bytes:
+        """A small object."""
+        body: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        return body
 
     def held(self, found: Iterable[CurrentObject]) -> str | None:
         """The key of one that is under legal hold, if any is."""

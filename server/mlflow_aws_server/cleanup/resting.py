@@ -1,8 +1,8 @@
-"""Which runs and logged models a version of the registry rests on: they stay, whatever was deleted."""
+"""What keeps runs, logged models and experiments, whatever was deleted: versions of the registry, mostly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mlflow_aws_server.lineage import MODEL_OF_SOURCE
@@ -33,6 +33,20 @@ _MODELS = f"""
                   FROM version JOIN logged_models m ON m.source_run_id = version.run_id)
     SELECT DISTINCT ON (id) id, name, version FROM resting WHERE id = ANY(%s) ORDER BY id, name, version
 """  # noqa: S608 - only constants
+# What would be cut off from its scorer, or lose its files.
+_ON_EXPERIMENT = """
+    SELECT count(*), 'guardrails' FROM guardrails g JOIN scorers s USING (scorer_id)
+    WHERE s.experiment_id = %(experiment)s
+    UNION ALL
+    SELECT count(*), 'versions' FROM model_versions WHERE current_stage <> 'Deleted_Internal'
+       AND (starts_with(source, %(inside)s) OR starts_with(storage_location, %(inside)s))
+    UNION ALL
+    SELECT count(*), 'experiments' FROM experiments
+    WHERE experiment_id <> %(experiment)s AND starts_with(artifact_location || '/', %(inside)s)"""
+_IN_EXPERIMENT = (
+    "SELECT run_uuid FROM runs WHERE experiment_id = %s",
+    "SELECT model_id FROM logged_models WHERE experiment_id = %s",
+)
 
 
 def runs(cursor: Any, ids: Sequence[str]) -> dict[str, str]:
@@ -43,6 +57,19 @@ def runs(cursor: Any, ids: Sequence[str]) -> dict[str, str]:
 def models(cursor: Any, ids: Sequence[str]) -> dict[str, str]:
     """Of these logged models, those that a version rests on, each with why it stays."""
     return _reasons(cursor, _MODELS, ids)
+
+
+def on_experiment(cursor: Any, experiment: int, place: str, *, gone: Collection[str]) -> str:
+    """What keeps an experiment at this place, but for runs in `gone`; empty if nothing does."""
+    cursor.execute(_ON_EXPERIMENT, {"experiment": experiment, "inside": f"{place.rstrip('/')}/"})
+    holds = cursor.fetchall()
+    ids = []
+    for query in _IN_EXPERIMENT:
+        cursor.execute(query, (experiment,))
+        ids.append([each for (each,) in cursor])
+    holds.append((sum(run not in gone for run in ids[0]), "runs"))
+    holds.append((len(models(cursor, ids[1])), "registered models"))
+    return ", ".join(f"{number} {what} stay" for number, what in holds if number)
 
 
 def _reasons(cursor: Any, statement: str, ids: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The rows of a run, a logged model, a trace and an experiment, table by table.
+"""The rows of a run, a logged model, a trace, an experiment and an evaluation data set, table by table.
 
 MLflow deletes some of them by name, leaves some to foreign keys, and forgets the inputs of a run and what
 only those used. Here each table is named, so that what goes can be counted; a test compares the names with
@@ -8,7 +8,7 @@ the foreign keys of the schema.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _INPUTS = (
@@ -43,6 +43,12 @@ _OF_SCORERS = "scorer_id IN (SELECT scorer_id FROM scorers WHERE experiment_id::
 
 # In this order: what refers to a row goes before it.
 TABLES: dict[str, list[tuple[str, str]]] = {
+    "evaluation_dataset_records": _of("dataset_record_id", "evaluation_dataset_records"),
+    "evaluation_datasets": [
+        _associated("evaluation_dataset"),
+        *_of("dataset_id", "evaluation_dataset_tags", "evaluation_dataset_records", "evaluation_datasets"),
+    ],
+    "assessments": _of("assessment_id", "assessments"),
     "runs": [
         ("datasets", _ONLY_THEIRS),
         ("input_tags", f"input_uuid IN (SELECT input_uuid FROM inputs WHERE {_INPUTS})"),  # noqa: S608 - a constant
@@ -85,7 +91,24 @@ TABLES: dict[str, list[tuple[str, str]]] = {
         ),
     ],
 }
-"""Of each kind: its tables, and the condition for the rows of `%(ids)s`, a list of text."""
+"""Of each kind: its tables, its own the last, and the condition for the rows of `%(ids)s`, a list of text."""
+
+PLACES_OF_TRACE = """ARRAY(SELECT value FROM trace_tags t WHERE t.request_id = i.request_id
+    AND key IN ('mlflow.artifactLocation', 'mlflow.trace.archiveLocation'))"""
+"""Of a trace `i`: where its attachments and its archive are."""
+
+
+def tally(cursor: Any, things: Mapping[str, Sequence[str]]) -> Counter[str]:
+    """How many rows of each table belong to any of these, each row once."""
+    conditions: dict[str, list[str]] = {}
+    for kind in things:
+        for table, condition in TABLES[kind]:
+            conditions.setdefault(table, []).append(f"({condition.replace('%(ids)s', f'%({kind})s')})")
+    seen: Counter[str] = Counter()
+    for table, any_of in conditions.items():
+        cursor.execute(f"SELECT count(*) FROM {table} WHERE {' OR '.join(any_of)}", things)  # noqa: S608 - constants
+        seen[table] = cursor.fetchone()[0]
+    return +seen
 
 
 def count(cursor: Any, kind: str, ids: Sequence[str]) -> Counter[str]:

@@ -77,6 +77,18 @@ def test_only_a_configured_break_glass_role_may_delete_object_versions(replicate
     assert statement["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": BREAK_GLASS}}
 
 
+def test_only_the_break_glass_role_writes_requests_of_erasures_and_nobody_without_one(
+    replicated: Assembly, either: Assembly
+) -> None:
+    for assembly, inside in ((replicated, "/team/models/erasures/*"), (either, "/erasures/*")):
+        statement = denial(assembly, "OnlyBreakGlassErases")
+        assert set(statement["NotAction"]) == {"s3:GetObject*", "s3:InitiateReplication"}
+        assert statement["Resource"]["Fn::Join"][1][-1] == inside
+    named = denial(replicated, "OnlyBreakGlassErases")["Condition"]
+    assert named == {"ArnNotEquals": {"aws:PrincipalArn": BREAK_GLASS}}
+    assert "Condition" not in denial(either, "OnlyBreakGlassErases")
+
+
 def test_only_the_server_s_role_does_more_than_read_what_is_sealed(either: Assembly) -> None:
     statement = denial(either, "OnlyTheServerSeals")
     assert "Action" not in statement

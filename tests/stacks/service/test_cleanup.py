@@ -20,3 +20,17 @@ def test_its_role_deletes_no_version_and_nothing_sealed(dev: Assembly) -> None:
 
 def test_nothing_starts_it_unless_it_is_configured(dev: Assembly) -> None:
     assert dev.service.all(RULE, id_starts="Cleanup") == []
+
+
+def test_the_task_that_erases_deletes_no_object_and_writes_none(dev: Assembly) -> None:
+    statements = dev.service.statements(id_starts="CleanupEraseTaskRole")
+    assert [(each["Effect"], each["Action"]) for each in statements] == [
+        ("Allow", "rds-db:connect"),
+        ("Allow", ["s3:ListBucket", "s3:ListBucketVersions"]),
+        ("Allow", "s3:GetObject"),
+        ("Allow", "kms:Decrypt"),
+    ]
+    assert "/mlflow_server" in str(statements[0]["Resource"])
+    read = str(statements[2]["Resource"])
+    assert "erasures/*" in read
+    assert "sealed/*" in read

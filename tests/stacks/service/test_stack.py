@@ -26,6 +26,7 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "TokenAudience",
         "OperationImport",
         "OperationGc",
+        "OperationErase",
         "OperationRelocate",
         *(f"{role.construct_id}PolicyArn" for role in ROLES),
     }
