@@ -15,6 +15,8 @@ import uvloop
 from bench import records, report
 from bench.deployed import load_deployed
 from bench.growth import grow, stages
+from bench.imports import QUICK as FEW_IMPORTS
+from bench.imports import Amount, measure_imports
 from bench.readers import measure_readers
 from bench.run import QUICK, Plan, chosen, run, to_stderr
 from bench.scenarios import SCENARIOS
@@ -49,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
             return _grow(options.grow, plan, options.results)
         if options.readers:
             return _readers(plan, options.results)
+        if options.imports:
+            return _imports(FEW_IMPORTS if options.quick else Amount(), options.results)
         if options.sealing:
             return _sealing(plan, options.results)
         return _run(plan, options.results)
@@ -106,6 +110,14 @@ def _readers(plan: Plan, results: Path) -> int:
 def _sealing(plan: Plan, results: Path) -> int:
     measured, metadata = measure_sealing(plan, say=to_stderr)
     records.save(results / "sealing.json", measured, metadata)
+    return 0
+
+
+def _imports(amount: Amount, results: Path) -> int:
+    measured, metadata = measure_imports(amount, say=to_stderr)
+    records.save(
+        (results if amount == Amount() else results / "partial") / "imports.json", measured, metadata
+    )
     return 0
 
 
@@ -192,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         "--sealing",
         action="store_true",
         help="instead: what sealing adds to the registration of a model of ten files and 5 MB",
+    )
+    parser.add_argument(
+        "--imports",
+        action="store_true",
+        help="instead: 10,000 runs with 2 million points by each way of `make import`, and by "
+        "mlflow-export-import what it can",
     )
     parser.add_argument(
         "--url",

@@ -136,8 +136,7 @@ def machines(
         base.prepare((shared_database,) if shared_database else plan.systems, plan.sizes)
         if not shared_database and "ours" in plan.systems:
             # As `migrate` does after MLflow's own migrations.
-            built = [f"CREATE INDEX {name} ON {columns}" for name, columns in INDEXES.items()]
-            base.execute("ours", [*built, "ANALYZE runs"])
+            base.execute("ours", [*indexes(), "ANALYZE runs"])
         runs = plan.sizes.written + plan.sizes.small + plan.sizes.large
         say(f"PostgreSQL with {runs:,} runs: {perf_counter() - began:.0f} s")
         logs = LOCAL / "bench"
@@ -161,6 +160,11 @@ def machines(
 def _surroundings(base: PostgresCluster) -> Iterator[tuple[str, Identity]]:
     with credentials_endpoint() as credentials, contributor(base.authority, audience=PUBLIC_URL) as identity:
         yield credentials, identity
+
+
+def indexes() -> list[str]:
+    """What `migrate` builds beside MLflow's own indexes."""
+    return [f"CREATE INDEX {name} ON {columns}" for name, columns in INDEXES.items()]
 
 
 @contextlib.contextmanager

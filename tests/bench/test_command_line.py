@@ -74,7 +74,7 @@ def test_two_benchmarks_do_not_run_at_once(
     monkeypatch.setattr(running, "LOCAL", tmp_path)
     with (tmp_path / "bench.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        for arguments in (["--quick"], ["--readers"]):
+        for arguments in (["--quick"], ["--readers"], ["--imports"]):
             assert command.main([*arguments, "--results", str(tmp_path)]) == 1
             assert "bench.lock" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.json"))
