@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from typing import Any
 
+import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
@@ -13,6 +14,8 @@ from mlflow_aws_server import sample
 from mlflow_aws_server.database import contents
 from mlflow_aws_server.database.admission import admit_operation
 from mlflow_aws_server.database.connect import connect, store_uri
+from mlflow_aws_server.database.token import NoCredentialsError
+from mlflow_aws_server.errors import OperationError
 from mlflow_aws_server.progress import phase
 from mlflow_aws_server.settings import DatabaseSettings
 
@@ -34,7 +37,21 @@ _TOLERANCE_MS = 60_000
 def drill(
     living: DatabaseSettings, restored: DatabaseSettings, *, user: str, artifact_root: str, at: int
 ) -> dict[str, object]:
-    """Compare; `at` is the time that was restored, in milliseconds. Reads every row of both once."""
+    """Compare; `at` is the time that was restored, in milliseconds. Reads every row of both once.
+
+    Raises:
+        OperationError: a database could not be read to its end.
+    """
+    try:
+        return _compare(living, restored, user=user, artifact_root=artifact_root, at=at)
+    except (psycopg2.Error, NoCredentialsError) as error:
+        cause = " ".join(str(error).split())
+        raise OperationError(f"the drill ended early: {cause}. Run it again.") from error
+
+
+def _compare(
+    living: DatabaseSettings, restored: DatabaseSettings, *, user: str, artifact_root: str, at: int
+) -> dict[str, object]:
     with closing(_reader(living, user)) as now, closing(_reader(restored, user)) as then:
         admit_operation(now)
         with phase("rows", event="drill") as details:

@@ -10,8 +10,8 @@ import psycopg2
 import pytest
 from mlflow_aws_server import drill as drills
 from mlflow_aws_server import migration, relocation, schema
-from mlflow_aws_server.cleanup import gc
-from mlflow_aws_server.database import admission, connect
+from mlflow_aws_server.cleanup import erase, gc
+from mlflow_aws_server.database import admission, connect, contents
 from mlflow_aws_server.database.admission import SchemaRefusedError, SessionRefusedError
 from mlflow_aws_server.database.check import DatabaseCheck
 from mlflow_aws_server.drain import drain
@@ -144,6 +144,7 @@ def _drill(environ: Any) -> None:
 
 _OPERATIONS: dict[str, Callable[[Any], object]] = {
     "drill": _drill,
+    "erase": lambda environ: erase.plan(CleanupSettings.from_environ(environ), what="run", value="any"),
     "gc": lambda environ: gc.gc(CleanupSettings.from_environ(environ), days=0, dry_run=False),
     "import": lambda environ: imports.run(
         ImportSettings.from_environ(environ), "a", sha256="", dry_run=False
@@ -165,6 +166,21 @@ def test_no_operation_begins_during_a_migration(
     drain(migrator, server=made.server_user)
     with pytest.raises(OperationError, match="Nothing was done: run it again when the deployment has ended"):
         _OPERATIONS[name](made.environ)
+
+
+def test_a_drill_that_is_drained_ends_with_one_clear_line(
+    made: Deployment, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrator = opened(made.migrator)
+    ended = contents.read
+
+    def read(connection: Any) -> contents.Contents:
+        drain(migrator, server=made.server_user, grace=0.0)
+        return ended(connection)
+
+    monkeypatch.setattr(contents, "read", read)
+    with pytest.raises(OperationError, match=r"^the drill ended early: .* Run it again\.$"):
+        _drill(made.environ)
 
 
 def test_a_migration_waits_for_the_owner_s_operations_before_it_drains_anybody(
