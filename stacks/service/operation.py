@@ -44,3 +44,20 @@ class Operation(Construct):
             "log_stream_prefix": self.task.log_stream_prefix,
         }
         cdk.CfnOutput(stack, f"Operation{construct_id}", value=stack.to_json_string(place))
+
+
+def owner_operation(
+    scope: Construct, construct_id: str, *, resources: TaskResources, config: ServerConfig
+) -> Operation:
+    """A task that writes as the owner of MLflow's schema; its command has the construct's id."""
+    database = resources.database
+    operation = Operation(
+        scope,
+        construct_id,
+        resources=resources,
+        command=construct_id.lower(),
+        environment={"MLFLOW_AWS_DATABASE_MIGRATOR": database.migrator_user},
+        config=config,
+    )
+    database.grant_connect(operation.role, user=database.migrator_user)
+    return operation

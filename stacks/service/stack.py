@@ -8,11 +8,10 @@ from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.cleanup import Cleanup
 from stacks.service.cluster import Cluster
-from stacks.service.importing import import_operation
 from stacks.service.ingress import Ingress
 from stacks.service.migration import Migration
+from stacks.service.operation import owner_operation
 from stacks.service.outputs import publish
-from stacks.service.relocation import relocate_operation
 from stacks.service.server_identity import server_identity
 from stacks.service.server_image import ServerImage
 from stacks.service.server_task import TaskResources
@@ -68,12 +67,13 @@ class MlflowService(cdk.Stack):
             config=config,
         )
         server.start_after(migration.completed)
-        relocate_operation(self, resources=resources, config=config)
+        owner_operation(self, "Relocate", resources=resources, config=config)
         ingress = Ingress(
             self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
         server.scale_with(ingress.target_group)
-        import_operation(self, resources=resources, config=config)
+        importing = owner_operation(self, "Import", resources=resources, config=config)
+        artifacts.grant_read_archives(importing.role)
         publish(
             self,
             foundation=foundation,

@@ -24,6 +24,7 @@ def token_file(path: Path, token: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_deployment_that_works_passes(
     deployment: Deployment,
     client_environment: None,

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mlflow_aws_server.identity import RoleMap
 from mlflow_aws_server.identity.roles import Permission
 
@@ -33,6 +34,7 @@ def test_the_words_are_the_server_s() -> None:
     assert set(Word.__args__) == set(Permission)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_new_role_is_one_entry(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "stacks", tmp_path / "stacks")
     shutil.copy(ROOT / "app.py", tmp_path)
