@@ -14,7 +14,12 @@ ACCOUNT_COMMAND = re.compile(
 )
 DEPLOYING = "tests/deploy/test_documents.py"
 # These run the blocks themselves, as printed.
-RUNNING = (DEPLOYING, "tests/attacks_on_evidence/test_by_hand.py", "tests/deploy/test_another_region.py")
+RUNNING = (
+    DEPLOYING,
+    "tests/attacks_on_evidence/test_by_hand.py",
+    "tests/deploy/test_another_region.py",
+    "tests/deploy/test_operations.py",
+)
 # What of a sentence is a command with all its arguments, and no test runs it.
 NOT_RUN = {
     # These two are run in tests/deploy/test_documents.py.
@@ -23,6 +28,7 @@ NOT_RUN = {
     "aws sso login": "signing in needs a person and a browser",
     "aws sso login --profile team": "signing in needs a person and a browser",
     "pip install --upgrade 'boto3>=1.41'": "advice for a library that is too old",
+    "make verify ENV=prod": "tests/deploy deploys and verifies dev",
     "make deploy ENV=dev ARGS=--force": "no test brings CloudFormation into UPDATE_ROLLBACK_FAILED",
     "pip install mlflow": "names what was compared",
     "pip install mlflow skops": "tests/clients installs it, pinned",
