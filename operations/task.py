@@ -44,8 +44,8 @@ def run(
     arn = _start(ecs, where, arguments)
     task_id = arn.rsplit("/", 1)[-1]
     log = _Log(deployment.client("logs"), where, task_id)
-    follow(f"{where.command}: task {task_id}")
     try:
+        follow(f"{where.command}: task {task_id}")
         stopped = _followed(ecs, where, arn, log, follow)
     except BaseException:
         _stop(ecs, where, arn, follow)

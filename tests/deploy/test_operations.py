@@ -269,3 +269,18 @@ def password(account: EmulatedAccount) -> str:
         SecretId=database(account)["MasterUserSecret"]["SecretArn"]
     )
     return str(json.loads(secret["SecretString"])["password"])
+
+
+def test_a_former_version_and_another_size_are_deployed_on_a_newer_schema(
+    deployed: EmulatedAccount, house: House
+) -> None:
+    ((former,),) = house.execute("SELECT version_num FROM alembic_version")
+    # As a newer version's migration leaves it that only added.
+    house.execute("UPDATE alembic_version SET version_num = 'newer'")
+    house.execute(f"COMMENT ON TABLE alembic_version IS '{json.dumps({'newer': [former]})}'")
+    before = house.rows()
+    deployed.shell.configure(database={"instance_class": "t4g.medium"}, server={"memory_mib": 2048})
+    deployed.shell.does(DEPLOY)
+    assert deployed.status(SERVICE) == "UPDATE_COMPLETE"
+    assert database(deployed)["DBInstanceClass"] == "db.t4g.medium"
+    assert house.rows() == before

@@ -72,15 +72,21 @@ def test_a_task_without_its_report_is_no_success(caplog: pytest.LogCaptureFixtur
         run(deployment(aws), "Count", follow=lambda _: None)
 
 
-def test_whatever_interrupts_the_waiting_stops_the_task() -> None:
+@pytest.mark.parametrize("moment", ["its id is told", "it runs"])
+def test_whatever_interrupts_the_waiting_stops_the_task(moment: str) -> None:
     service = ecs()
 
-    def interrupt(**_: Any) -> Any:
+    def interrupt(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    service.answers["describe_tasks"] = interrupt
+    if moment == "it runs":
+        service.answers["describe_tasks"] = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run(deployment({"ecs": service, "logs": log()}), "Count", follow=lambda _: None)
+        run(
+            deployment({"ecs": service, "logs": log()}),
+            "Count",
+            follow=interrupt if moment == "its id is told" else lambda _: None,
+        )
     assert [each["task"] for each in service.asked("stop_task")] == [TASK]
 
 
