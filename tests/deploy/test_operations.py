@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,19 +66,26 @@ def house(deployed: EmulatedAccount) -> House:
 def break_glass(deployed: EmulatedAccount) -> dict[str, str]:
     """A shell of the break-glass role, which has the documented policy and no other."""
     aws, outputs = deployed.aws, deployed.stack(SERVICE).outputs
-    bucket, cluster = outputs["ArtifactBucket"], json.loads(outputs["OperationErase"])["cluster"]
+    bucket, place = outputs["ArtifactBucket"], json.loads(outputs["OperationErase"])
     encryption = aws.client("s3").get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
     key = encryption["Rules"][0]["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"]
     (policy,) = (each.text for each in blocks("docs/operations.md") if "DeleteObjectVersion" in each.text)
     for name, value in {
         "BUCKET": bucket,
         "KEY_ARN": aws.client("kms").describe_key(KeyId=key)["KeyMetadata"]["Arn"],
-        "CLUSTER_ARN": f"arn:aws:ecs:{aws.region}:{aws.account_id}:cluster/{cluster}",
+        "CLUSTER_ARN": f"arn:aws:ecs:{aws.region}:{aws.account_id}:cluster/{place['cluster']}",
         "REGION": aws.region,
         "ACCOUNT": aws.account_id,
         "ENV": "dev",
     }.items():
         policy = policy.replace(name, value)
+    # The emulator asks for no iam:PassRole.
+    (passed,) = (
+        each["Resource"] for each in json.loads(policy)["Statement"] if each["Action"] == "iam:PassRole"
+    )
+    task = aws.client("ecs").describe_task_definition(taskDefinition=place["task_definition"])
+    assert fnmatchcase(task["taskDefinition"]["taskRoleArn"], passed)
+    assert fnmatchcase(task["taskDefinition"]["executionRoleArn"], passed)
     aws.client("iam").put_role_policy(RoleName=BREAK_GLASS, PolicyName="printed", PolicyDocument=policy)
     issued = aws.client("sts").assume_role(
         RoleArn=f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}", RoleSessionName="ada"
