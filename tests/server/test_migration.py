@@ -11,6 +11,7 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg2
@@ -20,7 +21,8 @@ from mlflow_aws_server.database import roles
 from mlflow_aws_server.database.connect import connect, store_uri
 from mlflow_aws_server.settings import MigrationSettings
 
-from tests.server.conftest import SERVER_PYTHON, Deployment
+from tests.conftest import RdsLike
+from tests.server.conftest import SERVER_PYTHON, Deployment, Identity, Migration, deployment
 
 
 def _phases(output: str) -> list[str]:
@@ -294,7 +296,7 @@ def test_schema_of_an_older_mlflow_is_upgraded_and_its_rows_kept(empty: Deployme
 
 @pytest.mark.slow
 def test_a_migration_that_dies_at_ten_moments_loses_nothing_and_the_next_one_succeeds(
-    empty: Deployment,
+    empty: Deployment, rds: RdsLike, identity: Identity
 ) -> None:
     """Killed, stopped, or without its sessions, as after a restart of the database."""
     settings = _create_roles(empty)
@@ -306,38 +308,45 @@ def test_a_migration_that_dies_at_ten_moments_loses_nothing_and_the_next_one_suc
         "INSERT INTO experiments (experiment_id, name, workspace)"
         " SELECT i, 'old ' || i, 'default' FROM generate_series(1, 1000) AS i",
     )
+    older = Migration(empty.database, empty.server_user, empty.migrator)
     chance = random.Random(13)
-    for attempt in range(10):
-        process = empty.start("migrate")
-        deadline = time.monotonic() + 60
-        # The first phase in which it holds the lock; some of the moments are before, most are after.
-        while '"phase":"drain"' not in process.output() and attempt and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(chance.uniform(0, 2))
-        match attempt % 3:
-            case 0:
-                process.kill()
-            case 1:
-                process.terminate()
-            case _:
-                _as(
-                    empty,
-                    empty.migrator,
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    f" WHERE usename = '{empty.migrator}' AND pid <> pg_backend_pid()",
-                )
-        process.wait(60)
-        assert _as(empty, empty.migrator, "SELECT version_num FROM alembic_version") in (
-            [(_OLDER,)],
-            [(schema.installed().head,)],
-        )
-        assert _as(empty, empty.migrator, "SELECT count(*) FROM experiments WHERE experiment_id > 0") == [
-            (1000,)
-        ]
-    finished = empty.migrate()
-    assert finished.returncode == 0, finished.stderr
-    assert _revision(empty) == schema.installed().head
-    assert _as(empty, empty.server_user, "SELECT count(*) FROM experiments") == [(1001,)]
+    interrupted = 0
+    with ExitStack() as stack:
+        made = stack.enter_context(deployment(rds, identity, copy_of=older))
+        for attempt in range(10):
+            process = made.start("migrate")
+            # The first phase in which it holds the lock; some of the moments are before, most are after.
+            while '"phase":"drain"' not in process.output() and attempt and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(chance.uniform(0, 1))
+            match attempt % 3:
+                case 0:
+                    process.kill()
+                case 1:
+                    process.terminate()
+                case _:
+                    _as(
+                        made,
+                        made.migrator,
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        f" WHERE usename = '{made.migrator}' AND pid <> pg_backend_pid()",
+                    )
+            process.wait(60)
+            ((revision,),) = _as(made, made.migrator, "SELECT version_num FROM alembic_version")
+            assert revision in (_OLDER, schema.installed().head)
+            assert _as(made, made.migrator, "SELECT count(*) FROM experiments WHERE experiment_id > 0") == [
+                (1000,)
+            ]
+            if revision == _OLDER:
+                interrupted += 1
+            else:
+                # It had come to its end: the next one dies on another copy.
+                made = stack.enter_context(deployment(rds, identity, copy_of=older))
+        assert interrupted, "none died before its end"
+        finished = made.migrate()
+        assert finished.returncode == 0, finished.stderr
+        assert _revision(made) == schema.installed().head
+        assert _as(made, made.server_user, "SELECT count(*) FROM experiments") == [(1001,)]
 
 
 def test_failed_migration_changes_nothing_and_says_so(empty: Deployment) -> None:
