@@ -52,8 +52,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest folder, so that no process waits for the other at the end."""
-    items.sort(key=lambda item: item.path.parent.name != "stacks")
+    """Begin with the longest folders, so that no process waits for the other at the end."""
+    longest = ("deploy", "stacks")
+    items.sort(key=lambda item: (*longest, item.path.parent.name).index(item.path.parent.name))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -184,4 +184,4 @@ def test_any_sequence_of_calls_is_answered_and_stored_as_by_stock(pair: Pair) ->
 @pytest.mark.timeout(1800)
 @pytest.mark.stock_may_serve("by_chance")
 def test_many_long_sequences_of_calls_are_answered_and_stored_as_by_stock(pair: Pair) -> None:
-    _explore(pair, max_examples=150, stateful_step_count=40)
+    _explore(pair, max_examples=60, stateful_step_count=40)
