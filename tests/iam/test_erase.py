@@ -21,7 +21,7 @@ from tests.local.conftest import ACCOUNT
 from tests.operations.answers import deployment
 
 FORGED = f"{PREFIX}/erasures/forged/request.json"
-PLACE = f"{PREFIX}/1/erased/"
+PLACE = f"{PREFIX}/2/erased/"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_nobody_else_writes_a_request_or_deletes_a_version(role: str, deployed: 
         deployed.root, {"Effect": "Allow", "Action": ["s3:*", "kms:*"], "Resource": "*"}
     )
     root, s3 = client_of(deployed.root, "s3"), client_of(who, "s3")
-    key = f"{PREFIX}/1/kept/model.bin"
+    key = f"{PREFIX}/2/kept/model.bin"
     version = root.put_object(Bucket=deployed.bucket, Key=key, Body=b"x")["VersionId"]
     asks: list[Callable[[], Any]] = [
         lambda: s3.put_object(Bucket=deployed.bucket, Key=FORGED, Body=json.dumps({"things": {}}).encode()),

@@ -170,6 +170,7 @@ def test_only_our_tasks_may_enter_the_database(either: Assembly) -> None:
         "MigrationTaskSecuri",
         "ImportTaskSecurityG",
         "RelocateTaskSecurit",
+        "CleanupEraseTaskSec",
         "CleanupGcTaskSecuri",
     }
     assert either.foundation.all("AWS::EC2::SecurityGroupIngress") == []
