@@ -18,7 +18,7 @@ _CLUSTER = "arn:aws:rds:eu-central-1:123456789012:cluster:mlflowonaws-dev-founda
 
 @pytest.fixture
 def rds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    client = boto3.client("rds", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
+    client = boto3.client("rds", region_name="eu-central-1")
     monkeypatch.setattr(boto3, "client", lambda *_, **__: client)
     monkeypatch.setattr(snapshots, "_POLL_SECONDS", 0.0)
     with Stubber(client) as stub:
