@@ -171,6 +171,7 @@ def install(
     storage_adapters.copy_once_if_asked_to()
     storage_adapters.compute_the_checksums_that_a_copy_asks_for()
     copy_adapters.copy_and_upload_with_their_own_lock()
+    copy_adapters.copy_from_another_account()
     copy_adapters.copy_parts_into_their_own_upload()
     copy_adapters.authorize_what_a_write_asks_for_beside_the_bytes()
     copy_adapters.hide_what_is_missing_from_who_may_not_list()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 # What a write needs permission for, by the header that asks for it.
 _BESIDE_THE_BYTES: Mapping[str, str] = {
@@ -60,6 +61,32 @@ def copy_and_upload_with_their_own_lock() -> None:
     s3._copy_object = copied
     s3._create_multipart_upload = begun
     s3._complete_multipart_upload = completed
+
+
+def copy_from_another_account() -> None:
+    """MiniStack looks for a copy's source in the caller's account only; a bucket's name is everybody's."""
+    from ministack.core.responses import get_account_id, request_scope
+    from ministack.services import s3
+
+    copy = s3._copy_object
+
+    def copied(bucket: str, key: str, headers: Mapping[str, str]) -> Any:
+        name, _, path = unquote(headers["x-amz-copy-source"].lstrip("/").partition("?")[0]).partition("/")
+        owner = s3._bucket_owner_account(name)
+        if owner in (None, get_account_id()):
+            return copy(bucket, key, headers)
+        with request_scope(owner, s3.get_region()):
+            source = s3._ensure_bucket(name)
+            found = source["objects"].get(path)
+            body = s3._read_body(name, path, found) if found else None
+        # Of the caller's for the length of this call.
+        s3._buckets[name] = {**source, "objects": {path: {**found, "body": body}} if found else {}}
+        try:
+            return copy(bucket, key, headers)
+        finally:
+            del s3._buckets[name]
+
+    s3._copy_object = copied
 
 
 def copy_parts_into_their_own_upload() -> None:

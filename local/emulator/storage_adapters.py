@@ -122,14 +122,13 @@ def judge_other_accounts_by_their_roles() -> None:
             return bucket_policy(arn)
 
     def allowed_already(*request: Any) -> bool:
-        caller, headers = request[5], request[6:]
-        return bool(caller and headers) or bool(foreign(*request))
+        return bool(request[5]) or bool(foreign(*request))
 
     bucket_policy = s3.bucket_policy_for_arn
     iam_evaluator._resolve_condition_key = with_role
     kms.key_policy_for_arn = of_key
     s3.bucket_policy_for_arn = of_bucket
-    # With headers, it is about the request itself, on which both policies have been asked by now.
+    # Both policies have been asked by now, about the request and about the source of a copy; not for nobody.
     s3._foreign_bucket_allows = allowed_already
 
 

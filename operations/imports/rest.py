@@ -137,7 +137,7 @@ def read(uri: str, begin: Callable[[str], Archive], say: Say) -> Archive:
     archive = begin(REVISION)
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
-            source = _Source(client, pool)
+            source = _Source(client, pool, say)
             for experiment in experiments:
                 number = _number(experiment.experiment_id)
                 if not archive.has(f"experiments-{number}"):
@@ -189,8 +189,8 @@ class _Tables:
 class _Source:
     """One server: its client, and many questions at a time."""
 
-    def __init__(self, client: MlflowClient, pool: ThreadPoolExecutor) -> None:
-        self.client, self._pool = client, pool
+    def __init__(self, client: MlflowClient, pool: ThreadPoolExecutor, say: Say) -> None:
+        self.client, self._pool, self._say = client, pool, say
         self._has_bulk = True
 
     def together(self, tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
@@ -245,7 +245,7 @@ class _Source:
     def points(self, key: str, runs: list[str]) -> bytes:
         """All points of one metric of these runs, as COPY text."""
         if self._has_bulk and len(runs) > 1:
-            question = {"run_ids": runs, "metric_key": key, "max_results": _POINTS}
+            question = {"run_id": runs, "metric_key": key, "max_results": _POINTS}
             response = self._answer("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", question)
             if response.status_code == 200:
                 found = json.loads(response.text).get("metrics", [])
@@ -254,6 +254,11 @@ class _Source:
                 # It may be cut.
                 half = len(runs) // 2
                 return self.points(key, runs[:half]) + self.points(key, runs[half:])
+            if self._has_bulk:
+                self._say(
+                    "this server gives the points of one run at a time, which takes longer "
+                    f"(get-history-bulk: HTTP {response.status_code})"
+                )
             self._has_bulk = False
         return b"".join(self._history(key, run) for run in runs)
 

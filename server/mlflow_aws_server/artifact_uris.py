@@ -31,7 +31,7 @@ def rewrite(cursor: Any, schema: str, old_root: str, new_root: str) -> dict[str,
     """Move every URI that is `old_root`, or below it, to `new_root`; returns the rows for each table.column.
 
     `schema` has MLflow's tables at the newest revision. It runs in the caller's transaction, as the tables'
-    owner. A seal keeps the bucket that it was made in: its manifest, which it names by digest, does too.
+    owner. Seals stay: their manifests, which they name by digest, name the bucket too.
 
     Raises:
         LongUriError: `new_root` makes a URI longer than its column; the transaction has failed.

@@ -1,18 +1,22 @@
-"""A region is lost, and runs and models go on in another, by what docs/operations.md prints."""
+"""Runs and models go on in another region, or another account, by what docs/operations.md prints."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg2
 import pytest
 import tomlkit
+from botocore.exceptions import ClientError
 
 from local.deployment import read
 from local.parts.aws import Aws
+from local.platform import PARTNER
 from tests.deploy.conftest import SERVICE, EmulatedAccount
 from tests.documents import blocks
 
@@ -58,6 +62,15 @@ for run in mlflow.search_runs(experiment_names=["churn"], order_by=["params.dept
 folder = pathlib.Path(mlflow.artifacts.download_artifacts("models:/churn@champion"))
 for file in sorted(folder.iterdir()):
     print("told", file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+"""
+# The server seals anew what it finds in `relocated/`.
+SEALED = """
+import time, mlflow
+client = mlflow.MlflowClient()
+deadline = time.monotonic() + 120
+while "mlflow_aws.seal" not in client.get_model_version("churn", "1").tags and time.monotonic() < deadline:
+    time.sleep(1)
+print("told", client.get_model_version_download_uri("churn", "1").rpartition("/")[0])
 """
 Rows = Mapping[str, list[str]]
 Objects = Mapping[str, str]
@@ -120,19 +133,31 @@ def rows(account: EmulatedAccount, aws: Aws) -> Rows:
 
 
 def moved(before: Rows, old: str, new: str) -> Rows:
-    """The rows with what `relocate` promises: every place but a seal's is below the new root."""
-    return {
-        table: sorted(each if "mlflow_aws.seal" in each else each.replace(old, new) for each in texts)
-        for table, texts in before.items()
-    }
+    """The rows with what `relocate` promises: every place below the new root, and seals are former ones."""
+
+    def row(text: str) -> str:
+        found = json.loads(text.replace(old, new))
+        if found.get("key") == "mlflow_aws.seal":
+            seal, (bucket, _, below) = json.loads(found["value"]), new.removeprefix("s3://").partition("/")
+            places = {name: f"{below}/{seal[name]}" for name in ("prefix", "manifest")}
+            value = json.dumps({**seal, **places, "bucket": bucket}, sort_keys=True, separators=(",", ":"))
+            found |= {"key": "mlflow_aws.former_seal", "value": value}
+        return json.dumps(found)
+
+    return {table: sorted(map(row, texts)) for table, texts in before.items()}
 
 
-def as_printed(names: Mapping[str, str]) -> list[str]:
-    """The commands of the document, with the names of this account."""
+def unchanged(rows: Rows) -> Rows:
+    """The rows, written as `moved` writes them."""
+    return {table: sorted(json.dumps(json.loads(text)) for text in texts) for table, texts in rows.items()}
+
+
+def as_printed(begin: str, names: Mapping[str, str]) -> list[str]:
+    """The commands of the document's block that begins so, with the names of this account."""
     (text,) = (
         each.commands
         for each in blocks("docs/operations.md")
-        if each.test == MINE and each.commands.startswith("make bootstrap")
+        if each.test == MINE and each.commands.startswith(begin)
     )
     for printed, name in names.items():
         text = text.replace(printed, name)
@@ -140,15 +165,20 @@ def as_printed(names: Mapping[str, str]) -> list[str]:
 
 
 def write_environment(account: EmulatedAccount, aws: Aws, name: str, snapshot: str) -> None:
-    """A copy of config/dev.toml for this region, with the snapshot, and no second region."""
+    """A copy of config/dev.toml for this account and region, with the snapshot, and no second region."""
     config = account.shell.directory / "config"
     document = tomlkit.parse((config / "dev.toml").read_text())
     certificate = aws.client("acm").request_certificate(DomainName="mlflow.localhost")["CertificateArn"]
     document["region"] = aws.region
+    if aws.account_id == PARTNER:
+        # Its roles are its own, and trust themselves.
+        document["identity"] = {}
     del document["backup"]["recovery"]
     document["database"]["restore_from"] = snapshot
     document["ingress"]["certificate_arn"] = certificate
-    (config / f"{name}.toml").write_text(tomlkit.dumps(document))
+    # A plain key after a table would belong to the table.
+    text = f'account = "{aws.account_id}"\n' + tomlkit.dumps(document)
+    (config / f"{name}.toml").write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +219,13 @@ def test_another_region_goes_on_with_every_row_and_object(emulated: EmulatedAcco
     )["DBSnapshot"]
     write_environment(emulated, west, "dev-west", copied["DBSnapshotArn"])
     *commands, smoke = as_printed(
+        "make bootstrap",
         {
             "prod-west": "dev-west",
             "FORMER-BUCKET": lost.bucket,
             "mlflowonaws-prod-recovery-111122223333": replica,
             "https://mlflow.example.com": emulated.platform.tracking_url,
-        }
+        },
     )
     for command in commands:
         said, code = shell.types(command)
@@ -203,9 +234,88 @@ def test_another_region_goes_on_with_every_row_and_object(emulated: EmulatedAcco
     assert instance["KmsKeyId"] == vault["EncryptionKeyArn"]
     bucket = read(west, "MlflowOnAws-dev-west-Service").outputs["ArtifactBucket"]
     assert objects(west, bucket, "relocated/") == lost.objects
-    assert rows(emulated, west) == moved(lost.rows, f"s3://{lost.bucket}", f"s3://{bucket}/relocated")
+    assert unchanged(rows(emulated, west)) == moved(
+        lost.rows, f"s3://{lost.bucket}", f"s3://{bucket}/relocated"
+    )
     with emulated.served("MlflowOnAws-dev-west-Service", aws=west) as contributor:
         # Whose role may read the bucket of this region, and no other.
         assert client_runs(emulated, TOLD, contributor) == lost.told
+        assert client_runs(emulated, SEALED, contributor) == [f"told s3://{bucket}/sealed/churn/1"]
+        assert client_runs(emulated, TOLD, contributor) == lost.told
         done = shell.run(smoke, **contributor)
         assert done.returncode == 0, done.stdout
+
+
+def policy(*statements: dict[str, Any]) -> str:
+    """The document of a policy that allows this."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **s} for s in statements]})
+
+
+def variables_of(aws: Aws, role: str) -> dict[str, str]:
+    """The shell of a new role that may do everything in its own account."""
+    iam, trusted = aws.client("iam"), {"AWS": f"arn:aws:iam::{aws.account_id}:root"}
+    arn = iam.create_role(
+        RoleName=role, AssumeRolePolicyDocument=policy({"Principal": trusted, "Action": "sts:AssumeRole"})
+    )["Role"]["Arn"]
+    everything = policy({"Action": "*", "Resource": "*"})
+    iam.put_role_policy(RoleName=role, PolicyName="everything", PolicyDocument=everything)
+    issued = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="moving")["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": issued["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": issued["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": issued["SessionToken"],
+    }
+
+
+def with_credentials(aws: Aws, variables: Mapping[str, str]) -> Aws:
+    """The API for whoever has these variables."""
+    return dataclasses.replace(
+        aws,
+        access_key=variables["AWS_ACCESS_KEY_ID"],
+        secret_key=variables["AWS_SECRET_ACCESS_KEY"],
+        session_token=variables["AWS_SESSION_TOKEN"],
+    )
+
+
+def test_another_account_takes_a_shared_snapshot_and_reads_as_a_viewer(
+    emulated: EmulatedAccount, lost: Lost
+) -> None:
+    shell, old = emulated.shell, emulated.aws
+    new = dataclasses.replace(old, account_id=PARTNER, access_key=PARTNER)
+    everybody = {"AWS": [f"arn:aws:iam::{each}:root" for each in (old.account_id, PARTNER)]}
+    key = old.client("kms").create_key(
+        Policy=policy({"Principal": everybody, "Action": "kms:*", "Resource": "*"})
+    )["KeyMetadata"]["Arn"]
+    shared = old.client("rds").copy_db_snapshot(
+        SourceDBSnapshotIdentifier="daily", TargetDBSnapshotIdentifier="moving", KmsKeyId=key
+    )["DBSnapshot"]["DBSnapshotArn"]
+    taken = {
+        "SourceDBSnapshotIdentifier": shared,
+        "TargetDBSnapshotIdentifier": "moving",
+        "KmsKeyId": new.client("kms").create_key()["KeyMetadata"]["Arn"],
+    }
+    with pytest.raises(ClientError, match="is not shared with"):
+        new.client("rds").copy_db_snapshot(**taken)
+    old.client("rds").modify_db_snapshot_attribute(
+        DBSnapshotIdentifier="moving", AttributeName="restore", ValuesToAdd=[PARTNER]
+    )
+    copied = new.client("rds").copy_db_snapshot(**taken)["DBSnapshot"]["DBSnapshotArn"]
+    write_environment(emulated, new, "moved", copied)
+    viewer, stranger = (variables_of(new, role) for role in ("mlflow-viewer", "stranger"))
+    deploy = 'make deploy ENV=moved PREFLIGHT=no SMOKE=no ARGS="--require-approval never"'
+    (relocate,) = as_printed("make relocate", {"prod": "moved", "FORMER-BUCKET": lost.bucket})
+    for command in ("make bootstrap ENV=moved", deploy):
+        done = shell.run(command, **viewer)
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+    assert "AccessDenied" in shell.run(relocate, **stranger).stdout
+    bucket = read(new, "MlflowOnAws-moved-Service").outputs["ArtifactBucket"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        with_credentials(new, stranger).client("s3").copy_object(
+            Bucket=bucket, Key="taken", CopySource={"Bucket": lost.bucket, "Key": min(lost.objects)}
+        )
+    done = shell.run(relocate, **viewer)
+    assert done.returncode == 0, done.stdout
+    assert objects(new, bucket, "relocated/") == lost.objects
+    assert unchanged(rows(emulated, new)) == moved(
+        lost.rows, f"s3://{lost.bucket}", f"s3://{bucket}/relocated"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,8 @@ class Copier:
 
         missing = [file for path, file in files.items() if path not in begun.items]
         items = (*begun.items.values(), *await self._each(copy, missing))
+        if version.former_seal is not None:
+            await self._run(lambda seal: self._check_same(seal, items), version.former_seal)
         raw = begun.manifest
         if raw is None:
             raw = SealManifest(
@@ -119,12 +122,35 @@ class Copier:
                 version=str(version.version),
                 bucket=begun.target.bucket,
                 prefix=begun.target.key,
-                source=str(source),
+                source=version.former_seal.source if version.former_seal else str(source),
                 sealed_at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
                 items=items,
             ).write()
             await self._run(lambda raw: self._objects.write_manifest(begun.key, raw), raw)
         return Seal.of(SealManifest.read(raw), raw, key=begun.key)
+
+    def _check_same(self, former: Seal, items: Iterable[SealedFile]) -> None:
+        """Others could write to where the files were relocated.
+
+        Raises:
+            UnsealableError: they are not those that were sealed before.
+        """
+        raw = self._objects.manifest(former.manifest)
+        if raw is None or hashlib.sha256(raw).hexdigest() != former.sha256:
+            raise UnsealableError(
+                f"it was sealed before it was relocated, and the manifest of that seal, {former.manifest}, "
+                f"is {'gone' if raw is None else 'another now'}: restore it, or register the model anew"
+            )
+        sealed, found = (
+            {(item.path, item.size, item.checksum) for item in each}
+            for each in (SealManifest.read(raw).items, items)
+        )
+        if differing := sorted({path for path, _, _ in sealed ^ found}):
+            raise UnsealableError(
+                f"it was sealed before it was relocated, and {len(differing)} files under {former.location} "
+                f"are not those that were sealed, such as {differing[0]}: restore them, or register the "
+                "model anew"
+            )
 
     async def _begun(self, files: dict[str, File], place: Prefix) -> _Begun:
         """Where to copy to, and what of it is there already: only what the source still holds."""

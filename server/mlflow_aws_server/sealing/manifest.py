@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SEAL_TAG = "mlflow_aws.seal"
 """Name of the tag that holds a version's `Seal`."""
+
+FORMER_SEAL_TAG = "mlflow_aws.former_seal"
+"""Name of the tag that holds the `Seal` of a version that was relocated: what its next seal has to equal."""
 
 SCHEMA = 1
 
@@ -96,6 +99,19 @@ class Seal:
     def location(self) -> str:
         """Where clients load the version from."""
         return f"s3://{self.bucket}/{self.prefix}"
+
+    def relocated(self, old: str, new: str) -> Seal | None:
+        """The seal with its places below `old` now below `new`; None if it was not sealed below `old`."""
+
+        def moved(uri: str) -> str:
+            below = f"{uri}/".startswith(f"{old.rstrip('/')}/")
+            return f"{new.rstrip('/')}{uri[len(old.rstrip('/')) :]}" if below else uri
+
+        if (location := moved(self.location)) == self.location:
+            return None
+        bucket, _, prefix = location.removeprefix("s3://").partition("/")
+        manifest = moved(f"s3://{self.bucket}/{self.manifest}").removeprefix(f"s3://{bucket}/")
+        return replace(self, bucket=bucket, prefix=prefix, manifest=manifest, source=moved(self.source))
 
 
 def _canonical(document: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS
 
 from mlflow_aws_server.database.connect import AsyncConnection
-from mlflow_aws_server.sealing.manifest import SEAL_TAG, Seal
+from mlflow_aws_server.sealing.manifest import FORMER_SEAL_TAG, SEAL_TAG, Seal
 
 PROMPT_SOURCES: frozenset[str] = frozenset(_PROMPT_SOURCE_PLACEHOLDERS)
 """What prompts have for a source. Their tag would be no proof: any client can set it on a model's version."""
@@ -29,9 +29,12 @@ _THIS = """workspace = 'default' AND name = $1 AND version = $2 AND creation_tim
 _LIVE = """(v.current_stage IN ('Staging', 'Production') OR EXISTS (
         SELECT FROM registered_model_aliases a
          WHERE a.workspace = v.workspace AND a.name = v.name AND a.version = v.version))"""
-_SEAL = f"""(SELECT value FROM model_version_tags t
+_SEAL, _FORMER_SEAL = (
+    f"""(SELECT value FROM model_version_tags t
          WHERE t.workspace = v.workspace AND t.name = v.name AND t.version = v.version
-           AND t.key = '{SEAL_TAG}')"""  # noqa: S608 - a constant
+           AND t.key = '{tag}')"""  # noqa: S608 - a constant
+    for tag in (SEAL_TAG, FORMER_SEAL_TAG)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class VersionRow:
     live: bool
     """Whether a stage Staging or Production, or an alias, names it."""
     seal: Seal | None
+    former_seal: Seal | None
+    """Of a relocated version: where its sealed files are now, and their manifest."""
 
     @property
     def prompt(self) -> bool:
@@ -59,11 +64,12 @@ class VersionRow:
     @property
     def keeps_ready(self) -> bool:
         """Whether somebody may be loading it unsealed: it stays READY until it is sealed, and if it fails."""
-        return self.live and self.status == READY
+        return (self.live or self.former_seal is not None) and self.status == READY
 
     def to_seal(self, *, wanted: bool) -> bool:
         """Whether it has to be sealed; one that is `wanted` for a stage or an alias does in any state."""
-        return self.seal is None and not self.prompt and (wanted or self.live or self.status == PENDING)
+        due = wanted or self.live or self.former_seal is not None or self.status == PENDING
+        return self.seal is None and not self.prompt and due
 
 
 async def read(connection: AsyncConnection, name: str, version: int) -> VersionRow | None:
@@ -71,7 +77,8 @@ async def read(connection: AsyncConnection, name: str, version: int) -> VersionR
     row = await connection.fetchrow(
         f"""SELECT v.creation_time, coalesce(v.source, '') AS source, v.run_id, v.status,
                    coalesce(nullif(v.storage_location, ''), v.source, '') AS location,
-                   coalesce(v.status_message, '') AS message, {_LIVE} AS live, {_SEAL} AS seal
+                   coalesce(v.status_message, '') AS message, {_LIVE} AS live, {_SEAL} AS seal,
+                   {_FORMER_SEAL} AS former_seal
               FROM model_versions v
              WHERE v.workspace = 'default' AND v.name = $1 AND v.version = $2
                AND v.current_stage <> 'Deleted_Internal'""",  # noqa: S608 - constants
@@ -81,17 +88,18 @@ async def read(connection: AsyncConnection, name: str, version: int) -> VersionR
     if row is None:
         return None
     fields = dict(row)
-    seal = fields.pop("seal")
-    return VersionRow(name=name, version=version, seal=Seal.read(seal) if seal else None, **fields)
+    for tag in ("seal", "former_seal"):
+        fields[tag] = Seal.read(fields[tag]) if fields[tag] else None
+    return VersionRow(name=name, version=version, **fields)
 
 
 async def to_seal(connection: AsyncConnection) -> list[tuple[str, int]]:
-    """The versions that are to be sealed: live ones without a seal first, then those that wait."""
+    """The versions that are to be sealed: live and relocated ones without a seal, then those that wait."""
     rows = await connection.fetch(
         f"""SELECT v.name, v.version FROM model_versions v
              WHERE v.workspace = 'default' AND v.current_stage <> 'Deleted_Internal'
                AND NOT coalesce(v.source, '') = ANY ($1) AND {_SEAL} IS NULL
-               AND (v.status = '{PENDING}' OR {_LIVE})
+               AND (v.status = '{PENDING}' OR {_LIVE} OR {_FORMER_SEAL} IS NOT NULL)
              ORDER BY v.status = '{PENDING}', v.creation_time""",  # noqa: S608 - constants
         sorted(PROMPT_SOURCES),
     )

@@ -76,7 +76,7 @@ class Bench:
     def seal(self, *locations: str, name: str = "model") -> Seal:
         version = VersionRow(
             name=name, version=1, creation_time=1700000000000, source=self.source, location=self.source,
-            run_id=None, status=PENDING, message="", live=False, seal=None,
+            run_id=None, status=PENDING, message="", live=False, seal=None, former_seal=None,
         )  # fmt: skip
         places = list(locations or [self.source])
         return asyncio.run(self.copier.seal(version, places, lambda copied, files: None))
