@@ -244,23 +244,29 @@ class _Source:
 
     def points(self, key: str, runs: list[str]) -> bytes:
         """All points of one metric of these runs, as COPY text."""
-        if self._has_bulk and len(runs) > 1:
+        lines: list[bytes] = []
+        while self._has_bulk and len(runs) > 1:
             question = {"run_id": runs, "metric_key": key, "max_results": _POINTS}
             response = self._answer("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", question)
-            if response.status_code == 200:
-                found = json.loads(response.text).get("metrics", [])
-                if len(found) < _POINTS:
-                    return _lines(found, None)
-                # It may be cut.
-                half = len(runs) // 2
-                return self.points(key, runs[:half]) + self.points(key, runs[half:])
-            if self._has_bulk:
+            if response.status_code != 200:
                 self._say(
                     "this server gives the points of one run at a time, which takes longer "
                     f"(get-history-bulk: HTTP {response.status_code})"
                 )
-            self._has_bulk = False
-        return b"".join(self._history(key, run) for run in runs)
+                self._has_bulk = False
+                break
+            found = json.loads(response.text).get("metrics", [])
+            if len(found) < _POINTS:
+                return b"".join([*lines, _lines(found, None)])
+            # Answers are in order of runs: missing can be points of the last one, and of those after it.
+            cut = found[-1]["run_id"]
+            lines += [
+                _lines((each for each in found if each["run_id"] != cut), None),
+                self._history(key, cut),
+            ]
+            done = {each["run_id"] for each in found}
+            runs = [run for run in runs if run not in done]
+        return b"".join([*lines, *(self._history(key, run) for run in runs)])
 
     def _history(self, key: str, run: str) -> bytes:
         points: list[Any] = []

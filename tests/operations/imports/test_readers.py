@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from operations.errors import CannotRunError, FailedError
 from operations.imports import databases, dumps, mlruns, rest
@@ -93,6 +99,48 @@ def test_a_server_s_password_does_not_belong_on_a_command_line(tmp_path: Path) -
     with pytest.raises(CannotRunError, match="put it into MLFLOW_TRACKING_USERNAME") as refused:
         rest.read("https://someone:secret@host", lambda revision: begin(tmp_path, revision), print)
     assert "secret" not in str(refused.value)
+
+
+class Histories:
+    """A server's answers about one metric, as MLflow cuts them."""
+
+    def __init__(self, most: int, sizes: dict[str, int]) -> None:
+        self.most, self.questions = most, 0
+        self.points = {run: [{"key": "loss", "value": 0.5, "step": step} for step in range(size)]
+                       for run, size in sizes.items()}  # fmt: skip
+
+    def answer(self, method: str, path: str, question: dict[str, Any]) -> SimpleNamespace:
+        self.questions += 1
+        if path.endswith("bulk"):
+            asked = [
+                {**each, "run_id": run} for run in sorted(question["run_id"]) for each in self.points[run]
+            ]
+            return SimpleNamespace(status_code=200, text=json.dumps({"metrics": asked[: self.most]}))
+        first = int(question.get("page_token", 0))
+        page: dict[str, Any] = {"metrics": self.points[question["run_id"]][first : first + self.most]}
+        if first + self.most < len(self.points[question["run_id"]]):
+            page["next_page_token"] = str(first + self.most)
+        return SimpleNamespace(status_code=200, text=json.dumps(page))
+
+
+@given(sizes=st.lists(st.integers(0, 25), min_size=1, max_size=12), most=st.integers(1, 10))
+def test_every_point_is_read_once_however_an_answer_is_cut(sizes: list[int], most: int) -> None:
+    server = Histories(most, {f"run-{number:02}": size for number, size in enumerate(sizes)})
+    source = rest._Source(None, None, pytest.fail)  # type: ignore[arg-type]
+    with mock.patch.object(source, "_answer", server.answer), mock.patch.object(rest, "_POINTS", most):
+        read = source.points("loss", sorted(server.points, reverse=True)).decode().splitlines()
+    points = sorted((line.split("\t")[5], int(line.split("\t")[3])) for line in read)
+    assert points == [(run, each["step"]) for run in server.points for each in server.points[run]]
+    # The points of a run whose answer was cut are asked for again, and no others.
+    assert server.questions <= 1 + 2 * sum(sizes) / most + len(sizes)
+
+
+def test_a_hundred_runs_are_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Histories(25_000, {f"{number:032x}": 20 for number in range(100)})
+    source = rest._Source(None, None, pytest.fail)  # type: ignore[arg-type]
+    monkeypatch.setattr(source, "_answer", server.answer)
+    assert source.points("loss", list(server.points)).count(b"\n") == 2000
+    assert server.questions == 1
 
 
 def test_a_nul_is_refused_by_table_column_and_row(tmp_path: Path) -> None:
