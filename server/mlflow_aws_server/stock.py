@@ -43,7 +43,6 @@ from mlflow_aws_server.shares import CALLER, Turns
 _log = logging.getLogger(__name__)
 _TRACES = "/v1/traces"
 
-_COME_BACK = (b"retry-after", b"%d" % SchemaRefusedError.retry_after)
 _UNREACHABLE = "TEMPORARILY_UNAVAILABLE"
 # Longer than a failover, shorter than the load balancer's patience with a new task.
 _LONGEST_OUTAGE_SECONDS = 120.0
@@ -136,7 +135,8 @@ class StockMlflow:
         async def send_and_leave(message: Message) -> None:
             leave()
             if message.get("status") == SchemaRefusedError.status and STATE.refusing:
-                message = {**message, "headers": [*message["headers"], _COME_BACK]}
+                come_back = (b"retry-after", b"%d" % STATE.retry_after)
+                message = {**message, "headers": [*message["headers"], come_back]}
             await send_on(message)
 
         try:

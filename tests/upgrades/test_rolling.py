@@ -30,8 +30,6 @@ from tests.server.conftest import PROJECT, Deployment, Process, deployment, issu
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# `ROLLING_PATIENT=1` has the clients wait as long as the server asks them to, as MLflow's do: 60 s.
-_RESPECT = "true" if "ROLLING_PATIENT" in os.environ else "false"
 _CLIENTS = 3
 _WAIT_SECONDS = 240
 # Of the target group; 30 in the stack.
@@ -162,7 +160,6 @@ class Clients:
                 env={
                     **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
                     "MLFLOW_TRACKING_TOKEN": site.token,
-                    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": _RESPECT,
                 },
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

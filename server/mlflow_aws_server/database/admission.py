@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
@@ -35,7 +36,7 @@ HEAD = "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_cla
 
 DRAINED = (
     "MLflow is being upgraded, and its database takes no calls meanwhile. Send the call again; MLflow's "
-    "clients do so by themselves, for seven minutes."
+    "clients do so by themselves, for eight minutes."
 )
 OUTDATED = (
     "This server is older than the database, which a newer version has taken over. Send the call again."
@@ -49,8 +50,9 @@ _UNDER_WAY = (
 class SchemaRefusedError(UnavailableError):
     """The database takes no calls from this server, for now or for ever."""
 
-    # Of MLflow's client, which sends a call again seven times.
-    retry_after = 60
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.retry_after = STATE.retry_after
 
 
 class SessionRefusedError(psycopg2.OperationalError):
@@ -64,6 +66,16 @@ class SchemaState:
     state: str = "unknown"
     """`current`, `newer` (and serving this server too), `drained` or `outdated`."""
     head: str | None = None
+    _since: float = field(default_factory=time.monotonic)
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until a refused call is to be sent again: few at first, since most drains are short.
+
+        MLflow's client does so seven times: for eight minutes if it was refused at once, which a snapshot may
+        need, and for longer if later.
+        """
+        return max(5, min(120, round(2 * (time.monotonic() - self._since))))
 
     @property
     def refusing(self) -> bool:
@@ -89,6 +101,8 @@ class SchemaState:
     def _become(self, state: str, head: str | None) -> None:
         changed = (state, head) != (self.state, self.head)
         self.state, self.head = state, head
+        if changed:
+            self._since = time.monotonic()
         if changed and state != "current":
             _log.warning("the schema is %s: %s, this MLflow needs %s", state, head, schema.installed().head)
         elif changed:

@@ -114,7 +114,24 @@ async def test_the_fast_path_s_sessions_are_refused_with_a_word_when_to_come_bac
     drain(opened(made.migrator), server=made.server_user)
     with pytest.raises(SchemaRefusedError, match="being upgraded") as refused:
         await open_connection()
-    assert (refused.value.status, refused.value.retry_after) == (503, 60)
+    assert (refused.value.status, refused.value.retry_after) == (503, 5)
+
+
+def test_clients_come_back_soon_and_have_patience_for_eight_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    state = admission.SchemaState()
+    state.drained()
+    pauses = []
+    for _ in range(7):
+        # It is still drained, as every refused session finds.
+        state.drained()
+        pauses.append(state.retry_after)
+        now += pauses[-1]
+    assert pauses == [5, 10, 30, 90, 120, 120, 120]
+    state.saw([schema.installed().head])
+    state.drained()
+    assert state.retry_after == 5
 
 
 def test_an_older_server_works_on_a_schema_that_serves_it_and_on_no_other(
