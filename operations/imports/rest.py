@@ -249,11 +249,12 @@ class _Source:
             question = {"run_id": runs, "metric_key": key, "max_results": _POINTS}
             response = self._answer("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", question)
             if response.status_code != 200:
-                self._say(
-                    "this server gives the points of one run at a time, which takes longer "
-                    f"(get-history-bulk: HTTP {response.status_code})"
-                )
-                self._has_bulk = False
+                first, self._has_bulk = self._has_bulk, False
+                if first:
+                    self._say(
+                        "this server gives the points of one run at a time, which takes longer "
+                        f"(get-history-bulk: HTTP {response.status_code})"
+                    )
                 break
             found = json.loads(response.text).get("metrics", [])
             if len(found) < _POINTS:
