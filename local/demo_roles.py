@@ -49,19 +49,7 @@ def create(aws: Aws, outputs: Mapping[str, str]) -> None:
 
 def assume(aws: Aws, role: str) -> Aws:
     """The same API with temporary credentials of one of the roles."""
-    issued = aws.client("sts").assume_role(
-        RoleArn=arn(role, account_id=aws.account_id),
-        RoleSessionName="laptop",
-        DurationSeconds=SESSION_SECONDS,
-    )["Credentials"]
-    return Aws(
-        endpoint=aws.endpoint,
-        region=aws.region,
-        account_id=aws.account_id,
-        access_key=issued["AccessKeyId"],
-        secret_key=issued["SecretAccessKey"],
-        session_token=issued["SessionToken"],
-    )
+    return aws.assume(arn(role, account_id=aws.account_id), session="laptop", seconds=SESSION_SECONDS)
 
 
 def token(aws: Aws, *, audience: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +30,26 @@ class Aws:
     def client(self, service: str) -> Any:
         """A boto3 client that reads nothing from the environment or from files."""
         return _client(self, service)
+
+    def assume(self, role_arn: str, *, session: str, seconds: int = 3600) -> Aws:
+        """The same API with temporary credentials of a role."""
+        issued = self.client("sts").assume_role(
+            RoleArn=role_arn, RoleSessionName=session, DurationSeconds=seconds
+        )["Credentials"]
+        return replace(
+            self,
+            access_key=issued["AccessKeyId"],
+            secret_key=issued["SecretAccessKey"],
+            session_token=issued["SessionToken"],
+        )
+
+    def variables(self) -> dict[str, str]:
+        """The credentials, as environment variables of a shell."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_SESSION_TOKEN": self.session_token or "",
+        }
 
 
 @functools.lru_cache(maxsize=64)

@@ -114,9 +114,7 @@ class Site:
             "MLFLOW_TRACKING_URI": self.url,
             "MLFLOW_REGISTRY_URI": self.url,
             "MLFLOW_S3_ENDPOINT_URL": aws.endpoint,
-            "AWS_ACCESS_KEY_ID": aws.access_key,
-            "AWS_SECRET_ACCESS_KEY": aws.secret_key,
-            "AWS_SESSION_TOKEN": aws.session_token or "",
+            **aws.variables(),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         }
         # boto3's default session remembers the first credentials that it saw.

@@ -47,7 +47,7 @@ class Deployment:
     def environ(self, role: str) -> dict[str, str]:
         """The environment of somebody with this role."""
         aws = self.aws[role]
-        keys = {name: str(value) for name, value in _keys(aws).items()}
+        keys = aws.variables()
         return environment(aws.endpoint, self.ca.bundle) | keys | {"MLFLOW_TRACKING_TOKEN": self.token(role)}
 
     def token(self, role: str, *, seconds: int = 3600) -> str:
@@ -55,17 +55,9 @@ class Deployment:
 
     def write_profile(self, file: Path, role: str) -> None:
         """A shared credentials file with a profile of the role's name."""
-        lines = [f"{name.lower()} = {value}" for name, value in _keys(self.aws[role]).items()]
+        lines = [f"{name.lower()} = {value}" for name, value in self.aws[role].variables().items()]
         file.touch(mode=0o600)
         file.write_text("\n".join([f"[{role}]", *lines, ""]))
-
-
-def _keys(aws: Aws) -> dict[str, str | None]:
-    return {
-        "AWS_ACCESS_KEY_ID": aws.access_key,
-        "AWS_SECRET_ACCESS_KEY": aws.secret_key,
-        "AWS_SESSION_TOKEN": aws.session_token,
-    }
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +111,7 @@ def deployment(
             MLFLOW_AWS_PUBLIC_URL=target.url,
             MLFLOW_AWS_ARTIFACT_ROOT=f"s3://{bucket}/{ROOT}",
             AWS_ENDPOINT_URL_S3=account.aws.endpoint,
-            **{name: str(value) for name, value in _keys(aws["server"]).items()},
+            **aws["server"].variables(),
         )
         try:
             server.wait_until_ready(process, port)

@@ -251,30 +251,15 @@ def policy(*statements: dict[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **s} for s in statements]})
 
 
-def variables_of(aws: Aws, role: str) -> dict[str, str]:
-    """The shell of a new role that may do everything in its own account."""
+def new_role(aws: Aws, name: str) -> Aws:
+    """The API for a new role that may do everything in its own account."""
     iam, trusted = aws.client("iam"), {"AWS": f"arn:aws:iam::{aws.account_id}:root"}
-    arn = iam.create_role(
-        RoleName=role, AssumeRolePolicyDocument=policy({"Principal": trusted, "Action": "sts:AssumeRole"})
-    )["Role"]["Arn"]
+    role = iam.create_role(
+        RoleName=name, AssumeRolePolicyDocument=policy({"Principal": trusted, "Action": "sts:AssumeRole"})
+    )["Role"]
     everything = policy({"Action": "*", "Resource": "*"})
-    iam.put_role_policy(RoleName=role, PolicyName="everything", PolicyDocument=everything)
-    issued = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="moving")["Credentials"]
-    return {
-        "AWS_ACCESS_KEY_ID": issued["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": issued["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": issued["SessionToken"],
-    }
-
-
-def with_credentials(aws: Aws, variables: Mapping[str, str]) -> Aws:
-    """The API for whoever has these variables."""
-    return dataclasses.replace(
-        aws,
-        access_key=variables["AWS_ACCESS_KEY_ID"],
-        secret_key=variables["AWS_SECRET_ACCESS_KEY"],
-        session_token=variables["AWS_SESSION_TOKEN"],
-    )
+    iam.put_role_policy(RoleName=name, PolicyName="everything", PolicyDocument=everything)
+    return aws.assume(role["Arn"], session="moving")
 
 
 def test_another_account_takes_a_shared_snapshot_and_reads_as_a_viewer(
@@ -301,19 +286,19 @@ def test_another_account_takes_a_shared_snapshot_and_reads_as_a_viewer(
     )
     copied = new.client("rds").copy_db_snapshot(**taken)["DBSnapshot"]["DBSnapshotArn"]
     write_environment(emulated, new, "moved", copied)
-    viewer, stranger = (variables_of(new, role) for role in ("mlflow-viewer", "stranger"))
+    viewer, stranger = (new_role(new, role) for role in ("mlflow-viewer", "stranger"))
     deploy = 'make deploy ENV=moved PREFLIGHT=no SMOKE=no ARGS="--require-approval never"'
     (relocate,) = as_printed("make relocate", {"prod": "moved", "FORMER-BUCKET": lost.bucket})
     for command in ("make bootstrap ENV=moved", deploy):
-        done = shell.run(command, **viewer)
+        done = shell.run(command, **viewer.variables())
         assert done.returncode == 0, f"$ {command}\n{done.stdout}"
-    assert "AccessDenied" in shell.run(relocate, **stranger).stdout
+    assert "AccessDenied" in shell.run(relocate, **stranger.variables()).stdout
     bucket = read(new, "MlflowOnAws-moved-Service").outputs["ArtifactBucket"]
     with pytest.raises(ClientError, match="AccessDenied"):
-        with_credentials(new, stranger).client("s3").copy_object(
+        stranger.client("s3").copy_object(
             Bucket=bucket, Key="taken", CopySource={"Bucket": lost.bucket, "Key": min(lost.objects)}
         )
-    done = shell.run(relocate, **viewer)
+    done = shell.run(relocate, **viewer.variables())
     assert done.returncode == 0, done.stdout
     assert objects(new, bucket, "relocated/") == lost.objects
     assert unchanged(rows(emulated, new)) == moved(

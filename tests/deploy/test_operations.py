@@ -87,14 +87,7 @@ def break_glass(deployed: EmulatedAccount) -> dict[str, str]:
     assert fnmatchcase(task["taskDefinition"]["taskRoleArn"], passed)
     assert fnmatchcase(task["taskDefinition"]["executionRoleArn"], passed)
     aws.client("iam").put_role_policy(RoleName=BREAK_GLASS, PolicyName="printed", PolicyDocument=policy)
-    issued = aws.client("sts").assume_role(
-        RoleArn=f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}", RoleSessionName="ada"
-    )["Credentials"]
-    return {
-        "AWS_ACCESS_KEY_ID": issued["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": issued["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": issued["SessionToken"],
-    }
+    return aws.assume(f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}", session="ada").variables()
 
 
 def deny(account: EmulatedAccount, role: str, action: str | None) -> None:

@@ -133,26 +133,14 @@ def session_of(root: Aws, name: str, *, policy_arn: str | None) -> Aws:
     role = iam.create_role(RoleName=f"test-{name}", AssumeRolePolicyDocument=_trusting(root))["Role"]
     if policy_arn is not None:
         iam.attach_role_policy(RoleName=role["RoleName"], PolicyArn=policy_arn)
-    return _assumed(root, role)
+    return root.assume(role["Arn"], session="test")
 
 
 def session_of_the_server(root: Aws, role: str) -> Aws:
     """A session of the deployed role: for as long as it takes, it trusts the account rather than ECS."""
     iam = root.client("iam")
     iam.update_assume_role_policy(RoleName=role, PolicyDocument=_trusting(root))
-    return _assumed(root, iam.get_role(RoleName=role)["Role"])
-
-
-def _assumed(root: Aws, role: Mapping[str, Any]) -> Aws:
-    issued = root.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="test")["Credentials"]
-    return Aws(
-        endpoint=root.endpoint,
-        region=REGION,
-        account_id=root.account_id,
-        access_key=issued["AccessKeyId"],
-        secret_key=issued["SecretAccessKey"],
-        session_token=issued["SessionToken"],
-    )
+    return root.assume(iam.get_role(RoleName=role)["Role"]["Arn"], session="test")
 
 
 def session_with(root: Aws, statement: Mapping[str, Any]) -> Aws:

@@ -56,7 +56,6 @@ class Account:
 
     def role(self, statements: list[dict[str, Any]], *, path: str = "/", seconds: int = 3600) -> Aws:
         """Create a role with this policy and return the API with its temporary credentials."""
-        from local.parts.aws import Aws
 
         iam, name = self.aws.client("iam"), f"role-{secrets.token_hex(4)}"
         trust = {
@@ -73,17 +72,7 @@ class Account:
         if statements:
             document = {"Version": "2012-10-17", "Statement": statements}
             iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=json.dumps(document))
-        issued = self.aws.client("sts").assume_role(
-            RoleArn=made["Role"]["Arn"], RoleSessionName="test", DurationSeconds=seconds
-        )["Credentials"]
-        return Aws(
-            endpoint=self.aws.endpoint,
-            region=REGION,
-            account_id=ACCOUNT,
-            access_key=issued["AccessKeyId"],
-            secret_key=issued["SecretAccessKey"],
-            session_token=issued["SessionToken"],
-        )
+        return self.aws.assume(made["Role"]["Arn"], session="test", seconds=seconds)
 
     def connecting_role(self, user: str) -> Aws:
         """A role that may sign in as one database user."""

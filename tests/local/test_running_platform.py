@@ -87,9 +87,7 @@ def partner(state: State, client: dict[str, str]) -> dict[str, dict[str, str]]:
         session = demo_roles.assume(theirs, role)
         shells[role] = {
             **client,
-            "AWS_ACCESS_KEY_ID": session.access_key,
-            "AWS_SECRET_ACCESS_KEY": session.secret_key,
-            "AWS_SESSION_TOKEN": session.session_token or "",
+            **session.variables(),
             "MLFLOW_TRACKING_TOKEN": demo_roles.token(session, audience=client["MLFLOW_AWS_AUDIENCE"]),
         }
     return shells
