@@ -133,6 +133,7 @@ def install(
         adapters,
         copy_adapters,
         identity_adapters,
+        monitoring_adapters,
         operation_adapters,
         rds_adapters,
         scaling_adapters,
@@ -181,6 +182,9 @@ def install(
     stack_adapters.refuse_to_delete_what_is_protected()
     stack_adapters.remember_what_a_rollback_left()
     scaling_adapters.register_scalable_targets()
+    monitoring_adapters.make_types_of_operations()
+    monitoring_adapters.keep_metric_math()
+    monitoring_adapters.name_secrets_by_their_arn()
     stack_adapters.record_other_types()
     operation_adapters.keep_identifying_actions_of_requests()
     operation_adapters.share_snapshots()
