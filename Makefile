@@ -89,6 +89,11 @@ synth: install  ## Synthesize the CloudFormation templates of ENV into cdk.out (
 	@$(OFFLINE) npx cdk synth --quiet -c env=$(ENV) $(ARGS)
 	@echo "templates of $(ENV): cdk.out/*.template.json"
 
+.PHONY: cost
+cost: install  ## Print what ENV costs a month by list prices: REGION=…, PROFILE=team|FILE, AGAINST=ENV|FILE
+	@$(OFFLINE) python -m cost --env $(ENV) $(if $(AGAINST),--against $(AGAINST)) $(if $(REGION),--region $(REGION)) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
+
 # AWS: each begins with the environment's file and the credentials, since a synthesis takes half a minute.
 
 .PHONY: credentials

@@ -1,4 +1,4 @@
-"""Who deploys, what was deployed before, where the image is built, and the price."""
+"""Who deploys, what was deployed before, and where the image is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 from findings.reader import AbsentError
-from preflight.price import monthly
 from preflight.subject import Answer, Probe, Subject, bad, good, warning
 
 # What the stacks' assets need of the bootstrap stack; a test compares it with what the CDK demands.
@@ -101,17 +100,10 @@ def _processor(machine: str, wanted: str, emulators: Path = Path("/proc/sys/fs/b
     )
 
 
-def _price(subject: Subject) -> Answer:
-    parts = monthly(subject.environment)
-    told = ", ".join(f"{name} ${dollars:.0f}" for name, dollars in parts.items())
-    return good(f"about ${sum(parts.values()):.0f} a month by list prices of us-east-1, before use: {told}")
-
-
 PROBES = (
     Probe("who deploys, and where", _caller),
     Probe("the region is on", _region),
     Probe("the account and region are bootstrapped for the CDK", _bootstrap),
     Probe("the stacks are ready for a deployment", _stacks),
     Probe("the image can be built", _image),
-    Probe("price", _price),
 )
