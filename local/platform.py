@@ -330,6 +330,7 @@ class Platform:
                 logs=str(self.state.logs),
                 ledger=str(self._ledger.directory),
                 address_book=str(self._address_book),
+                balancer_metrics=str(self._balancer_metrics),
                 function_python=sys.executable,
                 image=IMAGE,
                 image_entrypoint=(str(server / "python"), "-m", "mlflow_aws_server"),
@@ -401,6 +402,7 @@ class Platform:
             self._spawn(
                 "load-balancer",
                 [sys.executable, "-m", "local.edge", "--snapshot", str(self._snapshot),
+                 "--metrics", str(self._balancer_metrics),
                  "--certificate", str(certificate.certificate), "--key", str(certificate.key),
                  "--port", str(self._ports["tracking"]),
                  "--authority", str(self.state.authority / "ca.pem"), "--user-pools", self.sign_in_url],
@@ -455,6 +457,10 @@ class Platform:
     @property
     def _snapshot(self) -> Path:
         return self.state.run / "listener.json"
+
+    @property
+    def _balancer_metrics(self) -> Path:
+        return self.state.run / "load-balancer.metrics"
 
     @property
     def _address_book(self) -> Path:

@@ -2,7 +2,7 @@
 
 `python -m local.edge --help` names its arguments. The snapshot is what `local.edge.snapshot` writes; a new
 one is applied as it appears. It holds the secrets of app clients, as a load balancer does; no AWS credential
-is needed here.
+is needed here. What it counts is appended to another file, which the emulator's CloudWatch reads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ from aiohttp import web
 
 from local.edge.balancer import LONGEST_LINE, Balancer, Configuration
 from local.edge.listener import UnsupportedError
+from local.edge.meter import NAMESPACE
 
 _RELOAD_SECONDS = 0.3
 _DRAIN_SECONDS = 5.0
+_METER_SECONDS = 5.0
 
 
 async def serve(
     *,
     snapshot: Path,
+    metrics: Path,
     certificate: Path,
     key: Path,
     port: int,
@@ -44,7 +48,10 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     trust = ssl.create_default_context(cafile=authority)
     async with Balancer(configuration, port=port, trust=trust, user_pools=user_pools) as balancer:
-        checks = asyncio.create_task(balancer.check_targets())
+        work = [
+            asyncio.create_task(each)
+            for each in (balancer.check_targets(), publish(balancer, metrics, every=_METER_SECONDS))
+        ]
         runner = web.ServerRunner(
             web.Server(
                 balancer.handle,
@@ -67,8 +74,19 @@ async def serve(
                 if new != text:
                     text = new
                     balancer.configuration = Configuration.of(json.loads(text), balancer.configuration)
-        checks.cancel()
+        for each in work:
+            each.cancel()
         await runner.cleanup()
+
+
+async def publish(balancer: Balancer, file: Path, *, every: float) -> None:
+    """Append what was counted as a line of PutMetricData's parameters, until cancelled."""
+    while True:
+        await asyncio.sleep(every)
+        configuration = balancer.configuration
+        data = balancer.meter.taken(configuration.load_balancer, configuration.groups, time.time())
+        with file.open("a") as opened:
+            opened.write(json.dumps({"Namespace": NAMESPACE, "MetricData": data}) + "\n")
 
 
 def tls_context(*, certificate: Path, key: Path, minimum: str) -> ssl.SSLContext:
@@ -83,7 +101,7 @@ def tls_context(*, certificate: Path, key: Path, minimum: str) -> ssl.SSLContext
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the balancer; 1 if the listener asks for what is not supported or the port is taken."""
     arguments = argparse.ArgumentParser(prog="python -m local.edge", description=__doc__)
-    for name in ("snapshot", "certificate", "key", "authority"):
+    for name in ("snapshot", "metrics", "certificate", "key", "authority"):
         arguments.add_argument(f"--{name}", type=Path, required=True)
     arguments.add_argument("--port", type=int, required=True)
     arguments.add_argument("--user-pools", required=True, help="where user pools and their page are")

@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from local.edge import listener
 from local.edge.identity_provider import IdentityProvider
 from local.edge.listener import Action, Request, Rule, UnsupportedError
+from local.edge.meter import Meter
 from local.edge.sign_in import IDENTITY_HEADERS, Client, CognitoSignIn, Visit
 from local.edge.target_group import FIRST_CHECK_SECONDS, Target, TargetGroup
 from local.edge.token_check import InvalidTokenError, TokenCheck, bearer, has_claim
@@ -124,6 +125,7 @@ class Balancer:
         `trust` verifies the issuer of tokens and the user pools, which are at `user_pools`.
         """
         self.configuration = configuration
+        self.meter = Meter()
         self._port = port
         self._user_pools = user_pools
         self._client = aiohttp.ClientSession(
@@ -165,6 +167,7 @@ class Balancer:
         else:
             response = _plain(500, "the rule ends without a response")
         if not response.prepared:
+            self.meter.answered(response.status)
             response.headers.update(self.configuration.added_headers)
         return response
 
@@ -239,11 +242,14 @@ class Balancer:
         self, request: web.BaseRequest, action: Action, context: ActionContext
     ) -> web.StreamResponse:
         """Stream the request to a target of the action's group, and its response back."""
-        group = self.configuration.groups.get(_group_of(action))
+        arn = _group_of(action)
+        group = self.configuration.groups.get(arn)
         target = group.pick() if group else None
         if target is None:
             return _plain(503, "503 Service Temporarily Unavailable")
         response: web.StreamResponse | None = None
+        self.meter.sent(arn)
+        began = time.monotonic()
         try:
             async with self._client.request(
                 request.method,
@@ -256,6 +262,7 @@ class Balancer:
                     total=None, sock_connect=_CONNECT_SECONDS, sock_read=self.configuration.idle_seconds
                 ),
             ) as upstream:
+                self.meter.responded(arn, upstream.status, time.monotonic() - began)
                 response = web.StreamResponse(
                     status=upstream.status,
                     reason=upstream.reason,
@@ -271,7 +278,9 @@ class Balancer:
                 return response
         except TimeoutError:
             return _broken(response, request) or _plain(504, "504 Gateway Time-out")
-        except (aiohttp.ClientError, ConnectionError):
+        except (aiohttp.ClientError, ConnectionError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                self.meter.unreachable(arn)
             return _broken(response, request) or _plain(502, "502 Bad Gateway")
 
     def _headers_for_target(self, request: web.BaseRequest, context: ActionContext) -> CIMultiDict[str]:

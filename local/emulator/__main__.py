@@ -23,6 +23,8 @@ from local.emulator.containers import Image, Runtime
 from local.emulator.databases import Databases
 from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
 from local.emulator.hosted_sign_in import HostedSignIn
+from local.emulator.measurements import Measurements
+from local.emulator.metrics import Metrics
 from local.emulator.settings import EmulatorSettings
 from local.emulator.web_identity import AccountIssuer, Federation
 from local.parts.backups import ARCHIVING
@@ -44,16 +46,21 @@ def main(arguments: list[str]) -> NoReturn:
     federation = Federation(issuers(settings))
     databases = make_databases(settings)
     install(settings, runtime, federation, databases)
+    metrics = Metrics()
+    metrics.install()
+    measurements = Measurements(metrics, databases, runtime, balancer=Path(settings.balancer_metrics))
     door = open_door(settings, settings.database_port, databases.socket)
     code = 1
     try:
         with contextlib.ExitStack() as serving:
             for issuer in federation.issuers.values():
                 serving.enter_context(issuer.serving())
-            asyncio.new_event_loop().run_until_complete(serve(settings, runtime))
+            measurements.start(settings.account_id, settings.region)
+            asyncio.new_event_loop().run_until_complete(serve(settings, runtime, metrics))
         code = 0
     except Exception:
         traceback.print_exc()
+    measurements.stop()
     door.close()
     databases.close()
     sys.stdout.flush()
@@ -242,7 +249,7 @@ def open_door(settings: EmulatorSettings, port: int, socket: Path) -> ThreadedFr
     return ThreadedFrontDoor(door)
 
 
-async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
+async def serve(settings: EmulatorSettings, runtime: Runtime, metrics: Metrics) -> None:
     """Serve the AWS API until SIGTERM or SIGINT; tasks stop first, since they need the API to stop."""
     from hypercorn.asyncio import serve as hypercorn  # type: ignore[import-not-found]
     from hypercorn.config import Config  # type: ignore[import-not-found]
@@ -269,7 +276,8 @@ async def serve(settings: EmulatorSettings, runtime: Runtime) -> None:
     hosted = HostedSignIn(url=sign_in_url(settings), origins=list(settings.public_urls.values()))
     announcement = asyncio.create_task(_announce(settings))
     await asyncio.gather(
-        hypercorn(app, config, shutdown_trigger=stopped), hypercorn(hosted, page, shutdown_trigger=stop.wait)
+        hypercorn(metrics.of_buckets(app), config, shutdown_trigger=stopped),
+        hypercorn(hosted, page, shutdown_trigger=stop.wait),
     )
     announcement.cancel()
 

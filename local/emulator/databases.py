@@ -53,6 +53,10 @@ class Databases:
     def __contains__(self, resource_id: str) -> bool:
         return resource_id in self._databases
 
+    def server_of(self, resource_id: str) -> Postgres:
+        """The PostgreSQL behind an instance."""
+        return self._databases[resource_id].postgres
+
     def create(self, resource_id: str, *, administrator: str, password: str, database: str) -> None:
         """The platform's PostgreSQL becomes that of this new instance; its backups begin.
 

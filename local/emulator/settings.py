@@ -22,6 +22,8 @@ class EmulatorSettings:
     logs: str
     ledger: str
     address_book: str
+    # Where the load balancer appends what it counts.
+    balancer_metrics: str
     function_python: str
     image: str
     image_entrypoint: tuple[str, ...]

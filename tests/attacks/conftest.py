@@ -76,6 +76,7 @@ def world(rds: RdsLike, migration: Migration, tmp_path_factory: pytest.TempPathF
         (directory / "snapshot.json").write_text(json.dumps(rules))
         arguments = {
             "snapshot": directory / "snapshot.json",
+            "metrics": directory / "balancer.metrics",
             "certificate": certificate.certificate,
             "key": certificate.key,
             "port": front,

@@ -171,6 +171,7 @@ def account() -> Iterator[Account]:
         logs=str(directory / "logs"),
         ledger=str(directory / "processes"),
         address_book=str(directory / "addresses.json"),
+        balancer_metrics=str(directory / "load-balancer.metrics"),
         function_python=sys.executable,
         image="tested/image:latest",
         image_entrypoint=(sys.executable, "-c"),
