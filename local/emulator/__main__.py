@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> NoReturn:
     metrics = Metrics()
     metrics.install()
     measurements = Measurements(metrics, databases, runtime, balancer=Path(settings.balancer_metrics))
-    door = open_door(settings, settings.database_port, databases.socket)
+    databases.door = door = open_door(settings, settings.database_port, databases.socket)
     code = 1
     try:
         with contextlib.ExitStack() as serving:
@@ -157,6 +157,7 @@ def install(
         TaskCredentials(issue_session), gateway=f"http://{LOOPBACK}:{settings.port}"
     )
     rds_adapters.complete_db_instances(databases, host=settings.database_host)
+    rds_adapters.stop_and_start_real_instances(databases)
     rds_adapters.take_real_snapshots(databases)
     rds_adapters.copy_snapshots(databases)
     rds_adapters.restore_real_instances(databases, host=settings.database_host)

@@ -44,6 +44,8 @@ class Databases:
         self._names = itertools.count(1)
         # Copies and restores, one after the other.
         self._lock = threading.Lock()
+        # The door of the platform's own.
+        self.door: ThreadedFrontDoor | None = None
 
     @property
     def socket(self) -> Path:
@@ -56,6 +58,12 @@ class Databases:
     def server_of(self, resource_id: str) -> Postgres:
         """The PostgreSQL behind an instance."""
         return self._databases[resource_id].postgres
+
+    def set_open(self, resource_id: str, *, is_open: bool) -> None:
+        """Stop or start an instance for its clients; PostgreSQL behind it keeps what it holds."""
+        door = self._databases[resource_id].door or self.door
+        assert door is not None  # noqa: S101 - opened before an API call
+        door.set_open(is_open=is_open)
 
     def create(self, resource_id: str, *, administrator: str, password: str, database: str) -> None:
         """The platform's PostgreSQL becomes that of this new instance; its backups begin.

@@ -71,6 +71,7 @@ class FrontDoor:
         self._starting = asyncio.Semaphore(most_starting)
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._is_open = True
 
     @property
     def port(self) -> int:
@@ -94,6 +95,13 @@ class FrontDoor:
         """Stop listening and close every connection."""
         if self._server is not None:
             self._server.close()
+        await self.set_open(is_open=False)
+
+    async def set_open(self, *, is_open: bool) -> None:
+        """While it is not open, close every connection, and refuse new ones."""
+        self._is_open = is_open
+        if is_open:
+            return
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -101,6 +109,9 @@ class FrontDoor:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio started us
+        if not self._is_open:
+            writer.transport.abort()
+            return
         self._connections.add(task)
         try:
             await _Session(self, reader, writer).run()
@@ -252,6 +263,10 @@ class ThreadedFrontDoor:
     def port(self) -> int:
         """The port it listens on."""
         return self._door.port
+
+    def set_open(self, *, is_open: bool) -> None:
+        """While it is not open, close every connection, and refuse new ones."""
+        self._run(self._door.set_open(is_open=is_open))
 
     def close(self) -> None:
         """Stop listening and close every connection."""

@@ -38,7 +38,7 @@ class Measurements:
         self._read = 0
         # The CPU seconds of a process and its children, and when they were read.
         self._cpu: dict[int, tuple[float, float]] = {}
-        self._minute = 0.0
+        self._minute = 0
         self._stopped = threading.Event()
 
     def start(self, account_id: str, region: str) -> None:
@@ -72,21 +72,21 @@ class Measurements:
         processes = _processes()
         self._metrics.put("AWS/RDS", self._of_instances(processes))
         self._metrics.put("AWS/CertificateManager", _of_certificates())
-        if time.monotonic() - self._minute >= _MINUTE:
+        if (minute := int(time.time() // _MINUTE)) != self._minute:
             # Once, since the number of a service's values is that of its tasks:
             # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cloudwatch-metrics.html
-            self._minute = time.monotonic()
+            self._minute = minute
             self._metrics.put("AWS/ECS", self._of_services(processes))
 
     def _of_instances(self, processes: Mapping[int, _Process]) -> Iterator[Datum]:
         from ministack.services import rds
 
         for name, instance in list(rds._instances.items()):
-            if instance["DbiResourceId"] not in self._databases:
+            # RDS says nothing of an instance that does not run.
+            if instance["DbiResourceId"] not in self._databases or instance["DBInstanceStatus"] == "stopped":
                 continue
             server = self._databases.server_of(instance["DbiResourceId"])
             clients = _clients(server)
-            # RDS says nothing of an instance that does not run.
             if clients is None:
                 continue
             free = int(instance["AllocatedStorage"]) * _GIB - _size(server.directory / "data")

@@ -83,7 +83,7 @@ class Metrics:
                     ])  # fmt: skip
                 await send(message)
 
-            is_request = scope["type"] == "http" and bucket
+            is_request = scope["type"] == "http" and bucket and not bucket.startswith("_")
             of_s3 = is_request and detect_service(scope["method"], scope["path"], headers, {}) == "s3"
             await app(scope, receive, sent if of_s3 else send)
 

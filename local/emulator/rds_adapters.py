@@ -87,6 +87,27 @@ def complete_db_instances(databases: Databases, *, host: str) -> None:
     stacks._runs_on_worker_thread = lambda kind: kind == "AWS::RDS::DBInstance" or blocks(kind)
 
 
+def stop_and_start_real_instances(databases: Databases) -> None:
+    """StopDBInstance changes a record: here clients lose their connections, and get none until a start."""
+    from ministack.services import rds
+
+    def also(action: str, *, is_open: bool) -> Callable[[Any], Any]:
+        handle = rds._ACTION_MAP[action]
+
+        def handled(params: Any) -> Any:
+            answer = handle(params)
+            instance = rds._instances.get(rds._p(params, "DBInstanceIdentifier")) or {}
+            resource_id = instance.get("DbiResourceId", "")
+            if answer[0] < 400 and resource_id in databases:
+                databases.set_open(resource_id, is_open=is_open)
+            return answer
+
+        return handled
+
+    rds._ACTION_MAP["StopDBInstance"] = also("StopDBInstance", is_open=False)
+    rds._ACTION_MAP["StartDBInstance"] = also("StartDBInstance", is_open=True)
+
+
 def take_real_snapshots(databases: Databases) -> None:
     """A snapshot is a record: here it is a copy of the database, and takes its time as in AWS.
 

@@ -205,3 +205,18 @@ def test_twenty_clients_are_served_at_once(account: Account, role: Aws) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         connection.close()
+
+
+def test_a_stopped_instance_loses_its_clients_and_takes_none_until_it_is_started(
+    account: Account, role: Aws
+) -> None:
+    rds = account.aws.client("rds")
+    connection = connect(account, token_of(role, account))
+    rds.stop_db_instance(DBInstanceIdentifier="tested")
+    try:
+        with connection.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+            cursor.execute("SELECT 1")
+        assert "closed the connection" in refusal(account, token_of(role, account))
+    finally:
+        rds.start_db_instance(DBInstanceIdentifier="tested")
+    connect(account, token_of(role, account)).close()
