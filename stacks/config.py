@@ -18,7 +18,8 @@ from stacks.backup_config import BackupConfig
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.rds_windows import backup_windows, maintenance_window
 from stacks.regions import existing_region, partitions, region_with_sign_in
-from stacks.section import DISTINCT, Section, matching, refusal, require_both, texts
+from stacks.section import DISTINCT, Cidr, Section, matching, refusal, require_both, texts
+from stacks.waf_config import WafConfig
 
 # RDS for PostgreSQL allows itself about one connection per 9.5 MB of memory; 100 per GiB stays below that.
 CONNECTIONS_PER_GIB = 100
@@ -55,18 +56,6 @@ CLOUDWATCH_RETENTION_DAYS = (
 )  # fmt: skip
 
 
-def _cidr(value: str) -> str:
-    try:
-        IPv4Network(value)
-    except ValueError as error:
-        raise ValueError(
-            "is not an IPv4 network; write its first address and a length, such as 10.0.0.0/16"
-        ) from error
-    if "/" not in value:
-        raise ValueError(f"has no length; for this one address write {value}/32")
-    return value
-
-
 def _log_retention(value: int) -> int:
     if value not in CLOUDWATCH_RETENTION_DAYS:
         nearest = min((days for days in CLOUDWATCH_RETENTION_DAYS if days >= value), default=3653)
@@ -90,7 +79,6 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-Cidr = Annotated[str, AfterValidator(_cidr)]
 LogRetentionDays = Annotated[int, AfterValidator(_log_retention)]
 Region = Annotated[str, AfterValidator(existing_region), AfterValidator(region_with_sign_in)]
 DomainName = Annotated[
@@ -986,6 +974,7 @@ class EnvironmentConfig(Section):
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
     identity: IdentityConfig = Field(default_factory=IdentityConfig, description=IdentityConfig.__doc__)
+    waf: WafConfig | None = Field(default=None, description=WafConfig.__doc__)
 
     @model_validator(mode="after")
     def _public_addresses_have_subnets(self) -> Self:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping
+from ipaddress import IPv4Network
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -64,3 +66,18 @@ def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
 
 
 DISTINCT = AfterValidator(_distinct)
+
+
+def _cidr(value: str) -> str:
+    try:
+        IPv4Network(value)
+    except ValueError as error:
+        raise ValueError(
+            "is not an IPv4 network; write its first address and a length, such as 10.0.0.0/16"
+        ) from error
+    if "/" not in value:
+        raise ValueError(f"has no length; for this one address write {value}/32")
+    return value
+
+
+Cidr = Annotated[str, AfterValidator(_cidr)]

@@ -8,6 +8,7 @@ from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.cleanup import Cleanup
 from stacks.service.cluster import Cluster
+from stacks.service.firewall import Firewall
 from stacks.service.ingress import Ingress
 from stacks.service.migration import Migration
 from stacks.service.operation import owner_operation
@@ -72,6 +73,15 @@ class MlflowService(cdk.Stack):
             self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
         server.scale_with(ingress.target_group)
+        if environment.waf:
+            Firewall(
+                self,
+                "Firewall",
+                load_balancer=ingress.load_balancer,
+                log_key=foundation.log_key,
+                log_days=config.log_days,
+                config=environment.waf,
+            )
         importing = owner_operation(self, "Import", resources=resources, config=config)
         artifacts.grant_read_archives(importing.role)
         publish(

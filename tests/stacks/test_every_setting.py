@@ -80,6 +80,14 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "recovery": {"region": "eu-west-1", "days": 60, "replicate": True},
         },
         "cleanup": {"deleted_days": 45},
+        "waf": {
+            "requests_per_minute": 777,
+            "exempt_cidrs": ["9.9.9.0/25"],
+            "blocked_cidrs": ["9.9.9.128/25"],
+            "anonymous": "block",
+            "bot_control": True,
+            "logged": "counted",
+        },
         "server": {
             "architecture": "x86_64",
             "build": "local",
@@ -407,6 +415,18 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "backup.recovery.days": (plan("CopyActions", 0, "Lifecycle", "DeleteAfterDays"), 60),
     "backup.recovery.replicate": (mentions('"Id": "Everything"'), True),
     "cleanup.deleted_days": (mentions(r"[\"gc\",\"--days\",\"45\"]"), True),
+    "waf.requests_per_minute": (mentions('"RateBasedStatement": {"Limit": 777,'), True),
+    "waf.exempt_cidrs": (
+        service("AWS::WAFv2::IPSet", "Addresses", id_starts="FirewallExempt"),
+        ["9.9.9.0/25"],
+    ),
+    "waf.blocked_cidrs": (
+        service("AWS::WAFv2::IPSet", "Addresses", id_starts="FirewallBlocked"),
+        ["9.9.9.128/25"],
+    ),
+    "waf.anonymous": (mentions("AWSManagedRulesAnonymousIpList"), True),
+    "waf.bot_control": (mentions('"InspectionLevel": "COMMON"'), True),
+    "waf.logged": (mentions("EXCLUDED_AS_COUNT"), True),
     "server.architecture": (service(TASK, "RuntimePlatform", "CpuArchitecture"), "X86_64"),
     "server.build": (count("AWS::CodeBuild::Project"), 0),
     "server.image_uri": (

@@ -22,7 +22,7 @@ def test_the_roles_of_the_document_are_those_of_the_table() -> None:
 def test_every_table_has_its_section_and_arrays_of_tables_their_brackets() -> None:
     headings = [line for line in rendered("# Configuration\n\n").splitlines() if line.startswith("## ")]
     assert headings[:3] == ["## The whole environment", "## `[network]`", "## `[network.existing]`"]
-    assert headings[-1] == "## `[[identity.eks]]`"
+    assert "## `[[identity.eks]]`" in headings
 
 
 def test_a_row_says_type_limits_default_and_meaning() -> None:
