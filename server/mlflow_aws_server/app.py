@@ -14,6 +14,7 @@ from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
 from mlflow_aws_server.budgets import Budgets, Heads
 from mlflow_aws_server.fast_path_state import TURNED_OFF, FastPathState
 from mlflow_aws_server.identity import AuditLog, AuditPipe, Gate, IdentitySettings, to_standard_output
+from mlflow_aws_server.metrics import Measured
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.response_headers import SecurityHeaders, bucket_origins
 from mlflow_aws_server.settings import ServerSettings
@@ -41,6 +42,7 @@ def create_app() -> App:
     from mlflow_aws_server.database.errors import conceal
     from mlflow_aws_server.database.pool import ConnectionPool
     from mlflow_aws_server.frozen import Frozen
+    from mlflow_aws_server.probes import of_database, of_process
     from mlflow_aws_server.provenance import ArtifactPlaces, Provenance, StoredPlaces
     from mlflow_aws_server.redaction import Redaction
     from mlflow_aws_server.sealing import Sealing
@@ -97,7 +99,9 @@ def create_app() -> App:
         gate.require_keys()
         database()
 
-    app = Readiness(Heads(gate), check, fast_path=fast_path)
+    probes = (of_process(gate, fast_path), of_database(questions), sealing.backlog)
+    app = Measured(Heads(gate), deployment=settings.deployment, probes=probes)
+    app = Readiness(app, check, fast_path=fast_path)
     return SecurityHeaders(
         app, bucket_origins=bucket_origins(settings.artifact_root, settings.database.region)
     )

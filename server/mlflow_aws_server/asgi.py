@@ -19,6 +19,9 @@ Header = tuple[bytes, bytes]
 PRINCIPAL = "mlflow_aws.principal"
 """Key of the ASGI scope under which everything behind the gate finds the verified `Principal`."""
 
+ROUTE = "mlflow_aws.route"
+"""Key of the ASGI scope: the row of the gate's route table that the request meets."""
+
 MAY_LAG = "mlflow_aws.may_lag"
 """Key of the ASGI scope: whether this caller's reads may be some moments old. Never set for a program."""
 

@@ -25,7 +25,7 @@ VARIABLES = frozenset(
     for name in (
         "ARTIFACT_ROOT", "AUDIT_PIPE", "BIND", "DATABASE_ARN", "DATABASE_CA_FILE", "DATABASE_HOST",
         "DATABASE_MAX_CONNECTIONS", "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT",
-        "DATABASE_READER_HOST", "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "ENDED_RUNS",
+        "DATABASE_READER_HOST", "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "DEPLOYMENT", "ENDED_RUNS",
         "ENVIRONMENT", "FAST_PATH", "KEEP_ALIVE_SECONDS", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL",
         "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
         "SEAL_AT", "SEAL_LOCK", "SNAPSHOT_HOURS", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID",
@@ -155,6 +155,8 @@ class ServerSettings:
     keep_alive_seconds: int
     # Without one, audit lines go to standard output.
     audit_pipe: Path | None
+    # As metrics name it; without a name no metrics are written.
+    deployment: str | None
 
     @property
     def public_host(self) -> str:
@@ -214,6 +216,7 @@ class ServerSettings:
             # Longer than the load balancer's 60 seconds, or it would send a request into a closed connection.
             keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),
             audit_pipe=Path(pipe) if (pipe := read.optional("MLFLOW_AWS_AUDIT_PIPE")) else None,
+            deployment=read.optional("MLFLOW_AWS_DEPLOYMENT"),
         )
 
 

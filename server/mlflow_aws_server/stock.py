@@ -38,6 +38,7 @@ from mlflow_aws_server.limits import (
     WAITING_FOR_A_THREAD,
     LimitError,
 )
+from mlflow_aws_server.metrics import METRICS
 from mlflow_aws_server.shares import CALLER, Turns
 
 _log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class StockMlflow:
             try:
                 for least, turns in self._turns:
                     if len(body) > least:
-                        await turns.enter(who)
+                        await METRICS.wait(turns.enter(who))
                         held.append(turns)
             except OverloadedError as refusal:
                 await refuse(send, refusal)

@@ -49,6 +49,7 @@ class TrackingServer(Construct):
                 "MLFLOW_AWS_PUBLIC_URL": ingress.url,
                 "MLFLOW_AWS_KEEP_ALIVE_SECONDS": str(ingress.keep_alive_seconds),
                 "MLFLOW_AWS_PORT": str(PORT),
+                "MLFLOW_AWS_DEPLOYMENT": cdk.Stack.of(self).stack_name,
                 **({"MLFLOW_AWS_DATABASE_READER_HOST": reader.hostname} if reader else {}),
                 **config.variables,
                 **resources.artifacts.sealing,

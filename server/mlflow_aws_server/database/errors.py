@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine, ExceptionContext
 
 from mlflow_aws_server.database.admission import SessionRefusedError
 from mlflow_aws_server.limits import LOCK_TIME, QUESTION_TIME, WRITE_TIME, OutOfTimeError
+from mlflow_aws_server.metrics import METRICS
 
 _logger = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ def _concealed(context: ExceptionContext) -> BaseException | None:
     kind = kind or (type(seen) if isinstance(seen, exc.DBAPIError) else exc.DataError)
     reference = secrets.token_hex(4)
     is_news = kind is exc.OperationalError and not isinstance(original, SessionRefusedError)
+    if is_news:
+        METRICS.add("DatabaseErrors")
     level = logging.ERROR if is_news else logging.INFO
     _logger.log(level, "database error, reference %s: %s", reference, str(seen or original)[:_LONGEST_LINE])
     error = kind(None, None, original, connection_invalidated=context.is_disconnect)

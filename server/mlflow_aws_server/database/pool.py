@@ -17,6 +17,7 @@ from mlflow_aws_server.database.errors import is_out_of_time
 from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.errors import ContendedError, UnavailableError
 from mlflow_aws_server.limits import WRITE_TIME, OutOfTimeError
+from mlflow_aws_server.metrics import METRICS
 from mlflow_aws_server.shares import CALLER, Turns
 
 _logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class ConnectionPool:
         who = CALLER.get()
         while True:
             if not self._turns.enter_now(who):
-                await self._turns.enter(who)
+                await METRICS.wait(self._turns.enter(who))
             connection: AsyncConnection | None = None
             broken = False
             try:
@@ -145,6 +146,8 @@ class ConnectionPool:
                 raise _unavailable() from reason
             if races == _RACES:
                 raise _contended() from reason
+            if not isinstance(reason, _LOST_RACE):
+                METRICS.add("DatabaseErrors")
             _logger.warning("database attempt %d failed, trying again: %r", failures + races, reason)
             if broken:
                 self._drop_idle()
@@ -182,6 +185,7 @@ class ConnectionPool:
 
 
 def _unavailable() -> UnavailableError:
+    METRICS.add("DatabaseErrors")
     # What went wrong is its cause, and not for clients.
     return UnavailableError("The database cannot be reached at the moment.")
 

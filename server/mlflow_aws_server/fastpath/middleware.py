@@ -33,6 +33,7 @@ from mlflow_aws_server.fastpath.reader import Handler, Reader
 from mlflow_aws_server.fastpath.schema import schema_obstacle
 from mlflow_aws_server.fastpath.stock import ResponseHeaders, environment_obstacle
 from mlflow_aws_server.limits import QUESTION_TIME, OutOfTimeError
+from mlflow_aws_server.metrics import METRICS
 from mlflow_aws_server.shares import CALLER, Turns
 
 _logger = logging.getLogger(__name__)
@@ -170,13 +171,13 @@ class FastPath:
         assert self._headers is not None  # noqa: S101 - set before serving starts
         request = _relevant_headers(scope)
         if request is None:
-            self._state.left["headers that only stock understands"] += 1
+            self._left("headers that only stock understands")
             await self._app(scope, receive, send)
             return
         host, origin = request
         headers = await self._headers.to(host=host, origin=origin, method=route.method)
         if headers is None:
-            self._state.left["a host or an origin that stock refuses"] += 1
+            self._left("a host or an origin that stock refuses")
             await self._app(scope, receive, send)
             return
         if route.method == "GET":
@@ -208,23 +209,27 @@ class FastPath:
             await refuse(send, refusal, headers)
             return
         except LeaveToStockError as reason:
-            self._state.left[str(reason)] += 1
+            self._left(str(reason))
             _logger.debug("%s left to stock MLflow: %s", scope["path"], reason)
         except _SCHEMA_CHANGED_ERRORS as error:
             _logger.warning("%s left to stock MLflow: %r", scope["path"], error)
             self._state.step_aside(f"the database refused a statement ({type(error).__name__})")
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The statement as a whole took no effect.
-            self._state.left[type(error).__name__] += 1
+            self._left(type(error).__name__)
             _logger.info("%s left to stock MLflow: %r", scope["path"], error)
         except Exception:
             # On an unexpected error, fall back to stock MLflow.
-            self._state.left["an unexpected error"] += 1
+            self._left("an unexpected error")
             _logger.exception("%s left to stock MLflow after an unexpected error", scope["path"])
         else:
             await respond(send, 200, answer, content_type=JSON, headers=headers)
             return
         await self._app(scope, receive if body is None else replay(body, receive), send)
+
+    def _left(self, reason: str) -> None:
+        self._state.left[reason] += 1
+        METRICS.add("FastPathFallbacks")
 
     async def _ask(self, route: _Route, question: bytes, *, may_lag: bool) -> bytes:
         assert self._pool is not None  # noqa: S101 - set before serving starts
@@ -235,7 +240,7 @@ class FastPath:
         if not route.may_lag:
             return await route.handler(self._pool, question)
         who = CALLER.get()
-        await self._lists.enter(who)
+        await METRICS.wait(self._lists.enter(who))
         try:
             return await route.handler(self._pool, question)
         finally:

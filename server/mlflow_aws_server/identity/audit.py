@@ -17,6 +17,7 @@ from mlflow_aws_server.identity.access import Route
 from mlflow_aws_server.identity.audit_log import AuditLog
 from mlflow_aws_server.identity.errors import AccessDeniedError
 from mlflow_aws_server.identity.roles import Principal
+from mlflow_aws_server.metrics import METRICS
 
 OBJECT = "mlflow_aws.object"
 """Key of the ASGI scope: a dict in which inner applications note what a request is about."""
@@ -74,7 +75,10 @@ class AuditRecord:
             return
         self._written = True
         try:
-            await self._log.write(_fitting(self._line(refusal)))
+            line = self._line(refusal)
+            if self.status in (401, 403) and line["principal"]:
+                METRICS.refused(line["principal"])
+            await self._log.write(_fitting(line))
         except Exception as error:
             _log.error("an audit line is lost: %r", error)
 

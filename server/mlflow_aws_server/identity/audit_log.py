@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mlflow_aws_server.metrics import METRICS
+
 Deliver = Callable[[bytes], None]
 """Hands over one line with its end, whole, without waiting; raises OSError if nobody takes it now."""
 
@@ -49,6 +51,7 @@ class AuditLog:
         """Deliver a line, without its end; never raises."""
         if not await self._delivered(line, 0 if self._behind else _PATIENCE_SECONDS):
             self._behind = True
+            METRICS.add("AuditUndelivered")
             _log.error(
                 "an audit line could not be delivered",
                 extra={"fields": {"audit_undelivered": line.decode("ascii")}},

@@ -18,6 +18,7 @@ from mlflow_aws_server.asgi import (
     MAY_LAG,
     NOT_STORED,
     PRINCIPAL,
+    ROUTE,
     App,
     Header,
     Message,
@@ -148,6 +149,10 @@ class Gate:
         if missing := [store.name for store in self._required if store.generation == 0]:
             raise RuntimeError(f"nobody can be verified yet: no keys from {' and '.join(missing)}")
 
+    def keys_age(self) -> float:
+        """Seconds since the keys of the account's own issuer and the user pool were fetched; of the older."""
+        return max(store.age for store in self._required)
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             refuse_ambiguous(scope)
@@ -177,9 +182,10 @@ class Gate:
         self, principal: Principal, request: _Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve a request of this principal, if it may be made."""
+        scope[PRINCIPAL] = principal
         route: Route | None = None
         try:
-            route = route_of(scope["method"], scope["path"])
+            scope[ROUTE] = route = route_of(scope["method"], scope["path"])
             require(principal, route, place=Place.DEPLOYMENT, roles=self._settings.roles)
             self._refuse_other_origins(scope["method"], principal, request)
         except AccessDeniedError as refusal:
@@ -198,7 +204,6 @@ class Gate:
         inner = {
             **scope,
             "headers": request.headers,
-            PRINCIPAL: principal,
             MAY_LAG: lags and not request.changed,
         }
         if route.changes and scope["method"] not in _HARMLESS_METHODS:

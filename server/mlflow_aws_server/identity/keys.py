@@ -59,6 +59,7 @@ class KeyStore:
         self.name = name
         self._clock = clock
         self._keys: Keys = {}
+        self._made_at = clock()
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._failed = False
@@ -103,6 +104,11 @@ class KeyStore:
             else:
                 pause = _REFRESH_SECONDS if not self._failed else 6 * _SOONEST_SECONDS
             await asyncio.sleep(pause)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the keys were fetched well; as long as this object exists, if they never were."""
+        return self._clock() - max(self._fetched_at, self._made_at)
 
     @property
     def _fresh(self) -> bool:

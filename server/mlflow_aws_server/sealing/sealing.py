@@ -101,6 +101,8 @@ class Sealing:
         self._running: dict[tuple[str, int], asyncio.Task[RefusedError | None]] = {}
         self._retries: dict[tuple[str, int], _Retry] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        # Since when `backlog` has seen each.
+        self._waiting: dict[tuple[str, int], float] = {}
 
     async def startup(self) -> None:
         """Watch for new versions, and begin with what is to be sealed already."""
@@ -153,6 +155,15 @@ class Sealing:
             f"Version {version} of the model {name!r} is being sealed ({found.message or 'it has begun'}). "
             "Nothing was changed; try again in a moment."
         )
+
+    async def backlog(self) -> dict[str, object]:
+        """How many versions are to be sealed, for how long, and how many cannot be: as metrics name it."""
+        due = await self._questions.run(versions.to_seal)
+        failed = await self._questions.run(versions.failed)
+        now = time.monotonic()
+        self._waiting = {key: self._waiting.get(key, now) for key in due}
+        oldest = now - min(self._waiting.values(), default=now)
+        return {"SealingBacklog": len(due), "SealingOldest": round(oldest), "SealingFailed": failed}
 
     async def _ask(self, name: str, version: int) -> VersionRow | None:
         return await self._questions.run(lambda connection: versions.read(connection, name, version))

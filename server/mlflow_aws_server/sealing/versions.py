@@ -106,6 +106,15 @@ async def to_seal(connection: AsyncConnection) -> list[tuple[str, int]]:
     return [(row["name"], row["version"]) for row in rows]
 
 
+async def failed(connection: AsyncConnection) -> int:
+    """How many versions cannot be sealed."""
+    number: int = await connection.fetchval(
+        f"""SELECT count(*) FROM model_versions v WHERE v.workspace = 'default' AND v.status = '{FAILED}'
+               AND v.current_stage <> 'Deleted_Internal'"""  # noqa: S608 - constants
+    )
+    return number
+
+
 async def places_of_files(connection: AsyncConnection, version: VersionRow) -> list[str]:
     """Where the version's files may be, the likeliest place first: URIs of what stores artifacts."""
     uri = version.location

@@ -76,6 +76,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "MLFLOW_AWS_AUDIT_PIPE": "/run/mlflow-aws/audit",
         "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_PORT": "5000",
+        "MLFLOW_AWS_DEPLOYMENT": "MlflowOnAws-dev-Service",
         "MLFLOW_AWS_KEEP_ALIVE_SECONDS": "75",
         "MLFLOW_AWS_TOKEN_AUDIENCE": "https://mlflow.dev.example.com",
         "MLFLOW_AWS_ROLES": json.dumps(
