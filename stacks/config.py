@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from stacks.backup_config import BackupConfig
+from stacks.cost_config import CostConfig
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.rds_windows import backup_windows, maintenance_window
 from stacks.regions import existing_region, partitions, region_with_sign_in
@@ -970,6 +971,7 @@ class EnvironmentConfig(Section):
     database: DatabaseConfig = Field(description=DatabaseConfig.__doc__)
     artifacts: ArtifactsConfig = Field(default_factory=ArtifactsConfig, description=ArtifactsConfig.__doc__)
     backup: BackupConfig | None = Field(default=None, description=BackupConfig.__doc__)
+    cost: CostConfig | None = Field(default=None, description=CostConfig.__doc__)
     cleanup: CleanupConfig = Field(default_factory=CleanupConfig, description=CleanupConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)

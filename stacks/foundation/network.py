@@ -126,6 +126,7 @@ def _harden(nat: ec2.NatInstanceProviderV2, vpc: ec2.Vpc) -> None:
             ec2.Peer.ipv4(subnet.ipv4_cidr_block), ec2.Port.tcp(443), "HTTPS of the tasks"
         )
     for instance in nat.gateway_instances:
+        instance.instance.propagate_tags_to_volume_on_creation = True
         instance.instance.add_property_override("MetadataOptions", {"HttpTokens": "required"})
         instance.instance.block_device_mappings = [
             ec2.CfnInstance.BlockDeviceMappingProperty(

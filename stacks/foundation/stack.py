@@ -5,6 +5,7 @@ from constructs import Construct
 
 from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
+from stacks.cost_config import deployment_tags
 from stacks.foundation.access_logs import AccessLogs
 from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore
@@ -39,7 +40,7 @@ class MlflowFoundation(cdk.Stack):
             description="MLflow on AWS: network, database, artifacts and identities",
             env=cdk.Environment(account=environment.account, region=environment.region),
             termination_protection=environment.termination_protection,
-            tags=environment.tags,
+            tags=deployment_tags(construct_id, environment.tags),
         )
         if recovery:
             self.add_stack_dependency(recovery)

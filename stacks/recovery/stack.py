@@ -7,6 +7,7 @@ from stacks.backup_config import BackupConfig, RecoveryConfig
 from stacks.backup_vault import Vault
 from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
+from stacks.cost_config import deployment_tags
 from stacks.recovery.replica import Replica
 
 
@@ -31,7 +32,7 @@ class MlflowRecovery(cdk.Stack):
             description="MLflow on AWS: copies of backups and artifacts in a second region",
             env=cdk.Environment(account=environment.account, region=recovery.region),
             termination_protection=environment.termination_protection,
-            tags=environment.tags,
+            tags=deployment_tags(construct_id, environment.tags),
         )
         limit_permissions(self, environment.permissions_boundary)
         name = self.stack_name.lower()

@@ -6,6 +6,7 @@ from constructs import Construct
 
 from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
+from stacks.cost_config import deployment_tags
 from stacks.foundation.stack import MlflowFoundation
 from stacks.service.cluster import Cluster
 from stacks.service.operation import Operation
@@ -33,7 +34,7 @@ class MlflowScratch(cdk.Stack):
             construct_id,
             description="MLflow on AWS: rehearsals and drills; removed after each",
             env=cdk.Environment(account=environment.account, region=environment.region),
-            tags=environment.tags,
+            tags=deployment_tags(construct_id, environment.tags),
         )
         limit_permissions(self, environment.permissions_boundary)
         database, config = foundation.database, environment.server

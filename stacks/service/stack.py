@@ -5,7 +5,9 @@ from constructs import Construct
 
 from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
+from stacks.cost_config import deployment_tags
 from stacks.foundation.stack import MlflowFoundation
+from stacks.monitoring.spending import Spending
 from stacks.service.cleanup import Cleanup
 from stacks.service.cluster import Cluster
 from stacks.service.firewall import Firewall
@@ -36,7 +38,7 @@ class MlflowService(cdk.Stack):
             construct_id,
             description="MLflow on AWS: tracking server and load balancer",
             env=cdk.Environment(account=environment.account, region=environment.region),
-            tags=environment.tags,
+            tags=deployment_tags(construct_id, environment.tags),
         )
         limit_permissions(self, environment.permissions_boundary)
         database, artifacts = foundation.database, foundation.artifacts
@@ -82,6 +84,8 @@ class MlflowService(cdk.Stack):
                 log_days=config.log_days,
                 config=environment.waf,
             )
+        if environment.cost:
+            Spending(self, "Spending", config=environment.cost)
         importing = owner_operation(self, "Import", resources=resources, config=config)
         artifacts.grant_read_archives(importing.role)
         publish(

@@ -80,6 +80,7 @@ REPLICA = {
     "key_arn": "arn:aws:kms:eu-west-1:222233334444:key/00000000-0000-0000-0000-000000000009",
     "account": "222233334444",
 }
+COST = {"emails": ["finance@example.com"], "monthly_budget_usd": 900, "anomaly_usd": 50}
 BACKUP = {
     "days": 400,
     "lock": {"mode": "compliance", "min_days": 14, "max_days": 500},
@@ -232,6 +233,7 @@ def replicated(build: Callable[..., Assembly]) -> Assembly:
             },
             "region": "eu-central-1",
             "backup": BACKUP,
+            "cost": COST,
             "identity": IDENTITY,
         },
     )

@@ -396,6 +396,16 @@ MISTAKES = {
         "region: is missing, and backup.recovery.region must be another",
         "write the region of the deployment",
     ),
+    "a budget of nothing": (
+        after_all('[cost]\nemails = ["ada@company.org"]\nmonthly_budget_usd = 0'),
+        "cost.monthly_budget_usd = 0: is too small",
+        "use 1 or more",
+    ),
+    "a budget that nobody is told of": (
+        after_all("[cost]\nemails = []\nmonthly_budget_usd = 100"),
+        "cost.emails = []: is too short",
+        "list 1 or more",
+    ),
     "a lock that refuses the backups": (
         after_all('[backup]\ndays = 35\n[backup.lock]\nmode = "governance"\nmin_days = 7\nmax_days = 30'),
         "backup.days = 35: is not within lock.min_days = 7 and lock.max_days = 30",

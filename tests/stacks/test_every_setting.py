@@ -72,6 +72,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
                 "account": "444455556666",
             },
         },
+        "cost": {"emails": ["a@example.com", "b@example.com"], "monthly_budget_usd": 321, "anomaly_usd": 21},
         "backup": {
             "days": 200,
             "hour": 7,
@@ -284,6 +285,10 @@ def replica(*path: str) -> Observe:
     return foundation("AWS::S3::Bucket", *rule, *path, id_starts="Artifacts")
 
 
+def budget(*path: str | int) -> Observe:
+    return service("AWS::Budgets::Budget", *path)
+
+
 _RULE = ("BackupPlan", "BackupPlanRule", 0)
 INSTANCE = "AWS::RDS::DBInstance"
 POOL = "AWS::Cognito::UserPool"
@@ -304,7 +309,10 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         lambda assembly: bool(stack("properties", "terminationProtection")(assembly)),
         False,
     ),
-    "tags": (stack("properties", "tags"), {"cost-centre": "ml"}),
+    "tags": (
+        stack("properties", "tags"),
+        {"cost-centre": "ml", "mlflow-on-aws": "MlflowOnAws-dev"},
+    ),
     "permissions_boundary": (
         lambda assembly: {
             "PermissionsBoundary" in role
@@ -414,6 +422,9 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     ),
     "backup.recovery.days": (plan("CopyActions", 0, "Lifecycle", "DeleteAfterDays"), 60),
     "backup.recovery.replicate": (mentions('"Id": "Everything"'), True),
+    "cost.emails": (budget("NotificationsWithSubscribers", 2, "Subscribers", 1, "Address"), "b@example.com"),
+    "cost.monthly_budget_usd": (budget("Budget", "BudgetLimit", "Amount"), 321),
+    "cost.anomaly_usd": (mentions(r"[\"21\"]"), True),
     "cleanup.deleted_days": (mentions(r"[\"gc\",\"--days\",\"45\"]"), True),
     "waf.requests_per_minute": (mentions('"RateBasedStatement": {"Limit": 777,'), True),
     "waf.exempt_cidrs": (

@@ -115,7 +115,10 @@ def test_account_and_region_are_those_of_the_file_or_of_the_credentials(
 def test_tags_of_the_file_are_on_the_stacks(replicated: Assembly) -> None:
     for artifact in replicated.manifest["artifacts"].values():
         if artifact["type"] == "aws:cloudformation:stack":
-            assert artifact["properties"]["tags"] == {"cost-centre": "research"}
+            assert artifact["properties"]["tags"] == {
+                "cost-centre": "research",
+                "mlflow-on-aws": "MlflowOnAws-prod",
+            }
 
 
 def test_every_log_group_is_encrypted_and_ends(either: Assembly) -> None:
