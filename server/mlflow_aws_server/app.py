@@ -47,6 +47,7 @@ def create_app() -> App:
     from mlflow_aws_server.redaction import Redaction
     from mlflow_aws_server.sealing import Sealing
     from mlflow_aws_server.stock import StockMlflow, mlflow_app
+    from mlflow_aws_server.webhook_key import WebhookKey
 
     sys.setswitchinterval(_SWITCH_SECONDS)
     settings = ServerSettings.from_environ(os.environ)
@@ -54,6 +55,8 @@ def create_app() -> App:
     identity = IdentitySettings.from_environ(os.environ)
     questions = ConnectionPool(open_connection, connections=1, queue=_QUEUE)
     conceal()
+    if settings.webhook_key_arn:
+        WebhookKey(settings.webhook_key_arn, settings.database.region).use()
     app: App = StockMlflow(mlflow_app(), threads=settings.connections.threads)
     databases = (settings.database, settings.reader) if settings.reader else (settings.database,)
     app = Redaction(app, hosts=[database.host for database in databases])

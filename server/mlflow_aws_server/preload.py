@@ -43,6 +43,7 @@ import mlflow_aws_server.frozen
 import mlflow_aws_server.provenance
 import mlflow_aws_server.schema
 import mlflow_aws_server.sealing
+import mlflow_aws_server.webhook_key
 
 # The newest revision of the installed migration scripts cannot change; reading all of them costs each
 # worker 13 MB, and MLflow does it for every store that it opens.

@@ -3,25 +3,7 @@
 from __future__ import annotations
 
 import functools
-import threading
-from typing import Any
 
-_making = threading.Lock()
+from mlflow_aws_server.aws import aws_client
 
-
-def s3_client(region: str, **config: Any) -> Any:
-    """A client that gives up after three attempts; `config` is botocore's."""
-    from botocore.config import Config
-
-    settings = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, **config)
-    with _making:
-        # boto3 makes clients in one thread at a time only.
-        return _session().client("s3", region_name=region, config=settings)
-
-
-@functools.cache
-def _session() -> Any:
-    import boto3
-
-    # Not the default one, which is stock MLflow's: that may not even look at a large object, see `stock`.
-    return boto3.Session()
+s3_client = functools.partial(aws_client, "s3")

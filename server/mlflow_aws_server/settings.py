@@ -29,8 +29,7 @@ VARIABLES = frozenset(
         "ENVIRONMENT", "FAST_PATH", "KEEP_ALIVE_SECONDS", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL",
         "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
         "SEAL_AT", "SEAL_LOCK", "SNAPSHOT_HOURS", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID",
-        "USER_POOL_ISSUER",
-        "WORKERS",
+        "USER_POOL_ISSUER", "WEBHOOK_KEY_ARN", "WORKERS",
     )
 )  # fmt: skip
 """All settings of all commands; any other variable that begins with `MLFLOW_AWS_` is refused."""
@@ -157,6 +156,8 @@ class ServerSettings:
     audit_pipe: Path | None
     # As metrics name it; without a name no metrics are written.
     deployment: str | None
+    # Without one, MLflow makes a key of its own in each process.
+    webhook_key_arn: str | None
 
     @property
     def public_host(self) -> str:
@@ -217,6 +218,9 @@ class ServerSettings:
             keep_alive_seconds=read.integer("MLFLOW_AWS_KEEP_ALIVE_SECONDS", default=75, least=2, most=4015),
             audit_pipe=Path(pipe) if (pipe := read.optional("MLFLOW_AWS_AUDIT_PIPE")) else None,
             deployment=read.optional("MLFLOW_AWS_DEPLOYMENT"),
+            webhook_key_arn=_secret(read, "MLFLOW_AWS_WEBHOOK_KEY_ARN", expected="the ARN of a secret")
+            if read.optional("MLFLOW_AWS_WEBHOOK_KEY_ARN")
+            else None,
         )
 
 
@@ -258,9 +262,9 @@ class MigrationSettings:
             database=_database(read),
             migrator=migrator,
             server_user=server_user,
-            master_secret_arn=read.matching(
+            master_secret_arn=_secret(
+                read,
                 "MLFLOW_AWS_MASTER_SECRET_ARN",
-                re.compile(r"arn:[\w-]+:secretsmanager:[\w-]+:\d{12}:secret:\S+"),
                 expected="the ARN of the secret that RDS keeps for its master user",
             ),
             artifact_root=_artifact_root(read),
@@ -476,6 +480,11 @@ def _host(read: EnvironmentReader, variable: str) -> str:
         re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+"),
         expected="a host name without scheme or port",
     )
+
+
+def _secret(read: EnvironmentReader, variable: str, *, expected: str) -> str:
+    arn = re.compile(r"arn:[\w-]+:secretsmanager:[\w-]+:\d{12}:secret:\S+")
+    return read.matching(variable, arn, expected=expected)
 
 
 def _artifact_root(read: EnvironmentReader) -> str:

@@ -40,7 +40,7 @@ class Database(Construct):
         self, scope: Construct, construct_id: str, *, vpc: ec2.IVpc, log_key: kms.IKey, config: DatabaseConfig
     ) -> None:
         super().__init__(scope, construct_id)
-        self._key = encryption_key(self, "Key", arn=config.key_arn, description="Database of MLflow on AWS")
+        self.key = encryption_key(self, "Key", arn=config.key_arn, description="Database of MLflow on AWS")
         security_group = ec2.SecurityGroup(
             self,
             "SecurityGroup",
@@ -56,7 +56,7 @@ class Database(Construct):
             administrator=self.administrator_user,
             vpc=vpc,
             security_group=security_group,
-            key=self._key,
+            key=self.key,
             log_key=log_key,
             config=config,
         )
@@ -116,4 +116,4 @@ class Database(Construct):
                 actions=["secretsmanager:GetSecretValue"], resources=[self.administrator_secret_arn]
             )
         )
-        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self._key.key_arn]))
+        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]))

@@ -66,6 +66,7 @@ class MlflowService(cdk.Stack):
             role=foundation.server_role,
             audit_log=foundation.audit_log,
             identity=identity,
+            webhook_key_arn=foundation.webhook_key.arn,
             ingress=environment.ingress,
             config=config,
         )

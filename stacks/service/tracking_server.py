@@ -34,6 +34,7 @@ class TrackingServer(Construct):
         audit_log: logs.ILogGroup,
         ingress: IngressConfig,
         identity: Mapping[str, str],
+        webhook_key_arn: str,
         config: ServerConfig,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -50,6 +51,7 @@ class TrackingServer(Construct):
                 "MLFLOW_AWS_KEEP_ALIVE_SECONDS": str(ingress.keep_alive_seconds),
                 "MLFLOW_AWS_PORT": str(PORT),
                 "MLFLOW_AWS_DEPLOYMENT": cdk.Stack.of(self).stack_name,
+                "MLFLOW_AWS_WEBHOOK_KEY_ARN": webhook_key_arn,
                 **({"MLFLOW_AWS_DATABASE_READER_HOST": reader.hostname} if reader else {}),
                 **config.variables,
                 **resources.artifacts.sealing,

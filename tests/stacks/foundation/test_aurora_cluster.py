@@ -78,7 +78,7 @@ def test_the_administrator_s_password_is_kept_by_rds(replicated: Assembly) -> No
     assert found["MasterUserSecret"]["KmsKeyId"]["Fn::GetAtt"][0].startswith("DatabaseKey")
     assert found["MasterUsername"] == "mlflow_administrator"
     assert "MasterUserPassword" not in found
-    assert "AWS::SecretsManager::Secret" not in replicated.foundation.types()
+    assert "AWS::SecretsManager::SecretTargetAttachment" not in replicated.foundation.types()
 
 
 def test_every_instance_of_a_cluster_accepts_the_connections_that_the_configuration_reckons_with(

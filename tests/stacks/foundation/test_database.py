@@ -53,9 +53,9 @@ def test_rds_makes_and_keeps_the_administrators_password(either: Assembly) -> No
     assert "MasterUserPassword" not in database
 
 
-def test_no_template_makes_a_secret_or_reads_one(either: Assembly) -> None:
+def test_no_template_makes_a_password_or_reads_a_secret(either: Assembly) -> None:
     for template in (either.foundation, either.service):
-        assert "AWS::SecretsManager::Secret" not in template.types()
+        assert "AWS::SecretsManager::SecretTargetAttachment" not in template.types()
         assert "{{resolve:secretsmanager" not in template.text
 
 

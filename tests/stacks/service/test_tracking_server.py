@@ -101,6 +101,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "MLFLOW_AWS_TOKEN_ISSUERS",
         "MLFLOW_AWS_USER_POOL_ISSUER",
         "MLFLOW_AWS_USER_POOL_CLIENT_ID",
+        "MLFLOW_AWS_WEBHOOK_KEY_ARN",
     }
 
 
@@ -114,6 +115,7 @@ def test_the_server_reads_its_settings_as_the_file_has_them(build: Callable[...,
         "MLFLOW_AWS_DATABASE_PORT": "5433",
         "MLFLOW_AWS_DATABASE_CA_FILE": __file__,
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts/",
+        "MLFLOW_AWS_WEBHOOK_KEY_ARN": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:Key-a1B2c3",
     }
     settings = ServerSettings.from_environ(deployed | known_at_deployment)
     assert (settings.workers, settings.max_connections, settings.fast_path) == (2, 96, False)
@@ -165,6 +167,7 @@ def test_the_role_signs_in_as_one_user_reads_artifacts_and_seals(either: Assembl
         "s3:ListMultipartUploadParts",
         "kms:Decrypt",
         "kms:GenerateDataKey",
+        "secretsmanager:GetSecretValue",
     }
 
 
