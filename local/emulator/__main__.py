@@ -193,6 +193,7 @@ def install(
     monitoring_adapters.make_types_of_operations()
     monitoring_adapters.keep_metric_math()
     monitoring_adapters.name_secrets_by_their_arn()
+    monitoring_adapters.name_target_groups_fully()
     stack_adapters.record_other_types()
     operation_adapters.keep_identifying_actions_of_requests()
     operation_adapters.share_snapshots()

@@ -148,6 +148,16 @@ def keep_metric_math() -> None:
     cloudwatch._evaluate_alarm = lambda _alarm: None
 
 
+def name_target_groups_fully() -> None:
+    """TargetGroupFullName, the dimension of its metrics, begins with `targetgroup/`; not so in MiniStack.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-elasticloadbalancingv2-targetgroup.html
+    """
+    from ministack.services import alb
+
+    alb._target_group_full_name_from_arn = lambda arn: arn.rpartition(":")[2]
+
+
 def name_secrets_by_their_arn() -> None:
     """`Ref` of a secret is its ARN in AWS, and its name in MiniStack, which ignores how to generate it, too.
 
