@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stacks.backup_config import BackupConfig
 from stacks.cost_config import CostConfig
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
+from stacks.monitoring_config import MonitoringConfig
 from stacks.rds_windows import backup_windows, maintenance_window
 from stacks.regions import existing_region, partitions, region_with_sign_in
 from stacks.section import DISTINCT, Cidr, Section, matching, refusal, require_both, texts
@@ -965,7 +966,9 @@ class EnvironmentConfig(Section):
         default=None, description="Managed policy, by name or ARN, that limits every role of the stacks."
     )
     log_key_arn: KeyArn | None = Field(
-        default=None, description="KMS key of every log group; without it, one is made."
+        default=None,
+        description="KMS key of every log group and of notifications, whose policy admits CloudWatch Logs, "
+        "CloudWatch and EventBridge; without it, one is made.",
     )
     network: NetworkConfig = Field(default_factory=NetworkConfig, description=NetworkConfig.__doc__)
     database: DatabaseConfig = Field(description=DatabaseConfig.__doc__)
@@ -975,6 +978,9 @@ class EnvironmentConfig(Section):
     cleanup: CleanupConfig = Field(default_factory=CleanupConfig, description=CleanupConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
+    monitoring: MonitoringConfig = Field(
+        default_factory=MonitoringConfig, description=MonitoringConfig.__doc__
+    )
     identity: IdentityConfig = Field(default_factory=IdentityConfig, description=IdentityConfig.__doc__)
     waf: WafConfig | None = Field(default=None, description=WafConfig.__doc__)
 

@@ -33,6 +33,11 @@ def reminders(environment: EnvironmentConfig) -> Iterator[tuple[str, str]]:
             "nobody has a role, so everybody is refused, your own smoke run too; name your IAM role or your "
             "e-mail address in [identity.roles.admin]",
         )
+    if not environment.monitoring.tells_somebody:
+        yield (
+            "nobody-is-told",
+            "nobody is told of an alarm; set emails, pager_secret_name, slack or teams in [monitoring]",
+        )
     if not (environment.ingress.internet_facing or environment.network.is_joined):
         yield (
             "nobody-reaches-it",

@@ -20,6 +20,8 @@ RUNNING = (
     "tests/deploy/test_another_region.py",
     "tests/deploy/test_operations.py",
 )
+# Commands for an account in trouble, which test_runbook.py holds to AWS's own models.
+HELD_TO_AWS = "docs/runbook.md"
 # What of a sentence is a command with all its arguments, and no test runs it.
 NOT_RUN = {
     # These two are run in tests/deploy/test_documents.py.
@@ -74,7 +76,11 @@ def test_every_account_command_of_a_sentence_is_one_of_a_block_or_says_why_not()
         for line in each.commands.splitlines()
     }
     named = {
-        _plain(span) for document in documents() for span in spans(document) if ACCOUNT_COMMAND.match(span)
+        _plain(span)
+        for document in documents()
+        if document != HELD_TO_AWS
+        for span in spans(document)
+        if ACCOUNT_COMMAND.match(span)
     }
     # A target by its name alone is a word of a sentence.
     targets = {each for each in named if re.fullmatch(r"make [a-z]+", each)}

@@ -93,6 +93,7 @@ class AuroraCluster(rds.DatabaseCluster):
             ),
         )
         self.arn = self.cluster_arn
+        self.dimensions = {"DBClusterIdentifier": identifier, "Role": "WRITER"}
         if config.restore_from is not None:
             self._restore(config.restore_from)
         keep_when_replaced(self)

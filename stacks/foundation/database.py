@@ -63,6 +63,7 @@ class Database(Construct):
         self.endpoint = self._engine.endpoint
         # Answers with rows that may be some moments old; None where the database has no reader.
         self.reader_endpoint = self._engine.reader_endpoint
+        self.dimensions: Mapping[str, str] = self._engine.dimensions
         self.port = config.port
         self.restored_from = config.restore_from
 

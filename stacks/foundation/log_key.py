@@ -1,4 +1,4 @@
-"""The key that encrypts every log."""
+"""The key that encrypts every log, and notifications."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -7,12 +7,16 @@ from constructs import Construct
 
 
 def log_key(scope: Construct, construct_id: str, *, arn: str | None) -> kms.IKey:
-    """Return the key of this ARN, whose policy must admit CloudWatch Logs; without one, a new key."""
+    """Return the key of this ARN, whose policy must admit what `LogKey` does; without one, a new key."""
     return kms.Key.from_key_arn(scope, construct_id, arn) if arn else LogKey(scope, construct_id)
 
 
 class LogKey(kms.Key):
-    """A rotating key that CloudWatch Logs may use, for log groups of this account and region only."""
+    """A rotating key that CloudWatch Logs may use, for log groups of this account and region only.
+
+    What publishes notifications may use it for this account's topics; conditions on the source are not
+    supported for EventBridge: https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+    """
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(
@@ -41,5 +45,17 @@ class LogKey(kms.Key):
                 ],
                 resources=["*"],
                 conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
+            )
+        )
+        topics = stack.format_arn(service="sns", resource="*")
+        self.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[
+                    iam.ServicePrincipal(each)
+                    for each in ("cloudwatch.amazonaws.com", "events.amazonaws.com")
+                ],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:sns:topicArn": topics}},
             )
         )

@@ -74,6 +74,7 @@ class PostgresInstance(rds.DatabaseInstance):
             ),
         )
         self.arn = self.instance_arn
+        self.dimensions = {"DBInstanceIdentifier": identifier}
         if config.restore_from is not None:
             self._restore(config.restore_from)
         keep_when_replaced(self)

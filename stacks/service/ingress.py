@@ -60,12 +60,13 @@ class Ingress(Construct):
         self.records_to_create = self._records(zone, config.domain, foundation.people)
         self._log_access(foundation.access_logs.bucket)
         self.target_group = self._targets(server, vpc, config)
+        self.certificate = self._certificate(zone, config)
         self.listener = self.load_balancer.add_listener(
             "Https",
             port=443,
             protocol=elb.ApplicationProtocol.HTTPS,
             ssl_policy=elb.SslPolicy.TLS13_13,
-            certificates=[self._certificate(zone, config)],
+            certificates=[self.certificate],
             default_action=refuse(),
             # The security group already admits the configured networks; `open` would admit everybody.
             open=False,

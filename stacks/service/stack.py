@@ -7,6 +7,7 @@ from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
 from stacks.cost_config import deployment_tags
 from stacks.foundation.stack import MlflowFoundation
+from stacks.monitoring.monitoring import Monitoring
 from stacks.monitoring.spending import Spending
 from stacks.service.cleanup import Cleanup
 from stacks.service.cluster import Cluster
@@ -87,6 +88,16 @@ class MlflowService(cdk.Stack):
             )
         if environment.cost:
             Spending(self, "Spending", config=environment.cost)
+        Monitoring(
+            self,
+            "Monitoring",
+            foundation=foundation,
+            service=server.service,
+            load_balancer=ingress.load_balancer,
+            target_group=ingress.target_group,
+            certificate_arn=ingress.certificate.certificate_arn,
+            environment=environment,
+        )
         importing = owner_operation(self, "Import", resources=resources, config=config)
         artifacts.grant_read_archives(importing.role)
         publish(

@@ -23,6 +23,7 @@ OWN_ISSUER = "https://aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee.tokens.sts.global.api
 SECRET = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:registry-a1B2c3"
 FEDERATION = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-north-1.amazonaws.com/id/A1"
 CLUSTER = "arn:aws:eks:eu-central-1:111122223333:cluster/ml"
+TENANT, TEAM = f"{0:08x}-0000-0000-0000-000000000001", f"{0:08x}-0000-0000-0000-000000000002"
 ROLE_NAMES = ("auditor", "viewer", "contributor", "approver", "admin")
 
 # Few, since each takes a second: what goes together stands together.
@@ -119,6 +120,14 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "allowed_cidrs": ["9.9.9.0/24"],
             "idle_timeout_seconds": 300,
             "deletion_protection": True,
+        },
+        "monitoring": {
+            "emails": ["oncall@company.org"],
+            "pager_secret_name": "mlflow/pager",
+            "slack": {"workspace_id": "T0123", "channel_id": "C4567"},
+            "teams": {"tenant_id": TENANT, "team_id": TEAM, "channel_id": "19%3Ac%40thread.tacv2"},
+            "runbook_url": "https://wiki.company.org/runbook",
+            "slow_seconds": 3.5,
         },
         "identity": {
             "session_hours": 10,
@@ -490,6 +499,18 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         ("300", "315"),
     ),
     "ingress.deletion_protection": (attribute("deletion_protection.enabled"), "true"),
+    "monitoring.emails": (mentions('"Endpoint": "oncall@company.org"'), True),
+    "monitoring.pager_secret_name": (mentions("{{resolve:secretsmanager:mlflow/pager:SecretString"), True),
+    "monitoring.slack.workspace_id": (mentions('"SlackWorkspaceId": "T0123"'), True),
+    "monitoring.slack.channel_id": (mentions('"SlackChannelId": "C4567"'), True),
+    "monitoring.teams.tenant_id": (mentions(f'"TeamsTenantId": "{TENANT}"'), True),
+    "monitoring.teams.team_id": (mentions(f'"TeamId": "{TEAM}"'), True),
+    "monitoring.teams.channel_id": (mentions('"TeamsChannelId": "19%3Ac%40thread.tacv2"'), True),
+    "monitoring.runbook_url": (mentions("https://wiki.company.org/runbook#nohealthyhosts"), True),
+    "monitoring.slow_seconds": (
+        service("AWS::CloudWatch::Alarm", "Threshold", id_starts="MonitoringAlarmsSlowAnswers"),
+        3.5,
+    ),
     "identity.session_hours": (
         service("AWS::Cognito::UserPoolClient", "RefreshTokenValidity"),
         10 * 60,

@@ -17,6 +17,7 @@ DONE = {
         "hosted_zone_name": "company.org",
         "internet_facing": True,
     },
+    "monitoring": {"emails": ["ada@company.org"]},
     "identity": {
         "roles": {
             "admin": {"iam_roles": ["arn:aws:iam::210987654321:role/Deployer"], "people": ["ada@company.org"]}
@@ -41,6 +42,7 @@ def test_every_line_marked_edit_is_a_placeholder_until_it_is_edited(name: str) -
         "ingress.hosted_zone_name",
         "identity.roles.admin.iam_roles",
         "identity.roles.admin.people",
+        "monitoring.emails",
     ):
         assert key in left
     assert reminded({}, name=name) == {}
@@ -96,3 +98,9 @@ def test_synthesis_shows_them(dev: Assembly) -> None:
         ["placeholders", "are"],
         ["nobody", "reaches"],
     ]
+
+
+def test_synthesis_warns_when_nobody_is_told_of_alarms() -> None:
+    assert "nobody-is-told" in reminded({"monitoring": {"emails": []}})
+    pager = {"emails": [], "pager_secret_name": "mlflow/pager"}
+    assert "nobody-is-told" not in reminded({"monitoring": pager})
