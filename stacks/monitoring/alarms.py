@@ -50,7 +50,6 @@ class Cause:
 
 FOUNDATION = Cause("Foundation", "The database fails, or is about to: everything else follows.")
 SERVICE = Cause("Service", "The server does not serve as it should.", explained_by=FOUNDATION)
-EVIDENCE = Cause("Evidence", "What proves who did what is not kept.")
 REACH = Cause("Reach", "Soon nobody reaches the server.")
 
 Threshold = float | Callable[[EnvironmentConfig], float]
@@ -76,7 +75,8 @@ class Alarm:
     periods: int
     missing: Literal["breaching", "notBreaching"] = "notBreaching"
     severity: Literal["page", "ticket"]
-    cause: Cause
+    # What a page is part of; a ticket acts by itself.
+    cause: Cause | None = None
     # Rings while a release rolls out: ECS takes the release back.
     rolls_back: bool = False
     applies: Callable[[EnvironmentConfig], bool] = field(default=lambda _: True)
@@ -116,7 +116,6 @@ ALARMS: tuple[Alarm, ...] = (
         periods=15,
         missing="breaching",
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="TargetErrors",
@@ -152,7 +151,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=5,
         severity="ticket",
-        cause=SERVICE,
         rolls_back=True,
     ),
     Alarm(
@@ -164,7 +162,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="ClientErrors",
@@ -179,7 +176,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="RejectedConnections",
@@ -189,7 +185,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=5,
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="TaskCpu",
@@ -200,7 +195,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="TaskMemory",
@@ -210,7 +204,145 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=5,
         periods=5,
         severity="ticket",
+    ),
+    Alarm(
+        name="ServerErrors",
+        meaning="One request in twenty fails in the server; who is told to come back later does not count.",
+        metrics={
+            "errors": AlarmMetric("server", "ServerErrors", "Sum"),
+            "requests": AlarmMetric("server", "Requests", "Sum"),
+        },
+        expression="IF(errors >= 5, 100 * errors / requests, 0)",
+        above=5,
+        datapoints=3,
+        periods=3,
+        severity="page",
         cause=SERVICE,
+        rolls_back=True,
+    ),
+    Alarm(
+        name="ServerSilent",
+        meaning="No task writes its metrics: none runs, or none reaches AWS (the NAT, its log).",
+        metrics={"seconds": AlarmMetric("server", "Uptime", "Maximum")},
+        below=0,
+        datapoints=10,
+        periods=10,
+        missing="breaching",
+        severity="page",
+        cause=SERVICE,
+    ),
+    Alarm(
+        name="TaskRestarts",
+        meaning="Server processes begin again and again.",
+        metrics={"seconds": AlarmMetric("server", "Uptime", "Minimum")},
+        below=300,
+        seconds=300,
+        # A deployment, or a task that is added, counts once or twice.
+        datapoints=4,
+        periods=6,
+        severity="ticket",
+    ),
+    Alarm(
+        name="KeysOld",
+        meaning="For an hour the issuer's keys could not be fetched; after a day nobody signs in.",
+        metrics={"seconds": AlarmMetric("server", "KeysAge", "Maximum")},
+        above=3600,
+        datapoints=5,
+        periods=5,
+        severity="page",
+        cause=SERVICE,
+    ),
+    Alarm(
+        name="SchemaBehind",
+        meaning="The database's schema is not the one that the server was made for.",
+        metrics={"current": AlarmMetric("server", "SchemaCurrent", "Minimum")},
+        below=1,
+        datapoints=15,
+        periods=15,
+        severity="ticket",
+    ),
+    Alarm(
+        name="DatabaseErrors",
+        meaning="The server's statements fail: the database is out of reach, or loses connections.",
+        metrics={"errors": AlarmMetric("server", "DatabaseErrors", "Sum")},
+        above=5,
+        datapoints=3,
+        periods=5,
+        severity="page",
+        cause=FOUNDATION,
+    ),
+    Alarm(
+        name="DatabaseWait",
+        meaning="Calls wait five seconds for a connection to the database: the queue is full.",
+        metrics={"milliseconds": AlarmMetric("server", "DatabaseWait", "Maximum")},
+        above=5000,
+        datapoints=5,
+        periods=5,
+        severity="ticket",
+    ),
+    Alarm(
+        name="OldestTransaction",
+        meaning="A transaction of the server is open for half an hour; PostgreSQL keeps what it might see.",
+        metrics={"seconds": AlarmMetric("server", "OldestTransaction", "Maximum")},
+        above=1800,
+        datapoints=5,
+        periods=5,
+        severity="ticket",
+    ),
+    Alarm(
+        name="FastPathOff",
+        meaning="The fast path is on by configuration and does not serve; stock MLflow does, slower.",
+        metrics={"serving": AlarmMetric("server", "FastPathServing", "Minimum")},
+        below=1,
+        datapoints=15,
+        periods=15,
+        severity="ticket",
+        applies=lambda environment: environment.server.fast_path,
+    ),
+    Alarm(
+        name="ScratchFull",
+        meaning="A task has less than 256 MiB of temporary storage left.",
+        metrics={"bytes": AlarmMetric("server", "ScratchFree", "Minimum")},
+        below=GIB / 4,
+        datapoints=5,
+        periods=5,
+        severity="ticket",
+    ),
+    Alarm(
+        name="SealingLate",
+        meaning="A registered version has waited a quarter of an hour to be sealed: it can still be changed.",
+        metrics={"seconds": AlarmMetric("server", "SealingOldest", "Maximum")},
+        above=900,
+        datapoints=5,
+        periods=5,
+        severity="ticket",
+    ),
+    Alarm(
+        name="SealingFailed",
+        meaning="A registered version cannot be sealed: its files are not there, or not whole.",
+        metrics={"versions": AlarmMetric("server", "SealingFailed", "Maximum")},
+        above=0,
+        datapoints=5,
+        periods=5,
+        severity="ticket",
+    ),
+    Alarm(
+        name="AuditUndelivered",
+        meaning="Audit lines went to the server's own log, where whoever runs the server could change them.",
+        metrics={"lines": AlarmMetric("server", "AuditUndelivered", "Sum")},
+        above=0,
+        datapoints=1,
+        periods=1,
+        severity="ticket",
+    ),
+    Alarm(
+        name="RefusedPrincipal",
+        meaning="One caller, whose token is good, is refused a hundred times a minute.",
+        metrics={"refusals": AlarmMetric("server", "RefusedOfOnePrincipal", "Maximum")},
+        above=100,
+        datapoints=3,
+        periods=5,
+        severity="ticket",
     ),
     Alarm(
         name="DatabaseConnections",
@@ -242,7 +374,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=FOUNDATION,
     ),
     Alarm(
         name="DatabaseMemory",
@@ -253,7 +384,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=FOUNDATION,
     ),
     Alarm(
         name="DatabaseStorage",
@@ -278,7 +408,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=4,
         severity="ticket",
-        cause=FOUNDATION,
         applies=_on("postgresql"),
     ),
     Alarm(
@@ -290,7 +419,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=FOUNDATION,
         # A serverless instance's local storage follows its capacity.
         applies=lambda environment: _on("aurora")(environment) and not environment.database.serverless,
     ),
@@ -303,7 +431,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=FOUNDATION,
     ),
     Alarm(
         name="ReplicaLag",
@@ -313,7 +440,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=5,
         periods=5,
         severity="ticket",
-        cause=FOUNDATION,
         applies=lambda environment: environment.database.readers > 0,
     ),
     Alarm(
@@ -329,7 +455,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="BucketRefusals",
@@ -344,7 +469,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        cause=SERVICE,
     ),
     Alarm(
         name="NatPorts",
@@ -356,7 +480,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=5,
         severity="ticket",
-        cause=SERVICE,
         applies=lambda environment: environment.network.nat == "gateway" and not environment.network.existing,
     ),
     Alarm(
@@ -368,7 +491,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=1,
         periods=1,
         severity="ticket",
-        cause=REACH,
     ),
     Alarm(
         name="CertificateWeek",

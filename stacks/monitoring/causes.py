@@ -40,7 +40,7 @@ class Alarms(Construct):
         rows = [row for row in ALARMS if row.applies(environment)]
         by_cause: dict[Cause, list[Alarm]] = {}
         for row in rows:
-            if row.severity == "page":
+            if row.cause is not None:
                 by_cause.setdefault(row.cause, []).append(row)
         alone = {row.name for paging in by_cause.values() if len(paging) == 1 for row in paging}
         self.alarms = {row.name: self._alarm(row, acts=row.name in alone) for row in rows}

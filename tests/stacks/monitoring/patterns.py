@@ -55,6 +55,22 @@ PATTERNS: Mapping[str, Pattern] = {
     "RejectedConnections": once("RejectedConnectionCount", 0, 1, none_otherwise=True),
     "TaskCpu": once("CPUUtilization", 60, 97),
     "TaskMemory": once("MemoryUtilization", 60, 97),
+    "ServerErrors": share("ServerErrors", "Requests", many=60, few=40, of=1000),
+    "ServerSilent": gone("Uptime", 5000),
+    "TaskRestarts": Pattern(
+        {"Uptime": [9000.0] * 5 + [60, 200, 20, 120, 30]}, {"Uptime": [9000.0] * 5 + [60, 360, 660, 60, 360]}
+    ),
+    "KeysOld": once("KeysAge", 600, 4000),
+    "SchemaBehind": once("SchemaCurrent", 1, 0),
+    "DatabaseErrors": once("DatabaseErrors", 0, 30),
+    "DatabaseWait": once("DatabaseWait", 40, 20_000),
+    "OldestTransaction": once("OldestTransaction", 2, 2000),
+    "FastPathOff": once("FastPathServing", 1, 0),
+    "ScratchFull": once("ScratchFree", 20 * GIB, 0.1 * GIB),
+    "SealingLate": once("SealingOldest", 30, 1000),
+    "SealingFailed": once("SealingFailed", 0, 1),
+    "AuditUndelivered": Pattern({"AuditUndelivered": [0.0, 0.0, 1.0]}, {"AuditUndelivered": [1.0, 0.0, 0.0]}),
+    "RefusedPrincipal": once("RefusedOfOnePrincipal", 3, 400),
     # 91 % of dev's, and more than prod's.
     "DatabaseConnections": Pattern(
         {"DatabaseConnections": [100000.0] * 20}, {"DatabaseConnections": [20.0] * 20}

@@ -80,6 +80,7 @@ def test_everything_that_pages_does_so_through_one_alarm_and_nothing_else_does(s
     assert all(topic_of(service, each["AlarmActions"]) == "Pages" for each in composites(service).values())
     for name, alarm in metric_alarms(service).items():
         own = topic_of(service, alarm["AlarmActions"])
+        assert (ROWS[name].severity == "page") == (ROWS[name].cause is not None), name
         through = sum(f'ALARM("{name}")' in each for each in rules)
         if ROWS[name].severity == "ticket":
             assert (own, through) == ("Tickets", 0), name
