@@ -17,7 +17,8 @@ _DAYS = _MONTH_HOURS / 24
 _REQUEST_METRICS = 13
 # ECS's metrics of a cluster with one service, and of each task with its containers: an estimate.
 _INSIGHTS_METRICS, _INSIGHTS_METRICS_OF_A_TASK = 60, 40
-_METRICS_NAMESPACE = "MLflowOnAws"
+# Of our own, which tasks write into their logs; a test counts them where they are written.
+METRICS_OF = {"server": 21, "canary": 7}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,6 @@ def quantities(bill: Bill, prices: PriceList) -> Iterator[Quantity]:
     for row in prices.use:
         if row["type"] in types:
             yield Quantity(row["part"], row["price"], bill.use[row["of"]], by_use=True)
-    yield from _custom_metrics(bill)
 
 
 def _task(part: str, definition: Mapping[str, Any], hours: float, *, spot: bool) -> Iterator[Quantity]:
@@ -166,10 +166,13 @@ def _alarm(alarm: Mapping[str, Any], _: Bill) -> Iterator[Quantity]:
     yield Quantity("Metrics and alarms", "alarm-metric", len(read))
 
 
-def _custom_metrics(bill: Bill) -> Iterator[Quantity]:
-    """Each name of a metric of our own, by what the templates have an eye on."""
-    found = re.findall(rf"'{_METRICS_NAMESPACE}'.{{0,40}}?'(\w+)'", str(bill.resources))
-    yield Quantity("Metrics and alarms", "metric", len(set(found)))
+def _written_metrics(task: Mapping[str, Any], _: Bill) -> Iterator[Quantity]:
+    variables = {
+        name["Name"] for each in task["ContainerDefinitions"] for name in each.get("Environment", [])
+    }
+    if "MLFLOW_AWS_DEPLOYMENT" in variables:
+        writer = "canary" if "MLFLOW_AWS_CANARY_MINUTES" in variables else "server"
+        yield Quantity("Metrics and alarms", "metric", METRICS_OF[writer])
 
 
 def _insights(cluster: Mapping[str, Any], bill: Bill) -> Iterator[Quantity]:
@@ -206,6 +209,7 @@ RULES: Mapping[str, Callable[[Mapping[str, Any], Bill], Iterator[Quantity]]] = {
     "AWS::EC2::VPCEndpoint": _endpoint,
     "AWS::ECS::Cluster": _insights,
     "AWS::ECS::Service": _service,
+    "AWS::ECS::TaskDefinition": _written_metrics,
     "AWS::ElasticLoadBalancingV2::LoadBalancer": _load_balancer,
     "AWS::Events::Rule": _scheduled,
     "AWS::RDS::DBCluster": _cluster,

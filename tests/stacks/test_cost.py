@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_aws_server.metrics.names import TABLE
 
 from cost.__main__ import main
 from cost.estimate import Estimate
-from cost.parts import Bill, quantities, runs
+from cost.parts import METRICS_OF, Bill, quantities, runs
 from cost.prices import CannotPriceError, PriceList, profile
 from cost.templates import Templates
+from tests import cost_figures
 from tests.stacks.templates import Assembly
 
 PRICES, TEAM = PriceList.read(), profile("team")
@@ -27,6 +29,18 @@ def estimate(assembly: Assembly, region: str | None = "us-east-1") -> Estimate:
 
 def fixed(assembly: Assembly, part: str) -> float:
     return estimate(assembly).rows()[part][0]
+
+
+def test_the_documents_say_what_the_templates_cost(dev: Assembly, prod: Assembly) -> None:
+    """To the dollar, or three in a hundred; `python -m tests.cost_figures` writes them."""
+    made = {name: Templates.read(each.service.path.parent) for name, each in (("dev", dev), ("prod", prod))}
+    document = cost_figures.DOCUMENT.read_text()
+    assert cost_figures.alike(document, cost_figures.rendered(document, cost_figures.figures(made)))
+    assert cost_figures.sentence(made) in cost_figures.README.read_text()
+
+
+def test_metrics_of_our_own_are_counted_where_they_are_written() -> None:
+    assert METRICS_OF["server"] == len(TABLE)
 
 
 def test_dev_stays_below_60_dollars_before_use(dev: Assembly) -> None:
