@@ -44,6 +44,7 @@ from mlflow_aws_server.identity.errors import (
     UnauthenticatedError,
 )
 from mlflow_aws_server.identity.keys import Keys, KeyStore, fetch_keys
+from mlflow_aws_server.identity.own_models import concerns, require_own
 from mlflow_aws_server.identity.paths import refuse_ambiguous
 from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal, rights
 from mlflow_aws_server.identity.settings import IdentitySettings
@@ -186,7 +187,10 @@ class Gate:
         route: Route | None = None
         try:
             scope[ROUTE] = route = route_of(scope["method"], scope["path"])
-            require(principal, route, place=Place.DEPLOYMENT, roles=self._settings.roles)
+            if principal.own_models and concerns(route):
+                receive = await require_own(principal, receive)
+            else:
+                require(principal, route, place=Place.DEPLOYMENT, roles=self._settings.roles)
             self._refuse_other_origins(scope["method"], principal, request)
         except AccessDeniedError as refusal:
             self._shares.refused(principal.name)
@@ -255,6 +259,7 @@ class Gate:
                 "ui_url": self._settings.public_url,
                 # No stage Staging or Production, and no alias, names a version before it is sealed.
                 "seals": True,
+                **({"own_models": principal.own_models} if principal.own_models else {}),
                 # Another process may say something else.
                 **process,
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from mlflow_aws_server.identity.roles import Permission, Role
 _ROLE_ARN = re.compile(r"(arn:aws[a-z-]*:iam::\d{12}:role/)([\x21-\x7e]{1,576})")
 _GROUP = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_KEYS = ("permissions", "iam_roles", "groups")
+_OWN_MODELS = re.compile(r"[a-z][a-z0-9-]{2,62}-")
+_KEYS = ("permissions", "iam_roles", "groups", "own_models")
 _PERMISSIONS = ", ".join(Permission)
 
 
@@ -90,7 +91,9 @@ class RoleMap:
                     f"{name!r} is not the name of a role (lower-case letters, digits and hyphens)"
                 )
             role = Role(
-                name=name, permissions=frozenset(map(_permission, _texts(entry, name, "permissions")))
+                name=name,
+                permissions=frozenset(map(_permission, _texts(entry, name, "permissions"))),
+                own_models=_own_models(entry, name),
             )
             if not role.permissions:
                 raise ValueError(f"{name}.permissions is empty; give it some of {_PERMISSIONS}")
@@ -125,6 +128,15 @@ def _permission(text: str) -> Permission:
         return Permission(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a permission; expected one of {_PERMISSIONS}") from None
+
+
+def _own_models(entry: Mapping[str, Any], role: str) -> str:
+    if "own_models" not in entry:
+        return ""
+    prefix = entry["own_models"]
+    if not isinstance(prefix, str) or not _OWN_MODELS.fullmatch(prefix):
+        raise ValueError(f"{role}.own_models must be what the names of its models begin with")
+    return prefix
 
 
 def _texts(entry: Any, role: str, key: str) -> list[str]:

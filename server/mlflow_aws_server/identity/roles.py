@@ -36,11 +36,15 @@ class Lane(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """A name for permissions in a place."""
+    """A name for permissions in a place.
+
+    With `own_models`, it does to models whose names begin so whatever can be done, and changes no others.
+    """
 
     name: str
     permissions: frozenset[Permission]
     place: Place = Place.DEPLOYMENT
+    own_models: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,14 @@ class Principal:
     def role(self) -> str:
         """The one of its roles that people are told: the last in the table's order."""
         return self.roles[-1].name
+
+    @property
+    def own_models(self) -> str:
+        """What the names of the only models begin with that it changes; empty if others are not kept from it.
+
+        Who has another role, too, may do what that permits.
+        """
+        return self.roles[0].own_models if len(self.roles) == 1 else ""
 
 
 def rights(principal: Principal, place: Place) -> frozenset[Permission]:

@@ -160,7 +160,7 @@ def test_who_is_not_named_has_no_role() -> None:
         ('{"viewer": []}', "must be an object"),
         (
             '{"viewer": {"arns": []}}',
-            "must be an object with permissions, iam_roles, groups and nothing else",
+            "must be an object with permissions, iam_roles, groups, own_models and nothing else",
         ),
         ('{"viewer": {"permissions": "read"}}', "must be a list of texts"),
         ('{"viewer": {"permissions": ["raed"]}}', "'raed' is not a permission; expected one of read, audit"),
@@ -168,6 +168,11 @@ def test_who_is_not_named_has_no_role() -> None:
         ('{"viewer": {"permissions": ["read"], "groups": [1]}}', "must be a list of texts"),
         ('{"viewer": {"permissions": ["read"], "groups": ["a b"]}}', "is not the name of a group"),
         ('{"viewer": {"permissions": ["read"], "iam_roles": ["*"]}}', "is not the full ARN"),
+        (
+            '{"canary": {"permissions": ["read"], "own_models": ""}}',
+            "what the names of its models begin with",
+        ),
+        ('{"canary": {"permissions": ["read"], "own_models": ["a-"]}}', "names of its models begin with"),
     ],
 )
 def test_mapping_that_says_something_else_is_refused(text: str, complaint: str) -> None:
