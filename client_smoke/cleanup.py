@@ -48,7 +48,7 @@ def _remove_registered_model(smoke: Smoke) -> str:
         for version in smoke.mlflow.search_model_versions(f"name = '{smoke.model_name}'")
         if (seal := json.loads(version.tags.get(SEAL, "null")))
     )
-    if not _may(smoke, lambda: smoke.mlflow.delete_registered_model(smoke.model_name)):
+    if not may(smoke, lambda: smoke.mlflow.delete_registered_model(smoke.model_name)):
         smoke.remains.append(f"registered model {smoke.model_name}; an approver or admin may delete it")
         return "registered model left, which this role may not delete"
     if _registered_model_exists(smoke):
@@ -80,9 +80,9 @@ def _remove_experiment(smoke: Smoke) -> str:
     if experiment is None:
         return "no experiment was created"
     identifier: str = experiment.experiment_id
-    objects = _delete_objects(smoke, experiment.artifact_location)
+    objects = delete_objects(smoke, experiment.artifact_location)
     # MLflow marks an experiment's runs with it, not its logged models; `mlflow gc` takes marked ones only.
-    if not _may(smoke, lambda: _mark_deleted(smoke, identifier, experiment.lifecycle_stage)):
+    if not may(smoke, lambda: _mark_deleted(smoke, identifier, experiment.lifecycle_stage)):
         smoke.remains.append(f"experiment {identifier}; an approver or admin may delete it")
         return f"experiment {identifier} left, which this role may not delete, {objects}"
     stage = smoke.mlflow.get_experiment(identifier).lifecycle_stage
@@ -102,7 +102,7 @@ def _mark_deleted(smoke: Smoke, identifier: str, stage: str) -> None:
         smoke.mlflow.delete_experiment(identifier)
 
 
-def _may(smoke: Smoke, remove: Callable[[], None]) -> bool:
+def may(smoke: Smoke, remove: Callable[[], None]) -> bool:
     """Remove as the caller, or else as the approver whose token was given; False if neither may."""
     from mlflow.exceptions import MlflowException
 
@@ -121,7 +121,8 @@ def _may(smoke: Smoke, remove: Callable[[], None]) -> bool:
     return False
 
 
-def _delete_objects(smoke: Smoke, location: str) -> str:
+def delete_objects(smoke: Smoke, location: str) -> str:
+    """Delete the current objects below a place in S3; says what became of them."""
     from botocore.exceptions import ClientError
 
     scheme, _, path = location.partition("://")

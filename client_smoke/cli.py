@@ -23,6 +23,7 @@ from client_smoke.verdict import CannotRun, Result, Status, exit_code
 if TYPE_CHECKING:
     from boto3.session import Session
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 _EPILOG = """\
 exit codes:
   0  every step passed, except those that the output names as skipped
@@ -92,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the smoke client; returns the exit code."""
     arguments = parser().parse_args(argv)
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         try:
             return _run(arguments, interrupted)
         except CannotRun as error:
@@ -140,7 +141,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
             tokens=tokens,
             approver_session=approver_session,
         )
-        with Screen(sys.stdout, total=len(STEPS) + 1) as screen, _quiet(arguments.debug):
+        with Screen(sys.stdout, total=len(STEPS) + 1) as screen, quiet(arguments.debug):
             results = run(
                 smoke,
                 steps=STEPS,
@@ -241,15 +242,18 @@ def _seconds(text: str) -> float:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    # CI cancels a job with SIGTERM; what was made has to go then, too.
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Make of SIGINT, SIGTERM and SIGALRM a `KeyboardInterrupt`; says whether one came.
+
+    CI cancels a job with SIGTERM; what was made has to go then, too.
+    """
     received: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
         received.append(number)  # remembered, because an exception raised in a callback can get lost
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield lambda: bool(received)
     finally:
@@ -258,8 +262,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 
 @contextlib.contextmanager
-def _quiet(debug: bool) -> Iterator[None]:
-    # The libraries' notices would tear the table apart; --debug shows them.
+def quiet(debug: bool) -> Iterator[None]:
+    """Keep the libraries' notices, which would tear the table apart, unless --debug shows them."""
     if debug:
         yield
         return

@@ -23,6 +23,8 @@ class Caller:
     principal: str
     role: str
     permissions: frozenset[str]
+    own_models: str = ""
+    """What the names of the models begin with that it may promote, if it may not promote others."""
 
     @property
     def may_write(self) -> bool:
@@ -83,7 +85,7 @@ def server_knows_you(smoke: Smoke) -> str:
     """Ask the server who this client is, and that the other tokens of this run have the roles they should."""
     caller = _read(smoke.request("GET", WHOAMI), whose="this client's")
     smoke.remember(caller)
-    if caller.may_promote:
+    if caller.may_promote or caller.own_models:
         smoke.remember(Promoter(caller.principal))
     if (token := smoke.tokens.viewer) is not None:
         viewer = _read(smoke.request_as(token, "GET", WHOAMI), whose="the viewer's")
@@ -112,6 +114,7 @@ def _read(answer: Any, *, whose: str) -> Caller:
             principal=str(found.get("principal", "")),
             role=str(found.get("role", "")),
             permissions=frozenset(permissions if isinstance(permissions, list) else ()),
+            own_models=str(found.get("own_models", "")),
         )
         if caller.principal and caller.role and caller.permissions:
             return caller

@@ -31,11 +31,10 @@ class SecondVersion:
 
 
 def model_is_registered_as_taught(smoke: Smoke) -> str:
-    """Log and register with the call of the field's courses, word for word."""
-    import mlflow
+    """Log and register with the call of the field's courses: `mlflow.sklearn.log_model(…)`, word for word."""
 
     def log(**trust: Any) -> Any:
-        return mlflow.sklearn.log_model(
+        return train().flavor.log_model(
             train().forest, artifact_path="model", registered_model_name=smoke.model_name, **trust
         )
 
@@ -52,13 +51,12 @@ def model_is_registered_as_taught(smoke: Smoke) -> str:
 
 def model_is_registered_by_name(smoke: Smoke) -> str:
     """Log and register a second version with MLflow 3's own call, its requirements pinned by the caller."""
-    import mlflow
-
     # The first version has shown that MLflow finds them by itself, which takes many seconds.
-    requirements = [f"{name}=={smoke.versions[name]}" for name in ("mlflow", "scikit-learn", "skops")]
+    needed = ("mlflow", "scikit-learn", "skops")
+    requirements = [f"{name}=={smoke.versions[name]}" for name in needed if name in smoke.versions]
 
     def log(**trust: Any) -> Any:
-        return mlflow.sklearn.log_model(
+        return train().flavor.log_model(
             train().larger_forest,
             name="model",
             registered_model_name=smoke.model_name,
@@ -124,7 +122,7 @@ def _log_in_run(smoke: Smoke, log: Any) -> tuple[Any, str]:
     smoke.made_something = True
     _ = smoke.mlflow
     # A run of its own: one that is behind a registered version is not written to any more.
-    with mlflow.start_run(experiment_id=smoke.recall(Experiment).id, run_name=smoke.experiment_name):
+    with mlflow.start_run(experiment_id=smoke.recall(Experiment).id, run_name=smoke.model_name):
         try:
             return log(), ""
         except MlflowException as error:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from client_smoke.smoke import Smoke
-from client_smoke.training import TREES, accuracy_plot, train
+from client_smoke.training import TREES, log_plot, train
 from client_smoke.verdict import StepFailed
 from client_smoke.wire import Traffic, watch
 
@@ -67,13 +67,13 @@ def run_is_logged(smoke: Smoke) -> str:
     _ = smoke.mlflow  # points the fluent API at the target
     with (
         watch() as traffic,
-        mlflow.start_run(experiment_id=experiment.id, run_name=smoke.experiment_name) as run,
+        mlflow.start_run(experiment_id=experiment.id, run_name=smoke.model_name) as run,
     ):
         mlflow.log_params({"model": "random forest", "data": "wine", "smoke": smoke.identifier})
         mlflow.set_tags({"smoke": smoke.identifier, "stage of proof": "logged"})
         for trees, accuracy in zip(TREES, training.accuracies, strict=True):
             mlflow.log_metric(METRIC, accuracy, step=trees)
-        mlflow.log_figure(accuracy_plot(training), PLOT_ARTIFACT)
+        log_plot(training, PLOT_ARTIFACT, smoke.scratch)
         mlflow.log_artifact(str(path), folder)
     stored = smoke.mlflow.get_run(run.info.run_id)
     if stored.info.status != "FINISHED":

@@ -341,6 +341,7 @@ class Platform:
                     "MLFLOW_AWS_DATABASE_CA_FILE": str(self.state.authority / "ca.pem"),
                     # The image has the public authorities, which prove the token issuer and the user pool.
                     "SSL_CERT_FILE": str(self.state.authority / "ca.pem"),
+                    "MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.state.authority / "ca.pem"),
                 },
                 database_host=HOST,
                 database_port=self._ports["database"],

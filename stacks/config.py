@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from stacks.backup_config import BackupConfig
+from stacks.canary_config import CanaryConfig
 from stacks.cost_config import CostConfig
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.monitoring_config import MonitoringConfig
@@ -975,6 +976,7 @@ class EnvironmentConfig(Section):
     artifacts: ArtifactsConfig = Field(default_factory=ArtifactsConfig, description=ArtifactsConfig.__doc__)
     backup: BackupConfig | None = Field(default=None, description=BackupConfig.__doc__)
     cost: CostConfig | None = Field(default=None, description=CostConfig.__doc__)
+    canary: CanaryConfig = Field(default_factory=CanaryConfig, description=CanaryConfig.__doc__)
     cleanup: CleanupConfig = Field(default_factory=CleanupConfig, description=CleanupConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)

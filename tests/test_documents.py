@@ -38,6 +38,7 @@ NOT_RUN = {
     "aws sts assume-role": "names an operation",
     "aws rds reboot-db-instance --force-failover --db-instance-identifier …": "a failover needs RDS",
     "aws cognito-idp admin-add-user-to-group": "names an operation",
+    "aws logs tail LOG_GROUP --log-stream-name-prefix canary/": "the emulator has no live tail",
 }
 
 

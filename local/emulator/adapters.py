@@ -287,6 +287,7 @@ def task_settings(
                 "MLFLOW_AWS_BIND": "127.0.0.1",
                 "MLFLOW_AWS_PORT": str(local_port),
             },
+            entry_point=tuple(container.get("entryPoint") or ()),
             stop_seconds=float(container.get("stopTimeout") or 30),
             health_check=HealthCheck.of(container.get("healthCheck")),
             address=addresses[arn],

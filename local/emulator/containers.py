@@ -72,11 +72,13 @@ class HealthCheck:
 class Settings:
     """What a container gets beyond its definition.
 
-    `environment` overrides the definition's, with what differs on a laptop. `on_health` is called with
+    `environment` overrides the definition's, with what differs on a laptop. `entry_point`, if the definition
+    has one, stands in for the image's. `on_health` is called with
     `HEALTHY` and `UNHEALTHY`, `on_exit` once, when the process is gone.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
+    entry_point: tuple[str, ...] = ()
     stop_seconds: float = DEFAULT_STOP_SECONDS
     health_check: HealthCheck | None = None
     address: str = "127.0.0.1"
@@ -338,7 +340,7 @@ class Runtime:
         container = Container(
             name=name,
             labels=labels,
-            argv=[*packed.entrypoint, *(command or ())],
+            argv=[*(settings.entry_point or packed.entrypoint), *(command or ())],
             # Nothing from this process's environment: a container sees only what it is given.
             environment={
                 "HOME": str(home),

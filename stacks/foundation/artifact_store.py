@@ -13,6 +13,9 @@ from stacks.keys import encryption_key
 from stacks.recovery.replica import Replica
 from stacks.recovery.stack import MlflowRecovery
 
+CANARY_MODELS = "smoke-canary-"
+"""What the names of the canary's models begin with, and so the places of their sealed copies."""
+
 ERASURES = "erasures"
 """Below the prefix: where requests of erasures and their certificates are."""
 
@@ -128,6 +131,28 @@ class ArtifactStore(Construct):
         for each in documents:
             acknowledge_resource(role, each, because="their names are not known; their place is named")
 
+    @property
+    def canary_root(self) -> str:
+        """Where the artifacts of the canary's runs are."""
+        return f"{self.root}canary"
+
+    def grant_canary(self, role: iam.Role) -> None:
+        """Let a role write and read below `canary/`, and read the sealed copies of the canary's models."""
+        bucket_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
+        own, sealed = (f"{self._prefix}{place}*" for place in ("canary/", f"sealed/{CANARY_MODELS}"))
+        reads = [f"{bucket_arn}/{place}" for place in (own, sealed)]
+        for actions, resources, conditions in (
+            (["s3:ListBucket"], [bucket_arn], {"StringLike": {"s3:prefix": [own, sealed]}}),
+            (["s3:GetObject"], reads, {}),
+            (["s3:PutObject", "s3:DeleteObject"], reads[:1], {}),
+            (["kms:Decrypt", "kms:GenerateDataKey"], [self.key.key_arn], through_s3(cdk.Stack.of(self))),
+        ):
+            role.add_to_policy(
+                iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions)
+            )
+        for each in reads:
+            acknowledge_resource(role, each, because="which runs there will be is not known; their place is")
+
     def grant_cleanup(self, role: iam.Role) -> None:
         """Let a role list artifacts and mark them as deleted, but for what is sealed; no version goes."""
         bucket_arn = cdk.Stack.of(self).export_value(self.bucket.bucket_arn)
@@ -225,6 +250,11 @@ class ArtifactStore(Construct):
             conditions={"StringEquals": {algorithm: "aws:kms"}, "Null": {key: "true"}},
         )
         self.bucket.deny("NoCustomerKey", "s3:PutObject", conditions={"Null": {customer_key: "false"}})
+
+
+def through_s3(stack: cdk.Stack) -> dict[str, dict[str, str]]:
+    """The condition that a key is used by S3 for its caller, and not by the caller itself."""
+    return {"StringEquals": {"kms:ViaService": f"s3.{stack.region}.{stack.url_suffix}"}}
 
 
 def _of_everything(prefix: str, replica: Replica) -> Copies:

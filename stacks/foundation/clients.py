@@ -15,7 +15,7 @@ from constructs import Construct
 from stacks.acknowledge import acknowledge_resource
 from stacks.config import EnvironmentConfig
 from stacks.foundation.account_switches import AccountSwitches
-from stacks.foundation.artifact_store import ArtifactStore
+from stacks.foundation.artifact_store import ArtifactStore, through_s3
 from stacks.foundation.workload_trust import GITHUB, STS, eks_trust, github_trust
 from stacks.identity_config import IdentityConfig, account_of
 from stacks.roles import ROLES, RoleEntry
@@ -98,19 +98,9 @@ def _policy(
                 sid="KeyThroughS3Only",
                 actions=list(role.key),
                 resources=[artifacts.key.key_arn],
-                conditions=_through_s3(cdk.Stack.of(scope)),
+                conditions=through_s3(cdk.Stack.of(scope)),
             ),
-            iam.PolicyStatement(
-                sid="TokensForMlflowOnly",
-                actions=["sts:GetWebIdentityToken"],
-                resources=["*"],
-                conditions={
-                    # Each audience must be this one; ForAllValues alone would also hold for none.
-                    "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": audience},
-                    "Null": {"sts:IdentityTokenAudience": "false"},
-                    "StringEquals": {"sts:SigningAlgorithm": SIGNING_ALGORITHM},
-                },
-            ),
+            tokens_for_mlflow_only(audience),
         ],
     )
     if role.writes:
@@ -140,6 +130,21 @@ def _policy(
     return policy
 
 
+def tokens_for_mlflow_only(audience: str) -> iam.PolicyStatement:
+    """Tokens of the caller's own role, for this deployment and nothing else."""
+    return iam.PolicyStatement(
+        sid="TokensForMlflowOnly",
+        actions=["sts:GetWebIdentityToken"],
+        resources=["*"],
+        conditions={
+            # Each audience must be this one; ForAllValues alone would also hold for none.
+            "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": audience},
+            "Null": {"sts:IdentityTokenAudience": "false"},
+            "StringEquals": {"sts:SigningAlgorithm": SIGNING_ALGORITHM},
+        },
+    )
+
+
 def _admit(elsewhere: Sequence[str], role: RoleEntry, *, artifacts: ArtifactStore) -> None:
     """Let these roles of other accounts do with artifacts and key what this role may.
 
@@ -161,8 +166,4 @@ def _admit(elsewhere: Sequence[str], role: RoleEntry, *, artifacts: ArtifactStor
     bucket.add_to_resource_policy(allow(role.bucket, bucket.bucket_arn, artifacts.below_prefix))
     bucket.add_to_resource_policy(allow(role.objects, artifacts.objects_arn, {}))
     # In a key's policy, `*` is the key itself.
-    artifacts.key.add_to_resource_policy(allow(role.key, "*", _through_s3(cdk.Stack.of(artifacts))))
-
-
-def _through_s3(stack: cdk.Stack) -> dict[str, dict[str, str]]:
-    return {"StringEquals": {"kms:ViaService": f"s3.{stack.region}.{stack.url_suffix}"}}
+    artifacts.key.add_to_resource_policy(allow(role.key, "*", through_s3(cdk.Stack.of(artifacts))))

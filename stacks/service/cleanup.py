@@ -1,14 +1,11 @@
 """What was deleted goes for good."""
 
-import aws_cdk as cdk
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
-from stacks.acknowledge import acknowledge_resource
 from stacks.config import CleanupConfig, ServerConfig
 from stacks.service.operation import Operation
+from stacks.service.schedule import run_on_schedule
 from stacks.service.server_task import TaskResources
 
 # After the night's backup, before people come.
@@ -50,33 +47,12 @@ class Cleanup(Construct):
         artifacts.grant_erasure(erase.role)
         if config.deleted_days is None:
             return
-        events.Rule(
+        run_on_schedule(
             self,
             "Daily",
-            description="Removes what was deleted from MLflow on AWS long enough ago",
+            task=gc.task,
+            cluster=resources.cluster,
             schedule=_DAILY,
-            targets=[
-                targets.EcsTask(
-                    cluster=resources.cluster.cluster,
-                    task_definition=gc.task.definition,
-                    subnet_selection=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
-                    security_groups=[gc.task.security_group],
-                    container_overrides=[
-                        targets.ContainerOverride(
-                            container_name=gc.task.container_name,
-                            command=["gc", "--days", str(config.deleted_days)],
-                        )
-                    ],
-                )
-            ],
-        )
-        acknowledge_resource(
-            gc.task.definition,
-            cdk.Stack.of(self).format_arn(
-                service="ecs",
-                account="*",
-                resource="task",
-                resource_name=f"{resources.cluster.cluster.cluster_name}/*",
-            ),
-            because="the id of a task is not known before it runs; the cluster is ours",
+            command=["gc", "--days", str(config.deleted_days)],
+            description="Removes what was deleted from MLflow on AWS long enough ago",
         )

@@ -7,15 +7,21 @@ from stacks.foundation.stack import MlflowFoundation
 from stacks.foundation.user_directory import UserDirectory
 from stacks.identity_config import IdentityConfig
 from stacks.roles import ROLES, RoleEntry
+from stacks.service.canary import Canary
 from stacks.service.sign_in import SignIn
 
 
 def server_identity(
-    stack: cdk.Stack, *, foundation: MlflowFoundation, sign_in: SignIn, environment: EnvironmentConfig
+    stack: cdk.Stack,
+    *,
+    foundation: MlflowFoundation,
+    sign_in: SignIn,
+    canary: Canary | None,
+    environment: EnvironmentConfig,
 ) -> dict[str, str]:
     """Return the server's environment: issuers, audience, client id, and the roles. No secret."""
     people = foundation.people
-    roles = {
+    roles: dict[str, dict[str, object]] = {
         role.name: {
             "permissions": list(role.permissions),
             "iam_roles": _iam_roles(stack, role, environment.identity),
@@ -23,6 +29,8 @@ def server_identity(
         }
         for role in ROLES
     }
+    if canary is not None:
+        roles["canary"] = canary.mlflow_role
     return {
         "MLFLOW_AWS_TOKEN_ISSUERS": _token_issuers(stack, foundation, environment.identity),
         "MLFLOW_AWS_TOKEN_AUDIENCE": environment.ingress.url,

@@ -1,6 +1,6 @@
-"""The task definition that the server and the migration share."""
+"""The task definitions of the server's image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aws_cdk as cdk
@@ -33,14 +33,12 @@ class TaskResources:
     artifacts: ArtifactStore
 
 
-class ServerTask(Construct):
+class ImageTask(Construct):
     """The server's image without privileges: no root, no writable disk but /tmp, no secret in it.
 
-    It reaches AWS on port 443 and the database, and nothing else. Its role, given or its own, may do
-    only what is granted to it.
+    It reaches AWS on port 443, and nothing else. Its role, given or its own, may do only what is granted
+    to it.
     """
-
-    container_name = "server"
 
     def __init__(
         self,
@@ -48,23 +46,28 @@ class ServerTask(Construct):
         construct_id: str,
         *,
         resources: TaskResources,
+        name: str,
         command: str,
+        log_stream_prefix: str,
         environment: Mapping[str, str],
         config: ServerConfig,
+        size: tuple[int, int],
+        entry_point: Sequence[str] | None = None,
+        labels: Mapping[str, str] | None = None,
         role: iam.Role | None = None,
         health_check: ecs.HealthCheck | None = None,
     ) -> None:
+        """`name` is the container's, `size` is CPU units and MiB; `entry_point` stands in for the image's."""
         super().__init__(scope, construct_id)
-        database = resources.database
-        self.log_stream_prefix = command
+        self.container_name, self.log_stream_prefix = name, log_stream_prefix
         self.role = role or iam.Role(self, "Role", assumed_by=tasks_of_this_account(self))
         self.execution_role = iam.Role(self, "ExecutionRole", assumed_by=tasks_of_this_account(self))
-        self.security_group = _security_group(self, vpc=resources.cluster.vpc, database=database)
+        self.security_group = _security_group(self, vpc=resources.cluster.vpc)
         self.definition = ecs.FargateTaskDefinition(
             self,
             "Definition",
-            cpu=config.cpu,
-            memory_limit_mib=config.memory_mib,
+            cpu=size[0],
+            memory_limit_mib=size[1],
             runtime_platform=ecs.RuntimePlatform(
                 cpu_architecture=CPUS[config.architecture],
                 operating_system_family=ecs.OperatingSystemFamily.LINUX,
@@ -76,19 +79,10 @@ class ServerTask(Construct):
         self.container = self.definition.add_container(
             self.container_name,
             image=resources.image.container_image,
+            entry_point=entry_point,
             command=[command],
-            environment={
-                "AWS_REGION": cdk.Stack.of(self).region,
-                "MLFLOW_AWS_DATABASE_HOST": database.endpoint.hostname,
-                "MLFLOW_AWS_DATABASE_PORT": cdk.Tokenization.stringify_number(database.endpoint.port),
-                "MLFLOW_AWS_DATABASE_NAME": database.name,
-                "MLFLOW_AWS_DATABASE_USER": database.server_user,
-                "MLFLOW_AWS_ARTIFACT_ROOT": resources.artifacts.root,
-                **environment,
-            },
-            # References to outputs read the same for another database: only this makes the CDK deploy the
-            # service, and run the migration, when the foundation has one.
-            docker_labels={"restored-from": database.restored_from} if database.restored_from else None,
+            environment={"AWS_REGION": cdk.Stack.of(self).region, **environment},
+            docker_labels=labels,
             user=UNPRIVILEGED,
             readonly_root_filesystem=True,
             linux_parameters=unprivileged_linux(self, "Linux"),
@@ -116,6 +110,48 @@ class ServerTask(Construct):
         )
 
 
+class ServerTask(ImageTask):
+    """A command of the server's image, which reaches the database, too."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        resources: TaskResources,
+        command: str,
+        environment: Mapping[str, str],
+        config: ServerConfig,
+        role: iam.Role | None = None,
+        health_check: ecs.HealthCheck | None = None,
+    ) -> None:
+        database = resources.database
+        super().__init__(
+            scope,
+            construct_id,
+            resources=resources,
+            name="server",
+            command=command,
+            log_stream_prefix=command,
+            environment={
+                "MLFLOW_AWS_DATABASE_HOST": database.endpoint.hostname,
+                "MLFLOW_AWS_DATABASE_PORT": cdk.Tokenization.stringify_number(database.endpoint.port),
+                "MLFLOW_AWS_DATABASE_NAME": database.name,
+                "MLFLOW_AWS_DATABASE_USER": database.server_user,
+                "MLFLOW_AWS_ARTIFACT_ROOT": resources.artifacts.root,
+                **environment,
+            },
+            config=config,
+            size=(config.cpu, config.memory_mib),
+            # References to outputs read the same for another database: only this makes the CDK deploy the
+            # service, and run the migration, when the foundation has one.
+            labels={"restored-from": database.restored_from} if database.restored_from else None,
+            role=role,
+            health_check=health_check,
+        )
+        database.allow_connections_from(self.security_group)
+
+
 def unprivileged_linux(scope: Construct, construct_id: str) -> ecs.LinuxParameters:
     """No capability; an init process, which reaps orphans and passes SIGTERM on."""
     linux = ecs.LinuxParameters(scope, construct_id, init_process_enabled=True)
@@ -123,14 +159,14 @@ def unprivileged_linux(scope: Construct, construct_id: str) -> ecs.LinuxParamete
     return linux
 
 
-def _security_group(scope: Construct, *, vpc: ec2.IVpc, database: Database) -> ec2.SecurityGroup:
+def _security_group(scope: Construct, *, vpc: ec2.IVpc) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "SecurityGroup",
         vpc=vpc,
+        # Its text never changes: another one would replace the group.
         description="MLflow task: leaves to AWS and the database only",
         allow_all_outbound=False,
     )
     group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS, whose addresses vary")
-    database.allow_connections_from(group)
     return group

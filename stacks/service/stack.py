@@ -9,6 +9,7 @@ from stacks.cost_config import deployment_tags
 from stacks.foundation.stack import MlflowFoundation
 from stacks.monitoring.monitoring import Monitoring
 from stacks.monitoring.spending import Spending
+from stacks.service.canary import Canary
 from stacks.service.cleanup import Cleanup
 from stacks.service.cluster import Cluster
 from stacks.service.firewall import Firewall
@@ -58,8 +59,15 @@ class MlflowService(cdk.Stack):
             config=config,
         )
         Cleanup(self, "Cleanup", resources=resources, server=config, config=environment.cleanup)
+        canary = (
+            Canary(self, "Canary", resources=resources, url=url, server=config, config=environment.canary)
+            if environment.canary.enabled
+            else None
+        )
         sign_in = SignIn(self, "SignIn", people=foundation.people, url=url, config=environment.identity)
-        identity = server_identity(self, foundation=foundation, sign_in=sign_in, environment=environment)
+        identity = server_identity(
+            self, foundation=foundation, sign_in=sign_in, canary=canary, environment=environment
+        )
         server = TrackingServer(
             self,
             "Server",
@@ -88,6 +96,8 @@ class MlflowService(cdk.Stack):
             )
         if environment.cost:
             Spending(self, "Spending", config=environment.cost)
+        if canary is not None:
+            canary.reach(ingress.load_balancer)
         Monitoring(
             self,
             "Monitoring",

@@ -81,6 +81,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "lock": {"mode": "compliance", "min_days": 14, "max_days": 300, "grace_days": 9},
             "recovery": {"region": "eu-west-1", "days": 60, "replicate": True},
         },
+        "canary": {"minutes": 20},
         "cleanup": {"deleted_days": 45},
         "waf": {
             "requests_per_minute": 777,
@@ -171,6 +172,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "all given": {
+        "canary": {"enabled": False},
         "log_key_arn": f"{KEY}1",
         "network": {"existing": EXISTING_VPC},
         "database": {"key_arn": f"{KEY}2"},
@@ -434,6 +436,8 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "cost.emails": (budget("NotificationsWithSubscribers", 2, "Subscribers", 1, "Address"), "b@example.com"),
     "cost.monthly_budget_usd": (budget("Budget", "BudgetLimit", "Amount"), 321),
     "cost.anomaly_usd": (mentions(r"[\"21\"]"), True),
+    "canary.enabled": (mentions("client_smoke.canary"), False),
+    "canary.minutes": (mentions('"ScheduleExpression": "rate(20 minutes)"'), True),
     "cleanup.deleted_days": (mentions(r"[\"gc\",\"--days\",\"45\"]"), True),
     "waf.requests_per_minute": (mentions('"RateBasedStatement": {"Limit": 777,'), True),
     "waf.exempt_cidrs": (

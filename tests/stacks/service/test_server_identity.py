@@ -23,7 +23,7 @@ def roles(assembly: Assembly) -> dict[str, Any]:
 
 def test_members_of_the_file_and_the_groups_of_the_pool_are_mapped(replicated: Assembly) -> None:
     mapping = roles(replicated)
-    assert list(mapping) == [role.name for role in ROLES]
+    assert list(mapping) == [*(role.name for role in ROLES), "canary"]
     assert mapping["approver"]["groups"] == ["mlflow-approver", "release-board"]
     assert mapping["contributor"]["iam_roles"][0] == "arn:aws:iam::111122223333:role/data-science/*"
     assert mapping["auditor"] == {

@@ -1,0 +1,67 @@
+"""What a run of the canary says to CloudWatch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from client_smoke import canary
+from client_smoke.canary import GROUP, GROUPS, line, metrics
+from client_smoke.verdict import Result, Status
+
+ALL = {"CanarySucceeded", "CanarySeconds", *(f"Canary{group}" for group in GROUPS)}
+
+
+def ended(**differently: Status) -> list[Result]:
+    return [Result(name, name, differently.get(name, Status.PASSED), 0.1, seen="seen") for name in GROUP]
+
+
+def test_every_group_is_1_when_every_step_passed() -> None:
+    found = metrics(ended(), seconds=12.34)
+    assert found == {**dict.fromkeys(ALL, 1.0), "CanarySeconds": 12.3}
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.COULD_NOT_RUN, Status.INTERRUPTED])
+def test_a_step_that_did_not_pass_is_the_0_of_its_group(status: Status) -> None:
+    found = metrics(ended(role_reaches_s3=status), seconds=1)
+    assert [name for name, value in found.items() if value == 0] == ["CanarySucceeded", "CanaryArtifacts"]
+
+
+def test_what_was_not_tried_says_nothing_of_its_group() -> None:
+    skipped = {name: Status.SKIPPED for name, group in GROUP.items() if group == "Registry"}
+    assert set(metrics(ended(**skipped), seconds=1)) == ALL - {"CanaryRegistry"}
+    one = metrics(ended(run_is_logged=Status.SKIPPED), seconds=1)
+    assert set(one) == ALL - {"CanaryTracking"}
+    assert one["CanarySucceeded"] == 1
+
+
+def test_the_line_is_cloudwatch_s_embedded_metric_format_and_names_what_is_broken() -> None:
+    told = line(ended(run_is_logged=Status.FAILED), deployment="Service", seconds=2, at=1.5)
+    assert "\n" not in told
+    document = json.loads(told)
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    assert document["_aws"]["Timestamp"] == 1500
+    assert (directive["Namespace"], directive["Dimensions"]) == ("MLflowOnAws", [["Deployment"]])
+    assert {each["Name"] for each in directive["Metrics"]} == ALL
+    assert all(isinstance(document[each["Name"]], float | int) for each in directive["Metrics"])
+    assert [each["step"] for each in document["broken"]] == ["run_is_logged"]
+
+
+def test_the_registry_is_tried_in_the_first_run_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[set[str]] = []
+
+    def run(_canary: object, *, steps: list[canary.Step], **_: object) -> list[Result]:
+        tried.append({GROUP[step.name] for step in steps})
+        return ended()
+
+    environ = {
+        "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com",
+        "MLFLOW_AWS_DEPLOYMENT": "Service",
+        "MLFLOW_AWS_CANARY_MINUTES": "15",
+    }
+    monkeypatch.setattr(canary, "run", run)
+    for minute in (14, 15, 59):
+        monkeypatch.setattr(canary.time, "time", lambda minute=minute: minute * 60.0)
+        assert canary.main(environ) == 0
+    assert ["Registry" in each for each in tried] == [True, False, False]
