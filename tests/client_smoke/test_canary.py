@@ -8,6 +8,7 @@ import pytest
 
 from client_smoke import canary
 from client_smoke.canary import GROUP, GROUPS, line, metrics
+from client_smoke.smoke import Step
 from client_smoke.verdict import Result, Status
 
 ALL = {"CanarySucceeded", "CanarySeconds", *(f"Canary{group}" for group in GROUPS)}
@@ -51,7 +52,7 @@ def test_the_line_is_cloudwatch_s_embedded_metric_format_and_names_what_is_broke
 def test_the_registry_is_tried_in_the_first_run_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[set[str]] = []
 
-    def run(_canary: object, *, steps: list[canary.Step], **_: object) -> list[Result]:
+    def run(_canary: object, *, steps: list[Step], **_: object) -> list[Result]:
         tried.append({GROUP[step.name] for step in steps})
         return ended()
 
@@ -62,6 +63,6 @@ def test_the_registry_is_tried_in_the_first_run_of_an_hour(monkeypatch: pytest.M
     }
     monkeypatch.setattr(canary, "run", run)
     for minute in (14, 15, 59):
-        monkeypatch.setattr(canary.time, "time", lambda minute=minute: minute * 60.0)
+        monkeypatch.setattr("time.time", lambda minute=minute: minute * 60.0)
         assert canary.main(environ) == 0
     assert ["Registry" in each for each in tried] == [True, False, False]

@@ -89,17 +89,10 @@ class Deployed:
         return self.told(task)
 
     @contextlib.contextmanager
-    def superuser(self, database: str = "postgres") -> Iterator[Any]:
+    def superuser(self) -> Iterator[Any]:
         directory = State.read(self.state.run / "postgres.json")["directory"]
-        with Postgres(directory=Path(directory), port=5432, host="").cursor(database) as cursor:
+        with Postgres(directory=Path(directory), port=5432, host="").cursor("mlflow") as cursor:
             yield cursor
-
-    def databases(self) -> list[str]:
-        with self.superuser() as cursor:
-            cursor.execute(
-                "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
-            )
-            return [name for (name,) in cursor.fetchall()]
 
 
 def groups(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,19 +136,15 @@ def broken_bucket_policy(deployed: Deployed) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_database(deployed: Deployed) -> Iterator[None]:
-    """PostgreSQL ends every session and takes none; its process is the platform's, which ends with it."""
-    names = deployed.databases()
-    with deployed.superuser() as cursor:
-        try:
-            for name in names:
-                cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            )
-            yield
-        finally:
-            for name in names:
-                cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    """Clients lose the database until it is started again."""
+    rds = deployed.client("rds")
+    (instance,) = rds.describe_db_instances()["DBInstances"]
+    named = {"DBInstanceIdentifier": instance["DBInstanceIdentifier"]}
+    rds.stop_db_instance(**named)
+    try:
+        yield
+    finally:
+        rds.start_db_instance(**named)
 
 
 @contextlib.contextmanager
@@ -186,7 +175,8 @@ class Api:
             headers={"Authorization": f"Bearer {self.environ['MLFLOW_TRACKING_TOKEN']}"},
             verify=self.environ["MLFLOW_TRACKING_SERVER_CERT_PATH"],
             timeout=30,
-            **({"params": body} if method == "GET" else {"json": body}),
+            params=body if method == "GET" else None,
+            json=None if method == "GET" else body,
         )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
@@ -214,7 +204,7 @@ def killed_at_work(deployed: Deployed, api: Api) -> None:
 
 
 def two_hours_pass(deployed: Deployed) -> None:
-    with deployed.superuser(deployed.databases()[0]) as cursor:
+    with deployed.superuser() as cursor:
         for table, column in (("registered_models", "creation_time"), ("runs", "start_time")):
             cursor.execute(f"UPDATE {table} SET {column} = {column} - 7200000")
 
