@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -61,6 +62,7 @@ from client_smoke.verdict import Result, Status, StepFailed
 NAMESPACE = "MLflowOnAws"
 # Of its experiment, and what the names of its models begin with: the server lets it change no others.
 NAME = "smoke-canary"
+_NAME_OF_A_RUN = re.compile(f"{NAME}-[0-9a-f]{{12}}")
 LARGEST_RUN_SECONDS = 600
 _ANSWER_SECONDS = 20.0
 # A run that was killed leaves what it made to the next one after this time.
@@ -125,15 +127,16 @@ def experiment_is_there(smoke: Smoke) -> str:
 def nothing_of_it_is_left(smoke: Smoke) -> str:
     """Remove what this run made, what a run of an hour ago or more has left, and nothing of anybody else.
 
-    Both are known by the principal that the server recorded. `make gc` deletes runs for good; sealed copies
-    stay.
+    Runs and versions are known by the principal that the server recorded; a model without a version, by a
+    name of a run's form. `make gc` deletes runs for good; sealed copies stay.
     """
     client, before = smoke.mlflow, int(time.time() * 1000) - _LEFT_BEHIND_MS
     experiment, principal = smoke.recall(Experiment).id, smoke.recall(Caller).principal
     models = [
         model.name
         for model in client.search_registered_models(f"name LIKE '{NAME}-%'")
-        if (model.name == smoke.model_name or model.creation_timestamp < before)
+        if _NAME_OF_A_RUN.fullmatch(model.name)
+        and (model.name == smoke.model_name or model.creation_timestamp < before)
         and all(
             each.tags.get(PRINCIPAL) == principal
             for each in client.search_model_versions(f"name = '{model.name}'")

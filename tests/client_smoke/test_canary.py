@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
 from client_smoke import canary
 from client_smoke.canary import GROUP, GROUPS, line, metrics
-from client_smoke.smoke import Step
+from client_smoke.evidence import PRINCIPAL
+from client_smoke.identity import Caller
+from client_smoke.smoke import Smoke, Step
+from client_smoke.tracking import Experiment
 from client_smoke.verdict import Result, Status
 
+Offline = Callable[..., Smoke]
 ALL = {"CanarySucceeded", "CanarySeconds", *(f"Canary{group}" for group in GROUPS)}
 
 
@@ -66,3 +73,37 @@ def test_the_registry_is_tried_in_the_first_run_of_an_hour(monkeypatch: pytest.M
         monkeypatch.setattr("time.time", lambda minute=minute: minute * 60.0)
         assert canary.main(environ) == 0
     assert ["Registry" in each for each in tried] == [True, False, False]
+
+
+def test_it_removes_what_is_its_own_and_left_for_an_hour_and_nothing_else(offline: Offline) -> None:
+    now, old = int(time.time() * 1000), 0
+    mine, theirs = "arn:aws:iam::123456789012:role/canary", "arn:aws:iam::123456789012:role/somebody"
+    made = {
+        "smoke-canary-000000000001": (now, mine),
+        "smoke-canary-000000000002": (old, mine),
+        "smoke-canary-000000000003": (old, None),
+        "smoke-canary-000000000004": (now, mine),
+        "smoke-canary-000000000005": (old, theirs),
+        "smoke-canary-of-a-person": (old, None),
+    }
+    client = Mock()
+    client.search_registered_models.return_value = [Mock(creation_timestamp=at) for at, _ in made.values()]
+    for model, name in zip(client.search_registered_models.return_value, made, strict=True):
+        model.name = name
+
+    def versions(condition: str) -> list[Mock]:
+        principal = made[condition.split("'")[1]][1]
+        return [Mock(tags={PRINCIPAL: principal})] if principal else []
+
+    client.search_model_versions.side_effect = versions
+    client.search_runs.return_value = []
+    client.search_logged_models.return_value = [Mock(source_run_id="somebody's")]
+    smoke = offline(mlflow=client, identifier="000000000001")
+    smoke.__class__ = canary.Canary
+    smoke.remember(Experiment(id="7", bucket="b", prefix="canary"))
+    smoke.remember(Caller(mine, "canary", frozenset(), own_models="smoke-canary-"))
+    canary.nothing_of_it_is_left(smoke)
+    removed = [call.args[0][-1] for call in client.delete_registered_model.call_args_list]
+    assert removed == ["1", "2", "3"]
+    assert all(mine in call.kwargs["filter_string"] for call in client.search_runs.call_args_list)
+    client.delete_logged_model.assert_not_called()

@@ -102,18 +102,16 @@ def groups(line: Mapping[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def deployed(laptop: Laptop) -> Deployed:
     pages = account(laptop.state).client("cloudformation").get_paginator("list_stack_resources")
+    kinds = ("AWS::Events::Rule", "AWS::ECS::Service", "AWS::IAM::Role", "AWS::Logs::LogGroup")
     return Deployed(
         laptop.state,
         {
-            each["LogicalResourceId"]: each["PhysicalResourceId"].rpartition("/")[2]
+            each["LogicalResourceId"]: each["PhysicalResourceId"]
             for page in pages.paginate(StackName=SERVICE)
             for each in page["StackResourceSummaries"]
-            if each["ResourceType"]
-            in (
-                "AWS::Events::Rule", "AWS::ECS::Service", "AWS::IAM::Role", "AWS::Logs::LogGroup",
-            )
+            if each["ResourceType"] in kinds
         },
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager

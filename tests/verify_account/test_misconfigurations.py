@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +13,7 @@ from findings.finding import AccountFinding, Mark
 from local.environment import clean
 from local.platform import REGION, account
 from local.state import PROJECT
-from tests.laptop import Laptop, running_laptop
+from tests.laptop import Laptop
 from tests.verify_account.misconfigurations import MORE, TWELVE, Change, Deployment, made
 from verify_account.verify import CHECKS, verify
 
@@ -25,12 +24,6 @@ NOT_ASKED = {
     "the listener has no other certificate",
     "the network's traffic is recorded",
 }
-
-
-@pytest.fixture(scope="module")
-def laptop() -> Iterator[Laptop]:
-    with running_laptop() as laptop:
-        yield laptop
 
 
 @pytest.fixture(scope="module")
