@@ -18,6 +18,6 @@ class CanaryConfig(Section):
     minutes: int = Field(
         default=60,
         ge=15,
-        le=1440,
-        description="Minutes between two runs; what the registry promises is tried once an hour at most.",
+        le=60,
+        description="Minutes between two runs; what the registry promises is tried once an hour.",
     )

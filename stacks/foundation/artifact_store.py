@@ -151,7 +151,9 @@ class ArtifactStore(Construct):
                 iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions)
             )
         for each in reads:
-            acknowledge_resource(role, each, because="which runs there will be is not known; their place is")
+            acknowledge_resource(
+                role, each, because="which runs there will be is not known; their place is named"
+            )
 
     def grant_cleanup(self, role: iam.Role) -> None:
         """Let a role list artifacts and mark them as deleted, but for what is sealed; no version goes."""

@@ -61,6 +61,12 @@ PATTERNS: Mapping[str, Pattern] = {
         {"Uptime": [9000.0] * 5 + [60, 200, 20, 120, 30]}, {"Uptime": [9000.0] * 5 + [60, 360, 660, 60, 360]}
     ),
     "KeysOld": once("KeysAge", 600, 4000),
+    # Hourly: a failure that lasts, and one that is over in an hour.
+    "CanaryFailed": Pattern(
+        {"CanarySucceeded": [1.0, None, None, None, 0.0, None, None, None, 0.0, None, None]},
+        {"CanarySucceeded": [0.0, None, None, None, 1.0, None, None, None, 0.0, None, None, None]},
+    ),
+    "CanarySilent": gone("CanarySucceeded", 1),
     "SchemaBehind": once("SchemaCurrent", 1, 0),
     "DatabaseErrors": once("DatabaseErrors", 0, 30),
     "DatabaseWait": once("DatabaseWait", 40, 20_000),
