@@ -50,6 +50,10 @@ class ArtifactStore(Construct):
             cors=[s3.CorsRule(allowed_methods=[s3.HttpMethods.GET], allowed_origins=[pages])],
             server_access_logs_bucket=access_logs,
             server_access_logs_prefix="artifacts/",
+            # One folder a day: a query of one day reads the logs of one day.
+            target_object_key_format=s3.TargetObjectKeyFormat.partitioned_prefix(
+                s3.PartitionDateSource.EVENT_TIME
+            ),
             metrics=[s3.BucketMetrics(id="EntireBucket")],
         )
         # What the server is told about sealing, as its environment variables.

@@ -80,6 +80,12 @@ class Network(Construct):
         self._join(vpc, config)
         log = OperationalLog(self, "FlowLog", key=log_key, days=config.flow_log_days)
         vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
+        # The CDK's own function, which empties the default security group, would log in the clear, for ever.
+        provider = cdk.Stack.of(self).node.find_child("Custom::VpcRestrictDefaultSGCustomResourceProvider")
+        function = provider.node.find_child("Handler")
+        assert isinstance(function, cdk.CfnResource)  # noqa: S101
+        own = OperationalLog(self, "DefaultGroupLog", key=log_key, days=config.flow_log_days)
+        function.add_property_override("LoggingConfig", {"LogGroup": own.log_group_name})
         return vpc
 
     def _join(self, vpc: ec2.Vpc, config: NetworkConfig) -> None:

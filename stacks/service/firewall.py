@@ -153,7 +153,7 @@ class Firewall(Construct):
     def _log(self, acl: waf.CfnWebACL, *, key: kms.IKey, days: int, kept: Sequence[str]) -> None:
         stack = cdk.Stack.of(self)
         # AWS WAF writes to groups of such names only.
-        log = OperationalLog(self, "Log", key=key, days=days, name=f"aws-waf-logs-{stack.stack_name}")
+        self.log = OperationalLog(self, "Log", key=key, days=days, name=f"aws-waf-logs-{stack.stack_name}")
         conditions = [{"ActionCondition": {"Action": action}} for action in kept]
         logging = waf.CfnLoggingConfiguration(
             self,
@@ -164,7 +164,7 @@ class Firewall(Construct):
                 stack.format_arn(
                     service="logs",
                     resource="log-group",
-                    resource_name=log.log_group_name,
+                    resource_name=self.log.log_group_name,
                     arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
                 )
             ],

@@ -8,6 +8,7 @@ from stacks.config import EnvironmentConfig
 from stacks.cost_config import deployment_tags
 from stacks.foundation.stack import MlflowFoundation
 from stacks.monitoring.monitoring import Monitoring
+from stacks.monitoring.saved_queries import SavedQueries
 from stacks.monitoring.spending import Spending
 from stacks.service.canary import Canary
 from stacks.service.cleanup import Cleanup
@@ -85,15 +86,6 @@ class MlflowService(cdk.Stack):
             self, "Ingress", foundation=foundation, server=server, sign_in=sign_in, environment=environment
         )
         server.scale_with(ingress.target_group)
-        if environment.waf:
-            Firewall(
-                self,
-                "Firewall",
-                load_balancer=ingress.load_balancer,
-                log_key=foundation.log_key,
-                log_days=config.log_days,
-                config=environment.waf,
-            )
         if environment.cost:
             Spending(self, "Spending", config=environment.cost)
         if canary is not None:
@@ -107,6 +99,23 @@ class MlflowService(cdk.Stack):
             target_group=ingress.target_group,
             certificate_arn=ingress.certificate.certificate_arn,
             environment=environment,
+        )
+        firewall = environment.waf and Firewall(
+            self,
+            "Firewall",
+            load_balancer=ingress.load_balancer,
+            log_key=foundation.log_key,
+            log_days=config.log_days,
+            config=environment.waf,
+        )
+        SavedQueries(
+            self,
+            "Queries",
+            audit_log=foundation.audit_log,
+            firewall_log=firewall.log if firewall else None,
+            access_logs=foundation.access_logs.bucket,
+            artifacts=artifacts.bucket,
+            days=environment.artifacts.access_log_days,
         )
         importing = owner_operation(self, "Import", resources=resources, config=config)
         artifacts.grant_read_archives(importing.role)
