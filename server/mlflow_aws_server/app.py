@@ -6,9 +6,11 @@ the entry point group `mlflow.app`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
 from mlflow_aws_server.budgets import Budgets, Heads
@@ -19,9 +21,6 @@ from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.response_headers import SecurityHeaders, bucket_origins
 from mlflow_aws_server.settings import ServerSettings
 from mlflow_aws_server.shares import Shares
-
-if TYPE_CHECKING:
-    from mlflow_aws_server.sealing import Sealing
 
 # How many callers may wait for the connection on which questions are asked.
 _QUEUE = 1024
@@ -41,6 +40,8 @@ def create_app() -> App:
     from mlflow_aws_server.database.connect import connector
     from mlflow_aws_server.database.errors import conceal
     from mlflow_aws_server.database.pool import ConnectionPool
+    from mlflow_aws_server.events.dispatcher import Dispatcher
+    from mlflow_aws_server.events.outbox import OUTBOX
     from mlflow_aws_server.frozen import Frozen
     from mlflow_aws_server.probes import of_database, of_process
     from mlflow_aws_server.provenance import ArtifactPlaces, Provenance, StoredPlaces
@@ -76,7 +77,14 @@ def create_app() -> App:
             state=fast_path,
         )
     sealing = Sealing(open_connection, questions, settings.sealing)
-    app = _Sealed(app, sealing)
+    beside: list[Service] = [sealing]
+    backlogs = [sealing.backlog]
+    if settings.event_bus_arn:
+        OUTBOX.keep()
+        events = Dispatcher(questions, settings.event_bus_arn, settings.database.region)
+        beside.append(events)
+        backlogs.append(events.backlog)
+    app = _Accompanied(app, beside)
     places = ArtifactPlaces(settings.artifact_root)
     StoredPlaces(places).watch()
     app = Provenance(app, open_connection, questions, sealing, places)
@@ -102,7 +110,7 @@ def create_app() -> App:
         gate.require_keys()
         database()
 
-    probes = (of_process(gate, fast_path), of_database(questions), sealing.backlog)
+    probes = (of_process(gate, fast_path), of_database(questions), *backlogs)
     app = Measured(Heads(gate), deployment=settings.deployment, probes=probes)
     app = Readiness(app, check, fast_path=fast_path)
     return SecurityHeaders(
@@ -110,19 +118,30 @@ def create_app() -> App:
     )
 
 
-class _Sealed:
-    """The application `app`, with sealing from its start to its end."""
+class Service(Protocol):
+    """What runs beside the application, from its start to its end."""
 
-    def __init__(self, app: App, sealing: Sealing) -> None:
+    async def startup(self) -> None:
+        """Begin."""
+
+    async def shutdown(self) -> None:
+        """End, with what is under way done or left to another server."""
+
+
+class _Accompanied:
+    """The application `app`, with services beside it."""
+
+    def __init__(self, app: App, services: Sequence[Service]) -> None:
         self._app = app
-        self._sealing = sealing
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_sealing(message: Message) -> None:
+        async def send_with_services(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                await self._sealing.startup()
+                for each in self._services:
+                    await each.startup()
             elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await self._sealing.shutdown()
+                await asyncio.gather(*(each.shutdown() for each in self._services))
             await send(message)
 
-        await self._app(scope, receive, send_with_sealing if scope["type"] == "lifespan" else send)
+        await self._app(scope, receive, send_with_services if scope["type"] == "lifespan" else send)

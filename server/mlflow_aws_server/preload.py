@@ -38,6 +38,7 @@ import mlflow_aws_server.app
 import mlflow_aws_server.artifacts
 import mlflow_aws_server.database.check
 import mlflow_aws_server.database.token
+import mlflow_aws_server.events.dispatcher
 import mlflow_aws_server.fastpath
 import mlflow_aws_server.frozen
 import mlflow_aws_server.provenance

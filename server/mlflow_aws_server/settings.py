@@ -26,6 +26,7 @@ VARIABLES = frozenset(
         "ARTIFACT_ROOT", "AUDIT_PIPE", "BIND", "DATABASE_ARN", "DATABASE_CA_FILE", "DATABASE_HOST",
         "DATABASE_MAX_CONNECTIONS", "DATABASE_MIGRATOR", "DATABASE_NAME", "DATABASE_PORT",
         "DATABASE_READER_HOST", "DATABASE_REQUIRED_CONNECTIONS", "DATABASE_USER", "DEPLOYMENT", "ENDED_RUNS",
+        "EVENT_BUS_ARN", "RESTORED_FROM",
         "ENVIRONMENT", "FAST_PATH", "KEEP_ALIVE_SECONDS", "MASTER_SECRET_ARN", "PORT", "PUBLIC_URL",
         "REQUESTS_IN_FLIGHT", "REQUESTS_PER_MINUTE", "ROLES",
         "SEAL_AT", "SEAL_LOCK", "SNAPSHOT_HOURS", "TOKEN_AUDIENCE", "TOKEN_ISSUERS", "USER_POOL_CLIENT_ID",
@@ -158,6 +159,8 @@ class ServerSettings:
     deployment: str | None
     # Without one, MLflow makes a key of its own in each process.
     webhook_key_arn: str | None
+    # Without one, there are no events.
+    event_bus_arn: str | None
 
     @property
     def public_host(self) -> str:
@@ -221,6 +224,13 @@ class ServerSettings:
             webhook_key_arn=_secret(read, "MLFLOW_AWS_WEBHOOK_KEY_ARN", expected="the ARN of a secret")
             if read.optional("MLFLOW_AWS_WEBHOOK_KEY_ARN")
             else None,
+            event_bus_arn=read.matching(
+                "MLFLOW_AWS_EVENT_BUS_ARN",
+                re.compile(r"arn:[\w-]+:events:[\w-]+:\d{12}:event-bus/\S+"),
+                expected="the ARN of an event bus",
+            )
+            if read.optional("MLFLOW_AWS_EVENT_BUS_ARN")
+            else None,
         )
 
 
@@ -240,6 +250,8 @@ class MigrationSettings:
     # Of what a snapshot is taken: an instance or a cluster; None if none is wanted.
     database_arn: str | None
     snapshot_hours: int
+    # The snapshot that the database was made of, or a moment of another one.
+    restored_from: str | None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> MigrationSettings:
@@ -280,6 +292,7 @@ class MigrationSettings:
             if read.optional("MLFLOW_AWS_DATABASE_ARN")
             else None,
             snapshot_hours=read.integer("MLFLOW_AWS_SNAPSHOT_HOURS", default=1, least=1, most=12),
+            restored_from=read.optional("MLFLOW_AWS_RESTORED_FROM"),
         )
 
 

@@ -54,6 +54,7 @@ class Migration(Construct):
                 "MLFLOW_AWS_ENVIRONMENT": environment,
                 "MLFLOW_AWS_DATABASE_ARN": database.arn,
                 "MLFLOW_AWS_SNAPSHOT_HOURS": str(config.migration_hours),
+                **({"MLFLOW_AWS_RESTORED_FROM": database.restored_from} if database.restored_from else {}),
             },
             config=config,
         )

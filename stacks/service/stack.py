@@ -7,6 +7,7 @@ from stacks.boundary import limit_permissions
 from stacks.config import EnvironmentConfig
 from stacks.cost_config import deployment_tags
 from stacks.foundation.stack import MlflowFoundation
+from stacks.monitoring.events import Events
 from stacks.monitoring.monitoring import Monitoring
 from stacks.monitoring.saved_queries import SavedQueries
 from stacks.monitoring.spending import Spending
@@ -69,6 +70,7 @@ class MlflowService(cdk.Stack):
         identity = server_identity(
             self, foundation=foundation, sign_in=sign_in, canary=canary, environment=environment
         )
+        events = Events(self, "Events", server_role=foundation.server_role)
         server = TrackingServer(
             self,
             "Server",
@@ -77,6 +79,7 @@ class MlflowService(cdk.Stack):
             audit_log=foundation.audit_log,
             identity=identity,
             webhook_key_arn=foundation.webhook_key.arn,
+            event_bus_arn=events.bus_arn,
             ingress=environment.ingress,
             config=config,
         )

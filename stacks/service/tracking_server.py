@@ -35,6 +35,7 @@ class TrackingServer(Construct):
         ingress: IngressConfig,
         identity: Mapping[str, str],
         webhook_key_arn: str,
+        event_bus_arn: str,
         config: ServerConfig,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -52,6 +53,7 @@ class TrackingServer(Construct):
                 "MLFLOW_AWS_PORT": str(PORT),
                 "MLFLOW_AWS_DEPLOYMENT": cdk.Stack.of(self).stack_name,
                 "MLFLOW_AWS_WEBHOOK_KEY_ARN": webhook_key_arn,
+                "MLFLOW_AWS_EVENT_BUS_ARN": event_bus_arn,
                 **({"MLFLOW_AWS_DATABASE_READER_HOST": reader.hostname} if reader else {}),
                 **config.variables,
                 **resources.artifacts.sealing,

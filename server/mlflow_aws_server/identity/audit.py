@@ -13,6 +13,7 @@ import orjson
 
 from mlflow_aws_server import logs
 from mlflow_aws_server.asgi import Scope, header_values
+from mlflow_aws_server.events.refusals import REFUSALS
 from mlflow_aws_server.identity.access import Route
 from mlflow_aws_server.identity.audit_log import AuditLog
 from mlflow_aws_server.identity.errors import AccessDeniedError
@@ -74,6 +75,9 @@ class AuditRecord:
         if self._written or (reads and refusal is None and not self.found):
             return
         self._written = True
+        if self._outcome(refusal) == "refused":
+            who = self.principal.name if self.principal else refusal.principal if refusal else None
+            REFUSALS.count(who, refusal.reason if refusal else f"status {self.status}")
         try:
             line = self._line(refusal)
             if self.status in (401, 403) and line["principal"]:

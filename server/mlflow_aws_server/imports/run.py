@@ -47,7 +47,7 @@ def run(settings: ImportSettings, archive: str, *, sha256: str, dry_run: bool) -
             connection.autocommit = True
             keep_migrations_away(connection)
             with connection.cursor() as cursor, _alone(cursor):
-                return _import(settings, cursor, where, source, dry_run=dry_run)
+                return _import(settings, cursor, where, source, archive=archive, dry_run=dry_run)
     except psycopg2.Error as error:
         raise OperationError(
             f"the database refused: {' '.join(str(error).split())}. Nothing was imported; correct the cause, "
@@ -56,8 +56,16 @@ def run(settings: ImportSettings, archive: str, *, sha256: str, dry_run: bool) -
 
 
 def _import(
-    settings: ImportSettings, cursor: Any, where: tuple[Any, str, str], source: Archive, *, dry_run: bool
+    settings: ImportSettings,
+    cursor: Any,
+    where: tuple[Any, str, str],
+    source: Archive,
+    *,
+    archive: str,
+    dry_run: bool,
 ) -> dict[str, object]:
+    from mlflow_aws_server.events import outbox
+
     _require_head(cursor)
     uri = store_uri(
         settings.database,
@@ -102,6 +110,8 @@ def _import(
                     copying.advance_sequence(cursor, decided)
                 copied = copying.copy(cursor, decided, root=settings.artifact_root)
                 mapping.remember(cursor, source, decided)
+                imported = {"archive": archive, "source": source.source, "rows": sum(copied.values())}
+                outbox.add(cursor, "Import Finished", imported)
                 counts = copying.count(cursor)
                 details["rows"] = sum(copied.values())
                 document |= {

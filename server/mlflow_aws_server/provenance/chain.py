@@ -23,9 +23,10 @@ from mlflow.store.model_registry.dbmodels.models import (
     SqlRegisteredModelAlias,
     SqlRegisteredModelTag,
 )
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, event, insert, inspect, text
 from sqlalchemy.orm import Session
 
+from mlflow_aws_server.events.outbox import OUTBOX
 from mlflow_aws_server.provenance.tags import HISTORY
 
 WORKSPACE = "default"
@@ -35,6 +36,12 @@ WORKSPACE = "default"
 _MOST_RANGES = 25
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _KEY = re.compile(re.escape(HISTORY) + r"(\d{8}T\d{6}\.\d{6}Z)-[0-9a-f]{4}")
+_EVENTS = {
+    "stage": "Model Stage Changed",
+    "alias": "Model Alias Set",
+    "alias-removed": "Model Alias Removed",
+    "version-deleted": "Model Version Deleted",
+}
 _TICK = datetime.timedelta(microseconds=1)
 
 # Entries of one model follow each other, even if a lost connection has ended an advisory lock too early.
@@ -101,21 +108,46 @@ def _write_pending(session: Session, _: object) -> None:
         return
     changed = (*session.new, *session.dirty, *session.deleted)
     if any(isinstance(each, (SqlModelVersion, SqlRegisteredModelAlias)) for each in changed):
-        _write(session.connection(), entry)
+        document = _write(session.connection(), entry)
         entry.written = True
+        kind, detail = _EVENTS[entry.facts["action"]], _event(entry, document, changed)
+        OUTBOX.add(session.connection(), kind, about=entry.model, detail=detail)
 
 
-def _write(connection: Connection, entry: PendingEntry) -> None:
+def _event(entry: PendingEntry, document: Mapping[str, Any], changed: Iterable[Any]) -> dict[str, Any]:
+    """What subscribers are told of an entry: enough to act on, and where the rest is."""
+    archived = [
+        str(each.version)
+        for each in changed
+        if isinstance(each, SqlModelVersion)
+        and each.version != entry.version
+        and inspect(each).attrs.current_stage.history.has_changes()
+    ]
+    found = {name: document.get(name) for name in ("stage", "alias", "seal")}
+    return {
+        "principal": document.get("principal"),
+        "model": entry.model,
+        "version": document["version"],
+        **{name: value for name, value in found.items() if value is not None},
+        "previous": document.get("previous"),
+        **({"archived": archived} if archived else {}),
+        "history": document["number"],
+        "policy": (document.get("decision") or {}).get("policy"),
+    }
+
+
+def _write(connection: Connection, entry: PendingEntry) -> dict[str, Any]:
     where = {"workspace": WORKSPACE, "name": entry.model}
     connection.execute(_LOCK, where)
     if not entry.deletes:
-        _append(connection, entry, SqlModelVersionTag, {**where, "version": entry.version}, entry.facts)
-        return
+        there = {**where, "version": entry.version}
+        return _append(connection, entry, SqlModelVersionTag, there, entry.facts)
     values = connection.execute(_OF_VERSION, {**where, "version": entry.version, "prefix": HISTORY}).scalars()
     gone = list(_ranges(values))
     for start in range(0, max(len(gone), 1), _MOST_RANGES):
         facts = {**entry.facts, "gone": gone[start : start + _MOST_RANGES]}
-        _append(connection, entry, SqlRegisteredModelTag, where, facts)
+        document = _append(connection, entry, SqlRegisteredModelTag, where, facts)
+    return document
 
 
 def _append(
@@ -124,7 +156,7 @@ def _append(
     table: type[SqlModelVersionTag | SqlRegisteredModelTag],
     where: Mapping[str, object],
     facts: Mapping[str, Any],
-) -> None:
+) -> dict[str, Any]:
     names = {"workspace": WORKSPACE, "name": entry.model, "prefix": HISTORY}
     last = connection.execute(_LAST, names).one_or_none()
     key, value, number = last if last is not None else (None, None, None)
@@ -144,6 +176,7 @@ def _append(
     new = f"{HISTORY}{at.strftime(_TIME)}-{secrets.token_hex(2)}"
     entry_text = json.dumps(document, separators=(",", ":"))
     connection.execute(insert(table).values(**where, key=new, value=entry_text))
+    return document
 
 
 def _ranges(values: Iterable[str | None]) -> Iterator[dict[str, Any]]:

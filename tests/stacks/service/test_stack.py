@@ -9,6 +9,7 @@ from tests.stacks.templates import Assembly
 def test_outputs_name_what_one_needs(either: Assembly) -> None:
     assert set(either.service.outputs) == {
         "TrackingUrl",
+        "EventBusName",
         "ArtifactBucket",
         "FoundationStack",
         "ServiceStack",

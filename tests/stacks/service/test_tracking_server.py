@@ -92,6 +92,7 @@ def test_the_environment_is_complete(dev: Assembly) -> None:
         "MLFLOW_AWS_USER_POOL_ISSUER",
         "MLFLOW_AWS_USER_POOL_CLIENT_ID",
         "MLFLOW_AWS_WEBHOOK_KEY_ARN",
+        "MLFLOW_AWS_EVENT_BUS_ARN",
     }
 
 
@@ -105,6 +106,7 @@ def test_the_server_reads_its_settings_as_the_file_has_them(build: Callable[...,
         "MLFLOW_AWS_DATABASE_PORT": "5433",
         "MLFLOW_AWS_DATABASE_CA_FILE": __file__,
         "MLFLOW_AWS_ARTIFACT_ROOT": "s3://artifacts/",
+        "MLFLOW_AWS_EVENT_BUS_ARN": "arn:aws:events:eu-central-1:111122223333:event-bus/Bus",
         "MLFLOW_AWS_WEBHOOK_KEY_ARN": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:Key-a1B2c3",
     }
     settings = ServerSettings.from_environ(deployed | known_at_deployment)
