@@ -211,17 +211,16 @@ _ORDER: tuple[tuple[str, Step], ...] = (
     ("Tracking", CLEANUP),
 )
 GROUP = {step.name: group for group, step in _ORDER}
-GROUPS = tuple(dict.fromkeys(GROUP.values()))
 
 
 def metrics(results: Sequence[Result], *, seconds: float) -> dict[str, float]:
-    """1 where every step of a group passed, 0 where one is broken, and nothing where neither is known."""
-    found = {"CanarySucceeded": float(not any(each.status in _BROKEN for each in results))}
-    for group in GROUPS:
-        statuses = {each.status for each in results if GROUP.get(each.name) == group}
-        if statuses & _BROKEN or statuses == {Status.PASSED}:
-            found[f"Canary{group}"] = float(not statuses & _BROKEN)
-    return {**found, "CanarySeconds": round(seconds, 1)}
+    """Whether nothing is broken, and a 0 for each group in which something is.
+
+    A group has no other value: CloudWatch bills a metric for the hours in which it has one.
+    """
+    broken = [each for each in results if each.status in _BROKEN]
+    groups = dict.fromkeys((f"Canary{GROUP[each.name]}" for each in broken if each.name in GROUP), 0.0)
+    return {"CanarySucceeded": float(not broken), "CanarySeconds": round(seconds, 1), **groups}
 
 
 def line(results: Sequence[Result], *, deployment: str, seconds: float, at: float) -> str:

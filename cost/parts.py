@@ -18,7 +18,7 @@ _REQUEST_METRICS = 13
 # ECS's metrics of a cluster with one service, and of each task with its containers: an estimate.
 _INSIGHTS_METRICS, _INSIGHTS_METRICS_OF_A_TASK = 60, 40
 # Of our own, which tasks write into their logs; a test counts them where they are written.
-METRICS_OF = {"server": 21, "canary": 7}
+METRICS_OF = {"server": 21, "canary": 2}
 
 
 @dataclass(frozen=True)
