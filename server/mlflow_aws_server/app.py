@@ -103,6 +103,7 @@ def create_app() -> App:
         may_lag=settings.reader is not None,
         shares=shares,
         fast_path=fast_path,
+        exposition=lambda: measured.exposition(),
     )
     database = DatabaseCheck(settings)
 
@@ -110,9 +111,13 @@ def create_app() -> App:
         gate.require_keys()
         database()
 
-    probes = (of_process(gate, fast_path), of_database(questions), *backlogs)
-    app = Measured(Heads(gate), deployment=settings.deployment, probes=probes)
-    app = Readiness(app, check, fast_path=fast_path)
+    measured = Measured(
+        Heads(gate),
+        deployment=settings.deployment,
+        state=of_process(gate, fast_path),
+        probes=(of_database(questions), *backlogs),
+    )
+    app = Readiness(measured, check, fast_path=fast_path)
     return SecurityHeaders(
         app, bucket_origins=bucket_origins(settings.artifact_root, settings.database.region)
     )

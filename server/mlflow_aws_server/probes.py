@@ -9,7 +9,7 @@ from mlflow_aws_server.database.connect import AsyncConnection
 from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.fast_path_state import TURNED_OFF, FastPathState
 from mlflow_aws_server.identity import Gate
-from mlflow_aws_server.metrics import Probe
+from mlflow_aws_server.metrics import Probe, State
 
 # PostgreSQL shows when a transaction began only to those who may act as its role.
 _OLDEST = """
@@ -18,10 +18,10 @@ _OLDEST = """
 """
 
 
-def of_process(gate: Gate, fast_path: FastPathState) -> Probe:
+def of_process(gate: Gate, fast_path: FastPathState) -> State:
     """What the process knows without asking anybody."""
 
-    async def probe() -> Mapping[str, object]:
+    def state() -> Mapping[str, object]:
         said: dict[str, object] = {
             "fast_path": fast_path.reason or "serving",
             "left_to_stock": dict(fast_path.left),
@@ -36,7 +36,7 @@ def of_process(gate: Gate, fast_path: FastPathState) -> Probe:
             "SchemaCurrent": int(STATE.state == "current"),
         }
 
-    return probe
+    return state
 
 
 def of_database(questions: ConnectionPool) -> Probe:

@@ -14,6 +14,7 @@ import signal
 from typing import Any
 
 from mlflow_aws_server import logs
+from mlflow_aws_server.metrics import task
 
 _PRELOADED = "mlflow_aws_server.preload"
 
@@ -24,6 +25,8 @@ class _Forking:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("fork")
         self._prepared = False
+        # Each at its slot; one that replaces another takes its place.
+        self._workers: list[multiprocessing.process.BaseProcess] = []
 
     def Process(self, **how: Any) -> multiprocessing.process.BaseProcess:  # noqa: N802 - multiprocessing's name
         """Make a worker, which starts as a copy of this process with MLflow in it."""
@@ -31,8 +34,13 @@ class _Forking:
             # Only now: a supervisor without workers does not need MLflow.
             importlib.import_module(_PRELOADED)
             os.register_at_fork(after_in_child=_forget_handlers)
+            task.share()
             self._prepared = True
-        return self._context.Process(**how)
+        ended = (slot for slot, worker in enumerate(self._workers) if worker.exitcode is not None)
+        slot = next(ended, len(self._workers))
+        worker = self._context.Process(name=str(slot), **how)
+        self._workers[slot : slot + 1] = [worker]
+        return worker
 
 
 def main() -> None:

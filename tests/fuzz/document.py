@@ -69,6 +69,7 @@ _BY_HAND: Mapping[str, tuple[str, ...] | Schema] = {
     "GET /static-files/<rest>": (),
     "GET /build/<rest>": (),
     "GET /mlflow-aws/whoami": (),
+    "GET /mlflow-aws/metrics": (),
     "GET /mlflow/server-info": (),
     "GET /mlflow/ui-telemetry": (),
     "POST /mlflow/ui-telemetry": _TELEMETRY,

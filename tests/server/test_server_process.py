@@ -36,6 +36,7 @@ from tests.server.conftest import (
 )
 
 _API = "/api/2.0/mlflow"
+_METRICS = "/api/2.0/mlflow-aws/metrics"
 _BATCH = 25
 
 
@@ -327,6 +328,45 @@ def test_a_worker_that_dies_is_replaced(server: Server) -> None:
     assert len(workers()) == 2
 
 
+def test_metrics_are_those_of_the_whole_task_also_after_a_worker_died(server: Server) -> None:
+    """Of two processes, whichever answers."""
+    path = f"{_API}/registered-models/get-latest-versions"
+
+    def counted(code: int = 404) -> int:
+        text = request(server.port, "GET", _METRICS)[1].decode()
+        series = f'method="GET",route="{path}",lane="iam",role="admin",code="{code}"'
+        found = re.findall(rf"^mlflow_aws_requests_total{{{re.escape(series)}}} (\d+)$", text, re.MULTILINE)
+        return sum(map(int, found))
+
+    def until(number: int) -> None:
+        deadline = time.monotonic() + 60
+        # Each answer is of one process, and of the other some seconds ago.
+        while [counted() for _ in range(4)] != [number] * 4 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert [counted() for _ in range(4)] == [number] * 4
+
+    for _ in range(20):
+        assert request(server.port, "GET", f"{path}?name=none")[0] == 404
+    until(20)
+    workers = [pid for pid in server.family() if _parent(pid) == server.process.pid]
+    os.kill(workers[0], signal.SIGKILL)
+    answering, deadline = workers[0], time.monotonic() + 60
+    while answering in workers and time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            whoami = request(server.port, "GET", "/api/2.0/mlflow-aws/whoami")[1]
+            answering = json.loads(whoami)["process"]
+    # The one that took its place counts on.
+    until(20)
+    text = request(server.port, "GET", _METRICS)[1].decode()
+    for said in (
+        'fast_path_serving{process="0"} 1',
+        'state{process="1",fast_path="serving",schema="current"',
+    ):
+        assert f"mlflow_aws_{said}" in text
+    for name in ("oldest_transaction_seconds", "sealing_backlog", "sealing_failed", "keys_age_seconds"):
+        assert re.search(rf'^mlflow_aws_{name}{{process="\d"}} [\d.]+$', text, re.MULTILINE)
+
+
 def test_workers_share_the_memory_that_mlflow_needs(server: Server) -> None:
     def proportional_and_resident(pid: int) -> tuple[int, int]:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -378,7 +418,13 @@ def test_sigterm_finishes_running_requests_and_loses_no_acknowledged_write(
     migrated: Deployment, fast_path: str
 ) -> None:
     port = free_port()
-    process = migrated.start("serve", port=port, MLFLOW_AWS_FAST_PATH=fast_path, MLFLOW_AWS_WORKERS="2")
+    process = migrated.start(
+        "serve",
+        port=port,
+        MLFLOW_AWS_FAST_PATH=fast_path,
+        MLFLOW_AWS_WORKERS="2",
+        MLFLOW_AWS_DEPLOYMENT="a-stack",
+    )
     try:
         wait_until_ready(process, port)
         server = Server(process, port, migrated)
@@ -416,9 +462,13 @@ def test_sigterm_finishes_running_requests_and_loses_no_acknowledged_write(
         assert running == [200]
         for writer in writers:
             writer.join(60)
-        process.communicate(timeout=40)
+        log = process.communicate(timeout=40)[0]
     finally:
         _stop(process)
+    minutes = [line for line in map(json.loads, log.splitlines()) if line.get("Deployment") == "a-stack"]
+    assert len({line["process"] for line in minutes}) == 2
+    # And two runs that were started, and the batch that was held up.
+    assert sum(line["Requests"] for line in minutes) >= len(acknowledged) + 3
     counted = f"SELECT key, count(*) FROM metrics WHERE run_uuid = '{run}' GROUP BY key"
     stored = {row[0]: row[1] for row in migrated.rds.administer(counted, database=migrated.database)}
     assert acknowledged

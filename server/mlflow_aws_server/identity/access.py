@@ -16,6 +16,7 @@ from mlflow_aws_server.identity.roles import Permission, Place, Principal, right
 
 HEALTH = "/health"
 WHOAMI = frozenset(("/api/2.0/mlflow-aws/whoami", "/ajax-api/2.0/mlflow-aws/whoami"))
+EXPOSITION = frozenset(("/api/2.0/mlflow-aws/metrics", "/ajax-api/2.0/mlflow-aws/metrics"))
 
 _V2 = "/[ajax-]api/2.0/mlflow"
 _V3 = "/[ajax-]api/3.0/mlflow"
@@ -175,8 +176,10 @@ POST   {_V3}/review-queues/delete
 DELETE {_V3}/scorers/delete
 """
 
-# Shows whom the server calls, but no secret: MLflow never returns a webhook's.
+# Shows whom the server calls, but no secret: MLflow never returns a webhook's. Who collects metrics needs no
+# right to change anything.
 _AUDIT = f"""
+GET    /[ajax-]api/2.0/mlflow-aws/metrics
 GET    {_V2}/webhooks
 GET    {_V2}/webhooks/<id>
 """

@@ -33,7 +33,7 @@ from mlflow_aws_server.asgi import (
 from mlflow_aws_server.database.admission import STATE
 from mlflow_aws_server.errors import OverloadedError
 from mlflow_aws_server.fast_path_state import FastPathState
-from mlflow_aws_server.identity.access import HEALTH, WHOAMI, Route, require, route_of
+from mlflow_aws_server.identity.access import EXPOSITION, HEALTH, WHOAMI, Route, require, route_of
 from mlflow_aws_server.identity.audit import LARGEST_BODY, OBJECT, AuditRecord, event
 from mlflow_aws_server.identity.audit_log import AuditLog, to_standard_output
 from mlflow_aws_server.identity.callers import Callers
@@ -48,6 +48,7 @@ from mlflow_aws_server.identity.own_models import concerns, require_own
 from mlflow_aws_server.identity.paths import refuse_ambiguous
 from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal, rights
 from mlflow_aws_server.identity.settings import IdentitySettings
+from mlflow_aws_server.metrics.prometheus import CONTENT_TYPE
 from mlflow_aws_server.shares import Shares
 
 _BEARER = b"Bearer "
@@ -99,10 +100,12 @@ class Gate:
         may_lag: bool = False,
         shares: Shares | None = None,
         fast_path: FastPathState | None = None,
+        exposition: Callable[[], bytes] = bytes,
     ) -> None:
         """`fetch` gets the keys of an issuer, in a thread; see `keys.fetch_keys`.
 
         `audit`: where audit lines go; to standard output without it.
+        `exposition`: the metrics, for auditors and administrators, in Prometheus's format.
         `may_lag`: people may be shown rows that are some moments old, but for their own changes.
         """
         self._audit = audit or AuditLog(to_standard_output)
@@ -120,6 +123,7 @@ class Gate:
         self._people = Callers(Lane.COGNITO, settings, people, clock=clock) if people else None
         self._shares = shares or Shares()
         self._fast_path = fast_path
+        self._exposition = exposition
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -202,6 +206,11 @@ class Gate:
             await respond(
                 send, 200, self._whoami(principal), content_type=JSON, headers=[NOT_STORED, _NOSNIFF]
             )
+            return
+        if route.path in EXPOSITION:
+            await self._shares.answer(principal.name)
+            metrics = self._exposition()
+            await respond(send, 200, metrics, content_type=CONTENT_TYPE, headers=[NOT_STORED, _NOSNIFF])
             return
         # Programs read what they have just written, or what another step of theirs has.
         lags = self._may_lag and principal.lane is Lane.COGNITO

@@ -6,7 +6,7 @@ route table.
 
 from __future__ import annotations
 
-from mlflow_aws_server.metrics.middleware import Measured, Probe
+from mlflow_aws_server.metrics.middleware import Measured, Probe, State
 from mlflow_aws_server.metrics.recorder import METRICS
 
-__all__ = ["METRICS", "Measured", "Probe"]
+__all__ = ["METRICS", "Measured", "Probe", "State"]

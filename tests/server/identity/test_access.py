@@ -11,7 +11,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from mlflow_aws_server.identity.access import HEALTH, ROUTES, WHOAMI, Route, require, route_of
+from mlflow_aws_server.identity.access import EXPOSITION, HEALTH, ROUTES, WHOAMI, Route, require, route_of
 from mlflow_aws_server.identity.errors import NoSuchRouteError, PermissionDeniedError
 from mlflow_aws_server.identity.mapping import RoleMap
 from mlflow_aws_server.identity.roles import Lane, Permission, Place, Principal
@@ -131,7 +131,7 @@ def test_every_route_of_mlflow_is_in_the_table(mlflow: dict[str, Any]) -> None:
 
 
 def test_every_line_of_the_table_is_a_route_of_mlflow(mlflow: dict[str, Any]) -> None:
-    used = {("GET", path) for path in WHOAMI}
+    used = {("GET", path) for path in WHOAMI | EXPOSITION}
     for method, path in _all(mlflow) - {_OPEN}:
         with contextlib.suppress(NoSuchRouteError):  # the test above names them
             route = route_of(method, _example(path))
