@@ -141,6 +141,7 @@ def figures(environments: Mapping[str, Templates]) -> dict[str, str]:
     parts = sorted({part for each in rows.values() for part in each})
     totals = [(part, [usd for each in rows.values() for usd in each.get(part, (0, 0))]) for part in parts]
     totals.append(("**Total**", [usd for each in found.values() for usd in (each.fixed, each.used)]))
+    totals.append(("Free allowance", [usd for each in found.values() for usd in (-each.allowance, 0)]))
     return {
         "totals": _table(
             ["", *(word for name in environments for word in (f"{name}, unused", "use adds"))],

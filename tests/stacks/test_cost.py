@@ -44,7 +44,18 @@ def test_metrics_of_our_own_are_counted_where_they_are_written() -> None:
 
 
 def test_dev_stays_below_60_dollars_before_use(dev: Assembly) -> None:
-    assert 40 < estimate(dev).fixed <= 60
+    """With alarms and canary as they are, and a backup's key; of an account that has its allowance left."""
+    found = Templates.read(dev.service.path.parent)
+    backed_up = cost_figures.changed(found, cost_figures.with_also("AWS::KMS::Key"))
+    with_backup = cost_figures.estimate(backed_up)
+    assert with_backup.fixed == pytest.approx(estimate(dev).fixed + 1)
+    assert 40 < with_backup.fixed - with_backup.allowance <= 60
+    assert with_backup.fixed <= 62
+
+
+def test_the_allowance_is_never_more_than_what_it_is_for(dev: Assembly) -> None:
+    assert estimate(dev).allowance == pytest.approx(10 * 0.3 + 10 * 0.1)
+    assert cost_figures.estimate(Templates([], {}, None)).allowance == 0
 
 
 @pytest.mark.parametrize("name", ["dev", "prod", "given", "public", "replicated"])
@@ -156,7 +167,7 @@ def test_make_cost_compares_two_environments_for_people_and_programs(
 
     monkeypatch.setattr(subprocess, "run", synthesize)
     assert main(["--env", "dev", "--against", "prod"]) == 0
-    heading, columns, *_, total = capsys.readouterr().out.splitlines()
+    heading, columns, *_, total, _allowance = capsys.readouterr().out.splitlines()
     assert "2026-11 in us-east-1" in heading
     assert columns.split("  ")[0] == "USD a month"
     both = estimate(dev), estimate(prod)
