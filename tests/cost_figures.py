@@ -188,7 +188,7 @@ def _table(heading: list[str], rows: list[list[str]]) -> str:
 
 
 def _usd(usd: float) -> str:
-    return f"${usd:.1f}" if round(usd, 1) else "–"
+    return f"{'-' * (usd < 0)}${abs(usd):.1f}" if round(usd, 1) else "–"
 
 
 def rendered(document: str, blocks: Mapping[str, str]) -> str:
