@@ -102,26 +102,28 @@ class Measurements:
     def _of_services(self, processes: Mapping[int, _Process]) -> Iterator[Datum]:
         from ministack.services import ecs
 
+        tasks: dict[str, list[int]] = {}
         for container in self._runtime.running():
-            task = ecs._tasks.get(container.labels["com.amazonaws.ecs.task-arn"]) or {}
+            tasks.setdefault(container.labels["com.amazonaws.ecs.task-arn"], []).append(container.process.pid)
+        for arn, containers in tasks.items():
+            task = ecs._tasks.get(arn) or {}
             kind, _, service = task.get("group", "").partition(":")
             definition = ecs._task_defs.get(task.get("taskDefinitionArn", "").rsplit("/", 1)[-1])
             if kind != "service" or not definition:
                 continue
-            pid = container.process.pid
-            resident = sum(each.resident for each in _family(pid, processes))
+            resident = sum(each.resident for pid in containers for each in _family(pid, processes))
+            used = [self._percent(each, processes, cpus=int(definition["cpu"]) / 1024) for each in containers]
             for metric, value in (
-                ("CPUUtilization", self._percent(pid, processes, cpus=int(definition["cpu"]) / 1024)),
+                ("CPUUtilization", sum(filter(None, used))),
                 ("MemoryUtilization", 100 * resident / (int(definition["memory"]) * 1024**2)),
             ):
-                if value is not None:
-                    yield datum(
-                        metric,
-                        value,
-                        unit="Percent",
-                        ClusterName=task["clusterArn"].rpartition("/")[2],
-                        ServiceName=service,
-                    )
+                yield datum(
+                    metric,
+                    value,
+                    unit="Percent",
+                    ClusterName=task["clusterArn"].rpartition("/")[2],
+                    ServiceName=service,
+                )
 
     def _percent(self, pid: int | None, processes: Mapping[int, _Process], *, cpus: float) -> float | None:
         if pid is None or pid not in processes:
