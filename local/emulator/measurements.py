@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,12 @@ from local.parts.postgres import Postgres
 _EVERY_SECONDS = 5.0
 _MINUTE = 60
 _GIB = 1024**3
-_CLIENTS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-)
+# Clients but this one; reads, writes, and the milliseconds of both since the statistics began.
+_ACTIVITY = """
+    SELECT (SELECT count(*) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
+           sum(reads)::float8, sum(read_time), sum(writes)::float8, sum(write_time) FROM pg_stat_io
+"""
 
 
 class Measurements:
@@ -38,6 +42,8 @@ class Measurements:
         self._read = 0
         # The CPU seconds of a process and its children, and when they were read.
         self._cpu: dict[int, tuple[float, float]] = {}
+        # Of an instance: reads and writes, and their milliseconds.
+        self._io: dict[str, tuple[float, ...]] = {}
         self._minute = 0
         self._stopped = threading.Event()
 
@@ -77,6 +83,7 @@ class Measurements:
             # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cloudwatch-metrics.html
             self._minute = minute
             self._metrics.put("AWS/ECS", self._of_services(processes))
+            self._metrics.put("AWS/S3", _of_buckets())
 
     def _of_instances(self, processes: Mapping[int, _Process]) -> Iterator[Datum]:
         from ministack.services import rds
@@ -86,14 +93,19 @@ class Measurements:
             if instance["DbiResourceId"] not in self._databases or instance["DBInstanceStatus"] == "stopped":
                 continue
             server = self._databases.server_of(instance["DbiResourceId"])
-            clients = _clients(server)
-            if clients is None:
+            activity = _activity(server)
+            if activity is None:
                 continue
+            clients, *io = activity
+            since = [now - then for now, then in zip(io, self._io.get(name, io), strict=True)]
+            self._io[name] = tuple(io)
             free = int(instance["AllocatedStorage"]) * _GIB - _size(server.directory / "data")
             for metric, unit, value in (
                 ("DatabaseConnections", "Count", clients),
                 ("FreeStorageSpace", "Bytes", max(0, free)),
                 ("FreeableMemory", "Bytes", _available_memory()),
+                ("ReadLatency", "Seconds", since[1] / max(1, since[0]) / 1000),
+                ("WriteLatency", "Seconds", since[3] / max(1, since[2]) / 1000),
                 ("CPUUtilization", "Percent", self._percent(_postmaster(server), processes, cpus=2)),
             ):
                 if value is not None:
@@ -134,6 +146,16 @@ class Measurements:
         return min(100.0, max(0.0, 100 * (used - before) / (now - then) / cpus))
 
 
+def _of_buckets() -> Iterator[Datum]:
+    from ministack.services import s3
+
+    sizes: Counter[str] = Counter()
+    for (bucket, _key), versions in list(s3._object_versions.items()):
+        sizes[bucket] += sum(each["size"] for each in versions)
+    for bucket, size in sizes.items():
+        yield datum("BucketSizeBytes", size, unit="Bytes", BucketName=bucket, StorageType="StandardStorage")
+
+
 def _of_certificates() -> Iterator[Datum]:
     from cryptography.x509 import load_pem_x509_certificate
     from ministack.services import acm
@@ -147,12 +169,12 @@ def _of_certificates() -> Iterator[Datum]:
         yield datum("DaysToExpiry", (end - datetime.now(UTC)).days, CertificateArn=arn)
 
 
-def _clients(server: Postgres) -> int | None:
-    """How many clients are connected; None if it does not answer."""
+def _activity(server: Postgres) -> list[float] | None:
+    """What `_ACTIVITY` says; None if it does not answer."""
     try:
         with server.cursor() as cursor:
-            cursor.execute(_CLIENTS)
-            return int(cursor.fetchone()[0])
+            cursor.execute(_ACTIVITY)
+            return [float(each) for each in cursor.fetchone()]
     except Exception:
         return None
 
