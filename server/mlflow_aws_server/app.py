@@ -16,7 +16,7 @@ from mlflow_aws_server.asgi import App, Message, Receive, Scope, Send
 from mlflow_aws_server.budgets import Budgets, Heads
 from mlflow_aws_server.fast_path_state import TURNED_OFF, FastPathState
 from mlflow_aws_server.identity import AuditLog, AuditPipe, Gate, IdentitySettings, to_standard_output
-from mlflow_aws_server.metrics import Measured
+from mlflow_aws_server.metrics import Measured, Probe
 from mlflow_aws_server.readiness import Readiness
 from mlflow_aws_server.response_headers import SecurityHeaders, bucket_origins
 from mlflow_aws_server.settings import ServerSettings
@@ -78,7 +78,7 @@ def create_app() -> App:
         )
     sealing = Sealing(open_connection, questions, settings.sealing)
     beside: list[Service] = [sealing]
-    backlogs = [sealing.backlog]
+    backlogs: list[Probe] = [sealing.backlog]
     if settings.event_bus_arn:
         OUTBOX.keep()
         events = Dispatcher(questions, settings.event_bus_arn, settings.database.region)

@@ -14,7 +14,8 @@ from mlflow_aws_server.metrics import Probe, State
 # PostgreSQL shows when a transaction began only to those who may act as its role.
 _OLDEST = """
     SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
-      FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+      FROM pg_stat_activity
+     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
 
 

@@ -156,7 +156,7 @@ class Sealing:
             "Nothing was changed; try again in a moment."
         )
 
-    async def backlog(self) -> dict[str, object]:
+    async def backlog(self) -> dict[str, int]:
         """How many versions are to be sealed, for how long, and how many cannot be: as metrics name it."""
         due = await self._questions.run(versions.to_seal)
         failed = await self._questions.run(versions.failed)

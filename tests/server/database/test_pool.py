@@ -15,6 +15,7 @@ from mlflow_aws_server.database.pool import ConnectionPool
 from mlflow_aws_server.database.token import NoCredentialsError
 from mlflow_aws_server.errors import ContendedError, OverloadedError, UnavailableError
 from mlflow_aws_server.limits import OutOfTimeError
+from mlflow_aws_server.metrics import METRICS
 
 
 async def test_a_call_that_waits_too_long_is_asked_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,8 +28,10 @@ async def test_a_call_that_waits_too_long_is_asked_to_come_back(monkeypatch: pyt
 
     holder = asyncio.create_task(pool.run(hold))
     await asyncio.sleep(0)
+    METRICS.end_minute()
     with pytest.raises(OverloadedError):
         await pool.run(hold)
+    assert METRICS.end_minute().longest_wait >= 0.05
     release.set()
     await holder
     await pool.close()
@@ -157,9 +160,13 @@ async def test_what_ran_out_of_time_is_not_repeated_and_no_cause_is_told(
         made += 1
         raise error
 
+    METRICS.end_minute()
     with pytest.raises(answered) as refused:
         await ConnectionPool(_never_used, connections=1, queue=9).run(operation)
     assert made == attempts
+    # Neither a lost race nor a caller's slow statement is the database's failure.
+    failures = attempts if answered is UnavailableError else 0
+    assert METRICS.end_minute().counts["DatabaseErrors"] == failures
     assert refused.value.__cause__ is error
     assert not {"canceling", "10.1.2.3"} & set(str(refused.value).split())
 
@@ -212,7 +219,9 @@ async def test_a_database_out_of_reach_is_said_to_be_unavailable(
         raise reason
 
     pool = ConnectionPool(unreachable, connections=2, queue=10)
+    METRICS.end_minute()
     for _ in range(5):
         with pytest.raises(UnavailableError) as refused:
             await pool.run(_identity)
         assert "secret" not in refused.value.message
+    assert METRICS.end_minute().counts["DatabaseErrors"] == 5

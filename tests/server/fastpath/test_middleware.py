@@ -15,6 +15,7 @@ from mlflow_aws_server.fast_path_state import FastPathState
 from mlflow_aws_server.fastpath import FastPath, middleware
 from mlflow_aws_server.fastpath.middleware import ROUTES
 from mlflow_aws_server.fastpath.schema import TESTED_HEADS
+from mlflow_aws_server.metrics import METRICS
 
 from local.state import PROJECT
 from tests.server.fastpath.alone import RUN, Behind, Place, serving
@@ -419,11 +420,13 @@ async def test_a_process_says_whether_its_fast_path_serves_and_what_it_left_to_s
     state = FastPathState()
     app = FastPath(Behind(), place.connect, connections=4, state=state)
     await app.startup()
+    METRICS.end_minute()
     assert state.said() == {"serving": True, "reason": None}
     await log(app)
     await log(app, batch(unknown=1))
     await log(app, headers=((b"content-type", b"text/plain"),))
     assert state.left == {"unknown fields": 1, "headers that only stock understands": 1}
+    assert METRICS.end_minute().counts["FastPathFallbacks"] == 2
     (head,) = TESTED_HEADS
     for found, serves in (("x", False), (head, True), ("x", False)):
         place.sql(f"UPDATE alembic_version SET version_num = '{found}'")

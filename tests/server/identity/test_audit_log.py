@@ -18,6 +18,7 @@ import pytest
 from mlflow_aws_server.identity import audit_log
 from mlflow_aws_server.identity.audit_log import AuditLog, AuditPipe, AuditPipeError
 from mlflow_aws_server.logs import LARGEST_LINE
+from mlflow_aws_server.metrics import METRICS
 
 
 @contextmanager
@@ -94,6 +95,7 @@ async def test_line_that_nobody_takes_goes_to_the_application_s_log_in_a_field(
     lost: str,
 ) -> None:
     monkeypatch.setattr(audit_log, "_PATIENCE_SECONDS", 0.05)
+    METRICS.end_minute()
     log = AuditLog(AuditPipe(tmp_path / ("no" if lost == "never there" else "lines")))
     if lost != "never there":
         await log.write(b"x" * (LARGEST_LINE - 1))
@@ -105,6 +107,7 @@ async def test_line_that_nobody_takes_goes_to_the_application_s_log_in_a_field(
     # What was waited for in vain is not waited for again.
     await log.write(b'{"number":3}')
     assert _undelivered(caplog) == ['{"number":2}', '{"number":3}']
+    assert METRICS.end_minute().counts["AuditUndelivered"] == 2
 
 
 async def test_a_new_reader_gets_the_next_line(

@@ -115,6 +115,7 @@ async def test_known_key_stays_good_while_the_issuer_is_out_of_reach(
     await issuer.store.key(keys[0].key_id)
     issuer.available = False
     issuer.now += _DAY - 1
+    assert issuer.store.age == _DAY - 1
     assert await issuer.store.key(keys[0].key_id) is not None
 
 
@@ -148,7 +149,10 @@ async def test_start_without_the_issuer_recovers_and_asks_seldom(keys: tuple[Sig
     assert issuer.asked == 1
     issuer.available = True
     issuer.now += 5
+    # Since there was somebody to miss them.
+    assert issuer.store.age == 5
     assert await issuer.store.key(keys[0].key_id) is not None
+    assert issuer.store.age == 0
 
 
 async def test_withdrawn_key_is_gone_after_the_next_fetch(keys: tuple[SigningKey, SigningKey]) -> None:

@@ -163,6 +163,30 @@ async def test_sealed_version_is_not_copied_again(table: Table) -> None:
         assert await other.ensure(name, "1") == first
 
 
+async def test_backlog_is_what_waits_for_a_seal_and_what_cannot_have_one(table: Table) -> None:
+    async with table.sealing() as server:
+        before = await server.backlog()
+        pending, live = table.add(status=PENDING), table.add(stage="Production")
+        failed, _ = table.add(status=FAILED), table.add()
+        await server.backlog()
+        # One that this process has known for long.
+        server._waiting[pending, 1] -= 5000
+        found = await server.backlog()
+        for name in (pending, live):
+            await server.ensure(name, "1")
+        table.execute(f"UPDATE model_versions SET current_stage = 'Deleted_Internal' WHERE name = '{failed}'")
+        after = await server.backlog()
+    assert {name: found[name] - before[name] for name in ("SealingBacklog", "SealingFailed")} == {
+        "SealingBacklog": 2,
+        "SealingFailed": 1,
+    }
+    assert found["SealingOldest"] >= 5000
+    assert after["SealingOldest"] < 5000
+    assert [after[name] for name in ("SealingBacklog", "SealingFailed")] == [
+        before[name] for name in ("SealingBacklog", "SealingFailed")
+    ]
+
+
 async def test_several_who_ask_at_once_get_the_same_seal(table: Table) -> None:
     name = table.add(status=PENDING)
     async with table.sealing() as one, table.sealing() as two:
