@@ -204,6 +204,11 @@ class GithubConfig(Section):
         default=None,
         description="Environment whose jobs may assume the role, exactly; in place of a branch.",
     )
+    deploys: bool = Field(
+        default=False,
+        description="Its jobs may also deploy this environment, through the roles of the CDK's bootstrap; "
+        "needs `environment`, which people protect.",
+    )
 
     @property
     def subject(self) -> str:
@@ -221,6 +226,13 @@ class GithubConfig(Section):
                 if self.branch is None
                 else "is set, and so is environment",
                 "set exactly one of the two: with neither, any pull request could take the role",
+            )
+        if self.deploys and self.environment is None:
+            raise refusal(
+                "deploys",
+                self.deploys,
+                "lets whoever may push to a branch administer the account",
+                "set environment in place of branch, and have people approve its jobs",
             )
         return self
 

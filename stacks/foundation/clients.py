@@ -17,7 +17,7 @@ from stacks.config import EnvironmentConfig
 from stacks.foundation.account_switches import AccountSwitches
 from stacks.foundation.artifact_store import ArtifactStore, through_s3
 from stacks.foundation.workload_trust import GITHUB, STS, eks_trust, github_trust
-from stacks.identity_config import IdentityConfig, account_of
+from stacks.identity_config import account_of
 from stacks.roles import ROLES, RoleEntry
 
 SIGNING_ALGORITHM = "RS256"
@@ -42,6 +42,7 @@ class Clients(Construct):
         artifacts: ArtifactStore,
         account_switches: AccountSwitches,
         audit_log: logs.ILogGroup,
+        verifier: iam.IManagedPolicy,
         environment: EnvironmentConfig,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -53,28 +54,64 @@ class Clients(Construct):
         for role in ROLES:
             if elsewhere := environment.identity.members_elsewhere(role.name):
                 _admit(elsewhere, role, artifacts=artifacts)
-        self._github_roles(environment.identity, account_switches)
+        self._github_roles(environment, account_switches, verifier)
         for eks in environment.identity.eks:
             self._role(eks.name, eks.role, eks_trust(eks))
 
-    def _github_roles(self, config: IdentityConfig, account_switches: AccountSwitches) -> None:
+    def _github_roles(
+        self, environment: EnvironmentConfig, account_switches: AccountSwitches, verifier: iam.IManagedPolicy
+    ) -> None:
+        config, backup = environment.identity, environment.backup
         if not config.github:
             return
         provider = config.github_provider_arn or account_switches.oidc_provider(
             "Github", host=GITHUB, audience=STS
         )
         for github in config.github:
-            self._role(github.name, github.role, github_trust(github, provider_arn=provider))
+            # A deployment waits for the database, and its credentials end with the session.
+            hours = 2 if github.deploys else None
+            role = self._role(
+                github.name, github.role, github_trust(github, provider_arn=provider), hours=hours
+            )
+            if github.deploys:
+                role.add_managed_policy(verifier)
+                regions = [cdk.Stack.of(self).region]
+                _let_deploy(role, regions + ([backup.recovery.region] if backup and backup.recovery else []))
 
-    def _role(self, name: str, role: str, trust: iam.IPrincipal) -> None:
-        iam.Role(
+    def _role(self, name: str, role: str, trust: iam.IPrincipal, *, hours: int | None = None) -> iam.Role:
+        return iam.Role(
             self,
             f"Role{name}",
             role_name=name,
             description=f"Works with MLflow as {role}",
             assumed_by=trust,
             managed_policies=[self.policies[role]],
+            max_session_duration=cdk.Duration.hours(hours) if hours else None,
         )
+
+
+def _let_deploy(role: iam.Role, regions: Sequence[str]) -> None:
+    """Let this role become those by which `cdk deploy` and `cdk diff` work, and no other.
+
+    https://docs.aws.amazon.com/cdk/v2/guide/bootstrapping-env.html
+    """
+    stack = cdk.Stack.of(role)
+    qualifier = cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER
+    role.add_to_policy(
+        iam.PolicyStatement(
+            actions=["sts:AssumeRole"],
+            resources=[
+                stack.format_arn(
+                    service="iam",
+                    region="",
+                    resource="role",
+                    resource_name=f"cdk-{qualifier}-{work}-role-{stack.account}-{region}",
+                )
+                for region in regions
+                for work in ("deploy", "file-publishing", "lookup")
+            ],
+        )
+    )
 
 
 def _policy(
@@ -117,9 +154,7 @@ def _policy(
         policy.add_statements(
             iam.PolicyStatement(
                 sid="AuditLog", actions=list(role.audit_log), resources=[audit_log.log_group_arn]
-            ),
-            # Of a query whose id the caller knows: the answer to StartQuery.
-            iam.PolicyStatement(sid="QueryResults", actions=["logs:GetQueryResults"], resources=["*"]),
+            )
         )
     acknowledge_resource(
         policy,
@@ -127,10 +162,7 @@ def _policy(
         because="which artifacts there will be is not known; the bucket and the prefix are named",
     )
     acknowledge_resource(
-        policy,
-        "*",
-        because="sts:GetWebIdentityToken, whose condition names the audience, and an auditor's "
-        "logs:GetQueryResults have no resource",
+        policy, "*", because="sts:GetWebIdentityToken has no resource; the condition names the audience"
     )
     return policy
 

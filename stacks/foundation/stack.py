@@ -78,15 +78,16 @@ class MlflowFoundation(cdk.Stack):
         self.account_switches = AccountSwitches(
             self, "Federation", log_key=self.log_key, config=environment.identity
         )
+        self.verifier = Verifier(self, "Verifier")
         self.clients = Clients(
             self,
             "Clients",
             artifacts=self.artifacts,
             account_switches=self.account_switches,
             audit_log=self.audit_log,
+            verifier=self.verifier.policy,
             environment=environment,
         )
-        self.verifier = Verifier(self, "Verifier")
         if environment.backup:
             Backup(
                 self,

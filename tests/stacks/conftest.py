@@ -12,7 +12,7 @@ from cdk_nag import AwsSolutionsChecks
 
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
-from stacks.recovery.stack import recovery_of
+from stacks.recovery.stack import MlflowRecovery, recovery_of
 from stacks.service.stack import MlflowService
 from tests.stacks.templates import Assembly, Template
 
@@ -26,13 +26,20 @@ EXISTING_VPC = {
     "isolated_subnet_ids": ["subnet-0ccccccccccccccc1", "subnet-0ccccccccccccccc2"],
 }
 GITHUB_PROVIDER = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"
-GITHUB_ROLES = [
+GITHUB_ROLES: list[dict[str, Any]] = [
     {"name": "mlflow-train", "role": "contributor", "repository": "example/models", "branch": "main"},
     {
         "name": "mlflow-release",
         "role": "approver",
         "repository": "example@17/models@42",
         "environment": "production",
+    },
+    {
+        "name": "mlflow-deploy",
+        "role": "contributor",
+        "repository": "example/platform",
+        "environment": "prod",
+        "deploys": True,
     },
 ]
 CLUSTER_ISSUER = "oidc.eks.eu-north-1.amazonaws.com/id/A1"
@@ -115,14 +122,21 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Assembly:
-    flags = json.loads((ROOT / "cdk.json").read_text())["context"]
-    app = cdk.App(outdir=str(directory), context=flags)
+def stacks_of(
+    app: cdk.App, config: EnvironmentConfig, *, name: str
+) -> tuple[MlflowFoundation, MlflowService, MlflowRecovery | None]:
     recovery = recovery_of(app, f"MlflowOnAws-{name}-Recovery", environment=config)
     foundation = MlflowFoundation(
         app, f"MlflowOnAws-{name}-Foundation", environment=config, recovery=recovery
     )
     service = MlflowService(app, f"MlflowOnAws-{name}-Service", environment=config, foundation=foundation)
+    return foundation, service, recovery
+
+
+def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Assembly:
+    flags = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = cdk.App(outdir=str(directory), context=flags)
+    foundation, service, recovery = stacks_of(app, config, name=name)
     app.synth()
     report = AwsSolutionsChecks(app).validate_scope(app)
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -151,6 +165,7 @@ def synthesize(config: EnvironmentConfig, *, name: str, directory: Path) -> Asse
             )
         ),
         manifest=manifest,
+        app=app,
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
+
 Properties = Mapping[str, Any]
 
 
@@ -110,6 +112,8 @@ class Assembly:
     acknowledged: Mapping[str, str]
     warnings: tuple[str, ...]
     manifest: Mapping[str, Any]
+    # For rules that only some tests ask for.
+    app: cdk.App
 
     @property
     def templates(self) -> list[Template]:

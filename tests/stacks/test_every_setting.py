@@ -64,7 +64,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "prefix": "team/models",
             "noncurrent_days": 33,
             "access_log_days": 44,
-            "request_metrics": False,
             "break_glass_role_arn": "arn:aws:iam::111122223333:role/break-glass",
             "seal_at": "promotion",
             "object_lock": {"mode": "compliance", "years": 12},
@@ -192,7 +191,15 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "sign_in_domain": "login.company.org",
             "sign_in_certificate_arn": SIGN_IN_CERTIFICATE,
             "github_provider_arn": GITHUB_PROVIDER,
-            "github": [{"name": "a", "role": "approver", "repository": "a/b", "environment": "production"}],
+            "github": [
+                {
+                    "name": "a",
+                    "role": "approver",
+                    "repository": "a/b",
+                    "environment": "production",
+                    "deploys": True,
+                }
+            ],
             "eks": [
                 {
                     "name": "b",
@@ -408,10 +415,6 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         f"{KEY}3",
     ),
     "artifacts.noncurrent_days": (mentions('{"NoncurrentDays": 33}'), True),
-    "artifacts.request_metrics": (
-        foundation("AWS::S3::Bucket", "MetricsConfigurations", id_starts="Artifacts"),
-        None,
-    ),
     "artifacts.access_log_days": (mentions('"ExpirationInDays": 44'), True),
     "artifacts.break_glass_role_arn": (
         mentions('{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/break-glass"}'),
@@ -566,6 +569,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "identity.github.*.repository": (mentions("repo:company/models:"), True),
     "identity.github.*.branch": (mentions(":ref:refs/heads/main"), True),
     "identity.github.*.environment": (mentions("repo:a/b:environment:production"), True),
+    "identity.github.*.deploys": (mentions(":role/cdk-hnb659fds-deploy-role-"), True),
     "identity.eks.*.name": (mentions('"RoleName": "report"'), True),
     "identity.eks.*.role": (mentions("Works with MLflow as viewer"), True),
     "identity.eks.*.namespace": (mentions("system:serviceaccount:ml:"), True),

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from stacks.identity_config import GithubConfig
 from stacks.roles import BY_NAME as ROLES
-from tests.stacks.conftest import CLUSTER_ISSUER, GITHUB_PROVIDER
+from tests.stacks.conftest import CLUSTER_ISSUER, GITHUB_PROVIDER, GITHUB_ROLES
 from tests.stacks.templates import Assembly, Properties, as_list
 
 POLICY = "AWS::IAM::ManagedPolicy"
@@ -44,13 +46,11 @@ WRITES = {"s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"}
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_policy_has_four_statements_an_auditor_s_two_more_and_a_writer_s_one_that_denies(
+def test_a_policy_has_four_statements_an_auditor_s_one_more_and_a_writer_s_one_that_denies(
     either: Assembly, role: str
 ) -> None:
     found = statements(either, role)
-    more = {"SealedIsReadOnly"} if OBJECTS[role] & WRITES else set()
-    if role == "auditor":
-        more = {"AuditLog", "QueryResults"}
+    more = {"AuditLog"} if role == "auditor" else {"SealedIsReadOnly"} if OBJECTS[role] & WRITES else set()
     assert set(found) == {"List", "Artifacts", "KeyThroughS3Only", "TokensForMlflowOnly"} | more
     assert {sid for sid, each in found.items() if each["Effect"] != "Allow"} == more & {"SealedIsReadOnly"}
 
@@ -134,6 +134,32 @@ def test_an_environment_s_jobs_assume_their_role_by_immutable_ids(replicated: As
         "token.actions.githubusercontent.com:sub"
     ]
     assert subject == "repo:example@17/models@42:environment:production"
+
+
+def test_a_role_that_deploys_becomes_those_of_the_cdk_in_both_regions_and_no_other(
+    replicated: Assembly,
+) -> None:
+    (statement,) = replicated.foundation.statements(id_starts="ClientsRolemlflowdeploy")
+    assert statement["Action"] == "sts:AssumeRole"
+    named = [str(each) for each in statement["Resource"]]
+    for region in ("eu-central-1", "eu-west-1"):
+        for work in ("deploy", "file-publishing", "lookup"):
+            (found,) = [
+                each for each in named if f":role/cdk-hnb659fds-{work}-role-" in each and region in each
+            ]
+            assert "*" not in found
+            named.remove(found)
+    assert named == []
+    role = replicated.foundation.one("AWS::IAM::Role", id_starts="ClientsRolemlflowdeploy")
+    assert role["MaxSessionDuration"] == 2 * 60 * 60
+    assert len(role["ManagedPolicyArns"]) == 2
+    others = replicated.foundation.all("AWS::IAM::Policy", id_starts="ClientsRolemlflow")
+    assert len(others) == 1
+
+
+def test_a_branch_s_workflows_may_not_deploy() -> None:
+    with pytest.raises(ValidationError, match="whoever may push to a branch"):
+        GithubConfig.model_validate(GITHUB_ROLES[0] | {"deploys": True})
 
 
 def test_github_s_provider_is_adopted_or_made_unless_the_file_names_it(
