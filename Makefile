@@ -199,6 +199,7 @@ lock: install  ## Compile every lock file again after a change of an .in file or
 	sed -n 's/^UV_VERSION=/uv==/p' install.sh | $(COMPILE) - -o requirements-uv.txt
 	$(COMPILE) local/emulator/requirements.in -o local/emulator/requirements.txt
 	$(COMPILE) tests/deploy/awscli.in -o tests/deploy/awscli.txt
+	grep '^aws-cdk-lib==' requirements.in | $(COMPILE) - tests/stacks/rule_packs.in -o tests/stacks/rule_packs.txt
 	$(COMPILE) server/requirements.in -c requirements.txt -o server/requirements.txt
 	grep '^mlflow==' requirements.in | $(COMPILE) --no-deps - >> server/requirements.txt
 	grep '^hatchling==' server/requirements.in | $(COMPILE) - -c server/requirements.txt -o requirements-build.txt

@@ -308,8 +308,7 @@ class Platform:
                 port=5432,
                 host="",
                 socket_hba=SOCKET_RULES,
-                # Or CloudWatch's latencies are 0.
-                settings={**ARCHIVING, "track_io_timing": "on"},
+                settings=ARCHIVING,
             )
             postgres.create()
             postgres.start()

@@ -13,7 +13,7 @@ from stacks.custom_resource import CustomResourceRunner
 from stacks.identity_config import IdentityConfig
 
 HANDLER = Path(__file__).parent / "account_handler" / "index.py"
-LOG_DAYS = 30
+LOG_DAYS = 365
 # The roles by which AWS's services act in an account. At its first use a service makes its own, and may fail.
 SERVICE_LINKED_ROLES = {
     "ecs.amazonaws.com": "AWSServiceRoleForECS",

@@ -480,7 +480,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        applies=lambda environment: environment.artifacts.request_metrics,
     ),
     Alarm(
         name="BucketRefusals",
@@ -495,7 +494,6 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
-        applies=lambda environment: environment.artifacts.request_metrics,
     ),
     Alarm(
         name="NatPorts",
