@@ -2,6 +2,7 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
@@ -33,6 +34,8 @@ def run_on_schedule(
                 task_definition=task.definition,
                 subnet_selection=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
                 security_groups=[task.security_group],
+                # The deployment's tags, by which its cost is known.
+                propagate_tags=ecs.PropagatedTagSource.TASK_DEFINITION,
                 container_overrides=[
                     targets.ContainerOverride(container_name=task.container_name, command=command)
                 ],

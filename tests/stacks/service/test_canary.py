@@ -74,8 +74,7 @@ def test_it_is_told_addresses_and_no_secret(either: Assembly) -> None:
 
 
 def test_it_runs_hourly_in_dev_and_every_quarter_of_an_hour_in_prod(dev: Assembly, prod: Assembly) -> None:
-    rates = [
-        assembly.service.one("AWS::Events::Rule", id_starts="Canary")["ScheduleExpression"]
-        for assembly in (dev, prod)
-    ]
-    assert rates == ["rate(1 hour)", "rate(15 minutes)"]
+    rules = [assembly.service.one("AWS::Events::Rule", id_starts="Canary") for assembly in (dev, prod)]
+    assert [rule["ScheduleExpression"] for rule in rules] == ["rate(1 hour)", "rate(15 minutes)"]
+    # Its cost is the deployment's.
+    assert rules[0]["Targets"][0]["EcsParameters"]["PropagateTags"] == "TASK_DEFINITION"
