@@ -16,6 +16,7 @@ class Estimate:
     """What a deployment costs a month in one region, in US dollars."""
 
     region: str
+    allowance: float
     quantities: tuple[tuple[Quantity, float], ...]
 
     @classmethod
@@ -33,8 +34,13 @@ class Estimate:
             found += quantities(Bill([*templates.second_region.items()], use), prices)
             copied = use["gb_to_the_second_region"]
             found.append(Quantity("Backups", "between-regions-gb", copied, by_use=True))
+        given = sum(
+            min(most, sum(each.amount for each in found if each.price == name)) * prices.usd(name, region)
+            for name, most in prices.allowances.items()
+        )
         return cls(
             region,
+            given,
             tuple((each, each.amount * prices.usd(each.price, region)) for each in found if each.amount),
         )
 
@@ -62,6 +68,7 @@ class Estimate:
             "region": self.region,
             "fixed": round(self.fixed, 2),
             "by_use": round(self.used, 2),
+            "allowance": round(self.allowance, 2),
             "quantities": [
                 {
                     "part": each.part,
@@ -83,6 +90,7 @@ def table(estimates: Mapping[str, Estimate]) -> list[list[str]]:
         for part in dict.fromkeys(part for row in rows for part in row)
     ]
     lines.append(("Total", [(each.fixed, each.used) for each in estimates.values()]))
+    lines.append(("Free allowance", [(-each.allowance, 0.0) for each in estimates.values()]))
     heading = ["USD a month", *(word for name in estimates for word in (name, "by use"))]
     result = [heading + ["difference"] * (len(rows) == 2)]
     for part, costs in lines:

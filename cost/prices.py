@@ -24,6 +24,7 @@ class PriceList:
     regions: tuple[str, ...]
     prices: Mapping[str, Mapping[str, Any]]
     each: Mapping[str, Mapping[str, Any]]
+    allowances: Mapping[str, float]
     use: tuple[Mapping[str, str], ...]
     free: frozenset[str]
 
@@ -32,7 +33,7 @@ class PriceList:
         """Return the one of this tree."""
         found = tomllib.loads((_HERE / "prices.toml").read_text(encoding="utf-8"))
         return cls(
-            **{key: found[key] for key in ("date", "prices", "each")},
+            **{key: found[key] for key in ("date", "prices", "allowances", "each")},
             regions=tuple(found["regions"]),
             use=tuple(found["use"]),
             free=frozenset(found["free"]["types"]),

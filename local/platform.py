@@ -308,7 +308,8 @@ class Platform:
                 port=5432,
                 host="",
                 socket_hba=SOCKET_RULES,
-                settings=ARCHIVING,
+                # Or CloudWatch's latencies are 0.
+                settings={**ARCHIVING, "track_io_timing": "on"},
             )
             postgres.create()
             postgres.start()

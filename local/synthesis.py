@@ -47,6 +47,7 @@ class Synthesis:
         document = tomlkit.parse((self.project / "config" / f"{ENVIRONMENT}.toml").read_text())
         document["database"]["port"] = database_port
         document["server"]["image_uri"] = IMAGE
+        document["artifacts"]["request_metrics"] = True
         ingress = document["ingress"]
         for key in ("hosted_zone_id", "hosted_zone_name"):
             ingress.pop(key, None)

@@ -620,6 +620,10 @@ class ArtifactsConfig(Section):
         le=MOST_DAYS,
         description="Days to keep access logs of the bucket and of the load balancer.",
     )
+    request_metrics: bool = Field(
+        default=True,
+        description="S3's metrics of requests, and the alarms on its errors and refusals: some $4 a month.",
+    )
     break_glass_role_arn: RoleArn | None = Field(
         default=None,
         description="The only role that may delete object versions; without it, nobody may.",

@@ -15,7 +15,7 @@ LIST_OBJECTS = ("s3:ListBucket",)
 LIST_VERSIONS = ("s3:ListBucketVersions",)
 DECRYPT = ("kms:Decrypt",)
 ENCRYPT = ("kms:GenerateDataKey",)
-READ_LOGS = ("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents")
+READ_LOGS = ("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents", "logs:StartQuery")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,6 +141,7 @@ def figures(environments: Mapping[str, Templates]) -> dict[str, str]:
     parts = sorted({part for each in rows.values() for part in each})
     totals = [(part, [usd for each in rows.values() for usd in each.get(part, (0, 0))]) for part in parts]
     totals.append(("**Total**", [usd for each in found.values() for usd in (each.fixed, each.used)]))
+    totals.append(("Free allowance", [usd for each in found.values() for usd in (-each.allowance, 0)]))
     return {
         "totals": _table(
             ["", *(word for name in environments for word in (f"{name}, unused", "use adds"))],
@@ -187,7 +188,7 @@ def _table(heading: list[str], rows: list[list[str]]) -> str:
 
 
 def _usd(usd: float) -> str:
-    return f"${usd:.1f}" if round(usd, 1) else "–"
+    return f"{'-' * (usd < 0)}${abs(usd):.1f}" if round(usd, 1) else "–"
 
 
 def rendered(document: str, blocks: Mapping[str, str]) -> str:

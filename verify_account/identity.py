@@ -13,7 +13,8 @@ from verify_account.templates import agrees
 _POLICY_OUTPUT = "PolicyArn"
 _READERS = ("auditor", "viewer")
 _READ_ACTIONS = (
-    "s3:Get", "s3:List", "kms:Decrypt", "logs:Describe", "logs:Filter", "logs:Get", "sts:GetWebIdentityToken",
+    "s3:Get", "s3:List", "kms:Decrypt", "logs:Describe", "logs:Filter", "logs:Get", "logs:StartQuery",
+    "sts:GetWebIdentityToken",
 )  # fmt: skip
 _PASSWORD_KINDS = ("RequireLowercase", "RequireUppercase", "RequireNumbers", "RequireSymbols")
 _SHORTEST_PASSWORD = 14

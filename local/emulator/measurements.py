@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,12 @@ from local.parts.postgres import Postgres
 _EVERY_SECONDS = 5.0
 _MINUTE = 60
 _GIB = 1024**3
-_CLIENTS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-)
+# Clients but this one; reads, writes, and the milliseconds of both since the statistics began.
+_ACTIVITY = """
+    SELECT (SELECT count(*) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
+           sum(reads)::float8, sum(read_time), sum(writes)::float8, sum(write_time) FROM pg_stat_io
+"""
 
 
 class Measurements:
@@ -38,6 +42,8 @@ class Measurements:
         self._read = 0
         # The CPU seconds of a process and its children, and when they were read.
         self._cpu: dict[int, tuple[float, float]] = {}
+        # Of an instance: reads and writes, and their milliseconds.
+        self._io: dict[str, tuple[float, ...]] = {}
         self._minute = 0
         self._stopped = threading.Event()
 
@@ -77,6 +83,7 @@ class Measurements:
             # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cloudwatch-metrics.html
             self._minute = minute
             self._metrics.put("AWS/ECS", self._of_services(processes))
+            self._metrics.put("AWS/S3", _of_buckets())
 
     def _of_instances(self, processes: Mapping[int, _Process]) -> Iterator[Datum]:
         from ministack.services import rds
@@ -86,14 +93,19 @@ class Measurements:
             if instance["DbiResourceId"] not in self._databases or instance["DBInstanceStatus"] == "stopped":
                 continue
             server = self._databases.server_of(instance["DbiResourceId"])
-            clients = _clients(server)
-            if clients is None:
+            activity = _activity(server)
+            if activity is None:
                 continue
+            clients, *io = activity
+            since = [now - then for now, then in zip(io, self._io.get(name, io), strict=True)]
+            self._io[name] = tuple(io)
             free = int(instance["AllocatedStorage"]) * _GIB - _size(server.directory / "data")
             for metric, unit, value in (
                 ("DatabaseConnections", "Count", clients),
                 ("FreeStorageSpace", "Bytes", max(0, free)),
                 ("FreeableMemory", "Bytes", _available_memory()),
+                ("ReadLatency", "Seconds", since[1] / max(1, since[0]) / 1000),
+                ("WriteLatency", "Seconds", since[3] / max(1, since[2]) / 1000),
                 ("CPUUtilization", "Percent", self._percent(_postmaster(server), processes, cpus=2)),
             ):
                 if value is not None:
@@ -102,26 +114,28 @@ class Measurements:
     def _of_services(self, processes: Mapping[int, _Process]) -> Iterator[Datum]:
         from ministack.services import ecs
 
+        tasks: dict[str, list[int]] = {}
         for container in self._runtime.running():
-            task = ecs._tasks.get(container.labels["com.amazonaws.ecs.task-arn"]) or {}
+            tasks.setdefault(container.labels["com.amazonaws.ecs.task-arn"], []).append(container.process.pid)
+        for arn, containers in tasks.items():
+            task = ecs._tasks.get(arn) or {}
             kind, _, service = task.get("group", "").partition(":")
             definition = ecs._task_defs.get(task.get("taskDefinitionArn", "").rsplit("/", 1)[-1])
             if kind != "service" or not definition:
                 continue
-            pid = container.process.pid
-            resident = sum(each.resident for each in _family(pid, processes))
+            resident = sum(each.resident for pid in containers for each in _family(pid, processes))
+            used = [self._percent(each, processes, cpus=int(definition["cpu"]) / 1024) for each in containers]
             for metric, value in (
-                ("CPUUtilization", self._percent(pid, processes, cpus=int(definition["cpu"]) / 1024)),
+                ("CPUUtilization", sum(filter(None, used))),
                 ("MemoryUtilization", 100 * resident / (int(definition["memory"]) * 1024**2)),
             ):
-                if value is not None:
-                    yield datum(
-                        metric,
-                        value,
-                        unit="Percent",
-                        ClusterName=task["clusterArn"].rpartition("/")[2],
-                        ServiceName=service,
-                    )
+                yield datum(
+                    metric,
+                    value,
+                    unit="Percent",
+                    ClusterName=task["clusterArn"].rpartition("/")[2],
+                    ServiceName=service,
+                )
 
     def _percent(self, pid: int | None, processes: Mapping[int, _Process], *, cpus: float) -> float | None:
         if pid is None or pid not in processes:
@@ -130,6 +144,16 @@ class Measurements:
         before, then = self._cpu.get(pid, (used, now - 1))
         self._cpu[pid] = used, now
         return min(100.0, max(0.0, 100 * (used - before) / (now - then) / cpus))
+
+
+def _of_buckets() -> Iterator[Datum]:
+    from ministack.services import s3
+
+    sizes: Counter[str] = Counter()
+    for (bucket, _key), versions in list(s3._object_versions.items()):
+        sizes[bucket] += sum(each["size"] for each in versions)
+    for bucket, size in sizes.items():
+        yield datum("BucketSizeBytes", size, unit="Bytes", BucketName=bucket, StorageType="StandardStorage")
 
 
 def _of_certificates() -> Iterator[Datum]:
@@ -145,12 +169,12 @@ def _of_certificates() -> Iterator[Datum]:
         yield datum("DaysToExpiry", (end - datetime.now(UTC)).days, CertificateArn=arn)
 
 
-def _clients(server: Postgres) -> int | None:
-    """How many clients are connected; None if it does not answer."""
+def _activity(server: Postgres) -> list[float] | None:
+    """What `_ACTIVITY` says; None if it does not answer."""
     try:
         with server.cursor() as cursor:
-            cursor.execute(_CLIENTS)
-            return int(cursor.fetchone()[0])
+            cursor.execute(_ACTIVITY)
+            return [float(each) for each in cursor.fetchone()]
     except Exception:
         return None
 

@@ -54,7 +54,7 @@ class ArtifactStore(Construct):
             target_object_key_format=s3.TargetObjectKeyFormat.partitioned_prefix(
                 s3.PartitionDateSource.EVENT_TIME
             ),
-            metrics=[s3.BucketMetrics(id="EntireBucket")],
+            metrics=[s3.BucketMetrics(id="EntireBucket")] if config.request_metrics else None,
         )
         # What the server is told about sealing, as its environment variables.
         self.sealing = config.variables

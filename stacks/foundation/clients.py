@@ -154,7 +154,9 @@ def _policy(
         policy.add_statements(
             iam.PolicyStatement(
                 sid="AuditLog", actions=list(role.audit_log), resources=[audit_log.log_group_arn]
-            )
+            ),
+            # Of a query whose id the caller knows: the answer to StartQuery.
+            iam.PolicyStatement(sid="QueryResults", actions=["logs:GetQueryResults"], resources=["*"]),
         )
     acknowledge_resource(
         policy,
@@ -162,7 +164,10 @@ def _policy(
         because="which artifacts there will be is not known; the bucket and the prefix are named",
     )
     acknowledge_resource(
-        policy, "*", because="sts:GetWebIdentityToken has no resource; the condition names the audience"
+        policy,
+        "*",
+        because="sts:GetWebIdentityToken, whose condition names the audience, and an auditor's "
+        "logs:GetQueryResults have no resource",
     )
     return policy
 

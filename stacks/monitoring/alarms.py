@@ -480,6 +480,7 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
+        applies=lambda environment: environment.artifacts.request_metrics,
     ),
     Alarm(
         name="BucketRefusals",
@@ -494,6 +495,7 @@ ALARMS: tuple[Alarm, ...] = (
         datapoints=3,
         periods=3,
         severity="ticket",
+        applies=lambda environment: environment.artifacts.request_metrics,
     ),
     Alarm(
         name="NatPorts",

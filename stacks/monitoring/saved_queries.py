@@ -45,6 +45,10 @@ fields @timestamp, principal, audit as outcome, route, object.stage as stage, ob
 | sort @timestamp asc
 | limit 10000
 """,
+    "Gaps in the audit log": """
+stats min(number) as first, max(number) as last, count(*) as lines by process
+| filter last - first + 1 != lines
+""",
 }
 # Of the firewall's log: https://docs.aws.amazon.com/waf/latest/developerguide/logging-fields.html. A request
 # meets five managed groups at most; each has a place in the list, and one of them the rule that blocked.

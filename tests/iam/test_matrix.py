@@ -25,6 +25,7 @@ EVERYBODY = frozenset(ROLES)
 WRITERS = frozenset({"contributor", "approver", "admin"})
 RECOVERERS = frozenset({"auditor", "admin"})
 AUDITOR = frozenset({"auditor"})
+QUERY = "fields principal, route"
 NOBODY: frozenset[str] = frozenset()
 DENIALS = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
@@ -351,6 +352,14 @@ MATRIX: dict[str, tuple[frozenset[str], Ask]] = {
     "logs read the audit log": (
         AUDITOR,
         of("logs", "filter_log_events", logGroupName=AUDIT_LOG, filterPattern="refused"),
+    ),
+    "logs query the audit log": (
+        AUDITOR,
+        of("logs", "start_query", logGroupName=AUDIT_LOG, startTime=0, endTime=1, queryString=QUERY),
+    ),
+    "logs query another stack's log": (
+        NOBODY,
+        of("logs", "start_query", logGroupName=OTHER_LOG, startTime=0, endTime=1, queryString=QUERY),
     ),
     "logs read another stack's log": (NOBODY, of("logs", "filter_log_events", logGroupName=OTHER_LOG)),
     "logs write to the audit log": (

@@ -44,7 +44,20 @@ def test_metrics_of_our_own_are_counted_where_they_are_written() -> None:
 
 
 def test_dev_stays_below_60_dollars_before_use(dev: Assembly) -> None:
-    assert 40 < estimate(dev).fixed <= 60
+    """With alarms and canary, which it has, and a backup's key."""
+    found = Templates.read(dev.service.path.parent)
+    backed_up = cost_figures.changed(found, cost_figures.with_also("AWS::KMS::Key"))
+    with_backup = cost_figures.estimate(backed_up)
+    assert with_backup.fixed == pytest.approx(estimate(dev).fixed + 1)
+    types = dev.service.types()
+    assert {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"} <= types
+    assert estimate(dev).rows()["Scheduled tasks"][0] > 0
+    assert 40 < with_backup.fixed <= 60
+
+
+def test_the_allowance_is_never_more_than_what_it_is_for(dev: Assembly) -> None:
+    assert estimate(dev).allowance == pytest.approx(10 * 0.3 + 10 * 0.1)
+    assert cost_figures.estimate(Templates([], {}, None)).allowance == 0
 
 
 @pytest.mark.parametrize("name", ["dev", "prod", "given", "public", "replicated"])
@@ -156,7 +169,7 @@ def test_make_cost_compares_two_environments_for_people_and_programs(
 
     monkeypatch.setattr(subprocess, "run", synthesize)
     assert main(["--env", "dev", "--against", "prod"]) == 0
-    heading, columns, *_, total = capsys.readouterr().out.splitlines()
+    heading, columns, *_, total, _allowance = capsys.readouterr().out.splitlines()
     assert "2026-11 in us-east-1" in heading
     assert columns.split("  ")[0] == "USD a month"
     both = estimate(dev), estimate(prod)

@@ -64,6 +64,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "prefix": "team/models",
             "noncurrent_days": 33,
             "access_log_days": 44,
+            "request_metrics": False,
             "break_glass_role_arn": "arn:aws:iam::111122223333:role/break-glass",
             "seal_at": "promotion",
             "object_lock": {"mode": "compliance", "years": 12},
@@ -415,6 +416,10 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
         f"{KEY}3",
     ),
     "artifacts.noncurrent_days": (mentions('{"NoncurrentDays": 33}'), True),
+    "artifacts.request_metrics": (
+        foundation("AWS::S3::Bucket", "MetricsConfigurations", id_starts="Artifacts"),
+        None,
+    ),
     "artifacts.access_log_days": (mentions('"ExpirationInDays": 44'), True),
     "artifacts.break_glass_role_arn": (
         mentions('{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/break-glass"}'),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_aws_server.metrics.names import DIMENSION, NAMESPACE, TABLE
-from mlflow_aws_server.metrics.recorder import Counted
+from mlflow_aws_server.metrics.recorder import Counted, summed
 
 _MOST_VALUES = 100
 
@@ -19,10 +19,11 @@ _MOST_VALUES = 100
 def values(minute: Counted) -> dict[str, object]:
     """The metrics of a minute, by name, and what else its line tells."""
     calls, counts = minute.calls.items(), minute.counts
+    failed = {call: n for call, n in calls if call.status >= 500 and not call.throttled}
     principal, refusals = max(minute.refused.items(), key=lambda item: item[1], default=(None, 0))
     found: dict[str, object] = {
         "Requests": sum(minute.calls.values()),
-        "ServerErrors": sum(n for call, n in calls if call.status >= 500 and not call.throttled),
+        "ServerErrors": sum(failed.values()),
         "Throttled": sum(n for call, n in calls if call.throttled),
         "Refused": sum(n for call, n in calls if call.status in (401, 403)),
         "RefusedOfOnePrincipal": refusals,
@@ -31,6 +32,11 @@ def values(minute: Counted) -> dict[str, object]:
     }
     if principal is not None:
         found["refused_principal"] = principal
+    if failed:
+        call = max(failed, key=failed.__getitem__)
+        found["failing"] = {**call._asdict(), "calls": failed[call]}
+    if minute.spent:
+        found["busiest"] = _busiest(minute)
     if latency := _latency(minute):
         found["Latency"] = latency
     return found
@@ -52,12 +58,16 @@ def line(deployment: str, found: Mapping[str, object], *, now: float) -> dict[st
     }
 
 
+def _busiest(minute: Counted) -> dict[str, object]:
+    """The route that took most of the time in all."""
+    routes = summed((key[:2], spent) for key, spent in minute.spent.items())
+    (method, route), (calls, spent) = max(routes.items(), key=lambda item: item[1][1])
+    return {"method": method, "route": route, "calls": calls, "seconds": round(spent, 3)}
+
+
 def _latency(minute: Counted) -> list[float]:
     """The latencies in milliseconds, in order: each of a few, or those at even ranks among many."""
-    classes: dict[int, tuple[int, float]] = {}
-    for (_, _, place), (number, seconds) in minute.spent.items():
-        before = classes.get(place, (0, 0.0))
-        classes[place] = before[0] + number, before[1] + seconds
+    classes = summed((key[2], spent) for key, spent in minute.spent.items())
     ends: list[tuple[int, float]] = []
     total = 0
     for _, (number, seconds) in sorted(classes.items()):

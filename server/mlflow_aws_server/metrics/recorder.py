@@ -6,15 +6,18 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 BOUNDS = tuple(float(f"{0.001 * 1.5**power:.3g}") for power in range(28))
 """Upper ends of the classes of latency, in seconds, from 1 ms to 57 s; one more class is beyond."""
 
 _MOST_PRINCIPALS = 1000
 _OTHERS = "(others)"
+
+Key = TypeVar("Key")
 
 
 class Call(NamedTuple):
@@ -44,10 +47,17 @@ class Counted:
         """Take what another has counted along."""
         for call, number in other.calls.items():
             self.calls[call] = self.calls.get(call, 0) + number
-        for key, (number, seconds) in other.spent.items():
-            before = self.spent.get(key, (0, 0.0))
-            self.spent[key] = before[0] + number, before[1] + seconds
+        self.spent = summed(chain(self.spent.items(), other.spent.items()))
         self.counts.update(other.counts)
+
+
+def summed(spent: Iterable[tuple[Key, tuple[int, float]]]) -> dict[Key, tuple[int, float]]:
+    """How many and their seconds, by key."""
+    sums: dict[Key, tuple[int, float]] = {}
+    for key, (number, seconds) in spent:
+        before = sums.get(key, (0, 0.0))
+        sums[key] = before[0] + number, before[1] + seconds
+    return sums
 
 
 class Recorder:

@@ -162,6 +162,7 @@ def test_a_line_is_what_cloudwatch_reads() -> None:
     minute.refused["arn:aws:iam::123456789012:role/" + "r" * 64] = 9
     others = dict.fromkeys((name for name in TABLE if name not in emf.values(minute)), 2**53)
     reasons = {"headers that only stock understands": 2**40, "a host or an origin that stock refuses": 2**40}
+    minute.calls[_READ._replace(route="/ajax-api/3.0/mlflow/" + "r" * 60, status=500)] = 2**40
     found = {**emf.values(minute), **others, "fast_path": "f" * 100, "left_to_stock": reasons}
     line = emf.line("MlflowOnAws-prod-Service", found, now=1.0)
     [directive] = line["_aws"]["CloudWatchMetrics"]
@@ -193,6 +194,23 @@ def test_latencies_keep_their_percentiles(many: int) -> None:
     if many >= 100:
         assert drawn[99] == pytest.approx(3000)
         assert drawn[50] == pytest.approx(10)
+
+
+def test_a_line_names_the_route_that_fails_and_the_one_that_takes_the_time() -> None:
+    recorder = Recorder()
+    for _ in range(9):
+        recorder.call(_READ, 0.001)
+    for seconds in (0.5, 1.5):
+        recorder.call(_READ._replace(route="/slow"), seconds)
+    for times, status, throttled in ((3, 500, False), (2, 503, False), (8, 503, True)):
+        for _ in range(times):
+            recorder.call(_READ._replace(route="/broken", status=status, throttled=throttled), 0.001)
+    found = emf.values(recorder.end_minute())
+    assert found["busiest"] == {"method": "GET", "route": "/slow", "calls": 2, "seconds": 2.0}
+    assert found["failing"] == {**_READ._replace(route="/broken", status=500)._asdict(), "calls": 3}
+    quiet = emf.values(Counted())
+    assert "failing" not in quiet
+    assert "busiest" not in quiet
 
 
 def test_refusals_are_counted_by_principal_in_bounded_memory() -> None:

@@ -189,8 +189,19 @@ def test_access_to_artifacts_is_logged_elsewhere(either: Assembly) -> None:
     assert logging["LogFilePrefix"] == "artifacts/"
 
 
-def test_requests_are_counted(either: Assembly) -> None:
-    assert bucket(either)["MetricsConfigurations"] == [{"Id": "EntireBucket"}]
+def test_requests_are_counted_where_the_file_asks_for_it(dev: Assembly, prod: Assembly) -> None:
+    assert bucket(prod)["MetricsConfigurations"] == [{"Id": "EntireBucket"}]
+    assert "MetricsConfigurations" not in bucket(dev)
+    watched = [
+        {
+            each["AlarmName"]
+            for each in assembly.service.all("AWS::CloudWatch::Alarm")
+            if "Bucket" in each["AlarmName"]
+        }
+        for assembly in (prod, dev)
+    ]
+    assert watched[0] - watched[1] != set()
+    assert not any("Errors" in name or "Refusals" in name for name in watched[1])
 
 
 def test_only_log_delivery_may_write_access_logs(either: Assembly) -> None:

@@ -13,6 +13,7 @@ from tests.stacks.queries.saved import (
     ARTIFACTS,
     AUDIT,
     DOCUMENT,
+    GAPS,
     LOAD_BALANCER,
     PRINCIPAL,
     Answer,
@@ -73,6 +74,12 @@ def test_what_one_version_went_through(found: dict[str, Answer]) -> None:
     ):
         assert step in life
     assert ("transition-stage", "Archived") not in life, "that was another version"
+
+
+def test_gaps_in_the_audit_log(found: dict[str, Answer]) -> None:
+    (gap,) = found[GAPS]
+    assert gap["last"] - gap["first"] + 1 - gap["lines"] == 1
+    assert insights.answer(AUDIT_QUERIES[GAPS], AUDIT) == []
 
 
 def test_slowest_changes(found: dict[str, Answer]) -> None:

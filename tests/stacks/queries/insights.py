@@ -16,9 +16,10 @@ from typing import Any
 
 Row = dict[str, Any]
 Expression = Callable[[Row], Any]
-_TOKENS = re.compile(r'\s*("(?:[^"\\]|\\.)*"|/(?:[^/\\]|\\.)+/|[@A-Za-z_][\w@.]*|\d+(?:\.\d+)?|!=|[=(),*])')
+_TOKENS = re.compile(r'\s*("(?:[^"\\]|\\.)*"|/(?:[^/\\]|\\.)+/|[@A-Za-z_][\w@.]*|\d+(?:\.\d+)?|!=|[=(),*+-])')
 _SUMMARIES: Mapping[str, Callable[..., Any]] = {
     "max": max,
+    "min": min,
     "latest": lambda values: values[-1],
     "pct": lambda values, percent: sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)],
 }
@@ -174,13 +175,26 @@ class _Tokens:
             field = self.field()
             self.take(")")
             return lambda row: row.get(field) is not None
-        field = self.field()
+        left = self._sum()
         if self._skip("like"):
             pattern = re.compile(self.take()[1:-1].replace(r"\/", "/"))
-            return lambda row: pattern.search(str(row.get(field, ""))) is not None
+            return lambda row: pattern.search(str(left(row) or "")) is not None
         compare = {"=": operator.eq, "!=": operator.ne}[self.take()]
-        value = json.loads(self.take())
-        return lambda row: compare(row.get(field), value)
+        right = self._sum()
+        return lambda row: compare(left(row), right(row))
+
+    def _sum(self) -> Expression:
+        left = self._term()
+        while self._next_is("+", "-"):
+            calculate = operator.add if self.take() == "+" else operator.sub
+            left = _of_two(calculate, left, self._term())
+        return left
+
+    def _term(self) -> Expression:
+        if self._left[0][0] in '"0123456789':
+            value = json.loads(self.take())
+            return lambda _: value
+        return self._value()
 
     def _value(self) -> Expression:
         if self._skip("coalesce"):
@@ -192,6 +206,10 @@ class _Tokens:
             return lambda row: next((row[field] for field in fields if row.get(field) is not None), None)
         field = self.field()
         return lambda row: row.get(field)
+
+
+def _of_two(calculate: Callable[[Any, Any], Any], one: Expression, other: Expression) -> Expression:
+    return lambda row: calculate(one(row), other(row))
 
 
 def _both(one: Expression, other: Expression, kind: Callable[[Iterable[Any]], bool]) -> Expression:

@@ -21,6 +21,7 @@ AUDIT = (HERE / "audit.jsonl").read_text().splitlines()
 PRINCIPAL = "arn:aws:iam::111122223333:role/mlflow-approver"
 WRITTEN = {"<principal>": PRINCIPAL, "<model>": "credit-risk", "<version>": "2"}
 DAY = "2026/11/28"
+GAPS = "Gaps in the audit log"
 
 _TARGETS = "arn:aws:elasticloadbalancing:us-east-2:123456789012:targetgroup/my-targets/73e2d6bc24d8a067"
 _RUN = "0123456789abcdef0123456789abcdef"
@@ -96,6 +97,7 @@ def answers(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Answer]:
     days = {name: (tables[name], [(DAY, line) for line in lines]) for name, lines in logs.items()}
     return {
         **{name: insights.answer(written(query), AUDIT) for name, query in AUDIT_QUERIES.items()},
+        GAPS: insights.answer(AUDIT_QUERIES[GAPS], AUDIT[:7] + AUDIT[8:]),
         "Blocked by the firewall": insights.answer(FIREWALL_QUERY, FIREWALL),
         **{name: athena.answer(query, days, since=DAY) for name, query in ACCESS_QUERIES.items()},
     }
