@@ -28,7 +28,7 @@ def _calls(counted: Counted) -> Iterator[str]:
     calls: Counter[tuple[str, ...]] = Counter()
     for (*labels, status, _throttled), number in counted.calls.items():
         calls[(*map(str, labels), str(status))] += number
-    yield from _head("requests_total", "counter", "Requests, by route of the table, lane, role and status.")
+    yield _type("requests_total", "counter")
     names = ("method", "route", "lane", "role", "code")
     for values, number in sorted(calls.items()):
         yield _sample("requests_total", dict(zip(names, values, strict=True)), number)
@@ -36,7 +36,7 @@ def _calls(counted: Counted) -> Iterator[str]:
 
 def _latency(counted: Counted) -> Iterator[str]:
     name = "request_seconds"
-    yield from _head(name, "histogram", "From a request's head to its answer's.")
+    yield _type(name, "histogram")
     for method, route in sorted({key[:2] for key in counted.spent}):
         labels = {"method": method, "route": route}
         seen, total = 0, 0.0
@@ -53,7 +53,7 @@ def _counts(counted: Counted) -> Iterator[str]:
     for name, metric in TABLE.items():
         if metric.statistic == "Sum" and name != "Requests":
             snake = f"{_snake(name)}_total"
-            yield from _head(snake, "counter", metric.meaning)
+            yield _type(snake, "counter")
             yield _sample(snake, {}, found[name])
 
 
@@ -63,28 +63,27 @@ def _values(living: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
         if having:
             unit = {"Seconds": "_seconds", "Bytes": "_bytes"}.get(metric.unit, "")
             snake = _snake(name) + unit
-            yield from _head(snake, "gauge", metric.meaning)
+            yield _type(snake, "gauge")
             for process, value in having.items():
                 yield _sample(snake, {"process": str(process)}, value)
-    yield from _head("waiting", "gauge", "Calls that wait for a database connection, or a thread with one.")
+    yield _type("waiting", "gauge")
     for process, said in living.items():
         yield _sample("waiting", {"process": str(process)}, said["waiting"])
 
 
 def _states(living: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
-    yield from _head("state", "gauge", "Always 1: whether the fast path serves or why not, and the schema.")
+    yield _type("state", "gauge")
     for process, said in living.items():
         states = {name: str(said.get(name)) for name in ("fast_path", "schema", "schema_head")}
         yield _sample("state", {"process": str(process), **states}, 1)
-    yield from _head("left_to_stock", "gauge", "Calls that each living process left to stock, by reason.")
+    yield _type("left_to_stock", "gauge")
     for process, said in living.items():
         for reason, number in said.get("left_to_stock", {}).items():
             yield _sample("left_to_stock", {"process": str(process), "reason": reason}, number)
 
 
-def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
-    yield f"# HELP {_PREFIX}{name} {meaning}"
-    yield f"# TYPE {_PREFIX}{name} {kind}"
+def _type(name: str, kind: str) -> str:
+    return f"# TYPE {_PREFIX}{name} {kind}"
 
 
 def _sample(name: str, labels: Mapping[str, str], value: object) -> str:

@@ -41,7 +41,7 @@ def test_the_text_is_prometheus_s() -> None:
     for line in lines:
         if line.startswith("# TYPE "):
             names.add(line.split()[2])
-        elif not line.startswith("# HELP "):
+        else:
             assert _SAMPLE.fullmatch(line), line
             family = re.sub("_(bucket|sum|count)$", "", line.partition("{")[0].split()[0])
             assert family in names
