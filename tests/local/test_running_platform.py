@@ -335,6 +335,34 @@ def test_only_the_owner_can_read_the_passwords(state: State) -> None:
     assert len({user["password"] for user in users.values()}) == len(users)
 
 
+def test_a_registration_is_an_event_on_the_deployed_bus_and_a_webhook_keeps_its_secret(state: State) -> None:
+    aws, admin = account(state), exported(state, "admin")
+    (stack,) = (
+        each
+        for each in aws.client("cloudformation").describe_stacks()["Stacks"]
+        if each["StackName"].endswith("-Service")
+    )
+    bus = next(each for each in stack["Outputs"] if each["OutputKey"] == "EventBusName")["OutputValue"]
+    events, sqs = aws.client("events"), aws.client("sqs")
+    queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="all", EventBusName=bus, EventPattern=json.dumps({"source": ["mlflow-on-aws"]}))
+    events.put_targets(Rule="all", EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+    program = (
+        "import mlflow; client = mlflow.MlflowClient();"
+        "client.create_webhook('ci', 'https://8.8.8.8/hook', ['model_version.created'], secret='signing');"
+        "assert [each.name for each in client.list_webhooks()] == ['ci'];"
+        "client.create_registered_model('told')"
+    )
+    subprocess.run([sys.executable, "-c", program], env=admin, check=True, timeout=120)
+    deadline = time.monotonic() + 120
+    while not (found := sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages")):
+        assert time.monotonic() < deadline
+    event = json.loads(found[0]["Body"])
+    assert (event["detail-type"], event["detail"]["model"]) == ("Model Registered", "told")
+    assert event["detail"]["principal"].startswith("arn:aws:iam::")
+
+
 def test_the_task_reports_that_it_is_healthy(state: State) -> None:
     aws: Aws = account(state)
     ecs = aws.client("ecs")
