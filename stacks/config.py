@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stacks.backup_config import BackupConfig
 from stacks.canary_config import CanaryConfig
 from stacks.cost_config import CostConfig
+from stacks.events_config import EventsConfig
 from stacks.identity_config import AccountId, IdentityConfig, RoleArn, account_of
 from stacks.monitoring_config import MonitoringConfig
 from stacks.rds_windows import backup_windows, maintenance_window
@@ -984,6 +985,7 @@ class EnvironmentConfig(Section):
     cleanup: CleanupConfig = Field(default_factory=CleanupConfig, description=CleanupConfig.__doc__)
     server: ServerConfig = Field(description=ServerConfig.__doc__)
     ingress: IngressConfig = Field(description=IngressConfig.__doc__)
+    events: EventsConfig = Field(default_factory=EventsConfig, description=EventsConfig.__doc__)
     monitoring: MonitoringConfig = Field(
         default_factory=MonitoringConfig, description=MonitoringConfig.__doc__
     )

@@ -7,12 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stacks.identity_config import EmailAddress
-from stacks.section import DISTINCT, Section, matching
-
-SecretName = Annotated[
-    str,
-    matching(r"[\w/+=.@-]{1,512}", "is not a secret's name", "use letters, digits and / _ + = . @ - only"),
-]
+from stacks.section import DISTINCT, SecretName, Section, matching
 
 
 class SlackConfig(Section):

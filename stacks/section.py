@@ -46,6 +46,12 @@ def matching(pattern: str, reason: str, remedy: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+SecretName = Annotated[
+    str,
+    matching(r"[\w/+=.@-]{1,512}", "is not a secret's name", "use letters, digits and / _ + = . @ - only"),
+]
+
+
 def texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield every text in the values of a table, each with its key."""
     if isinstance(value, str):

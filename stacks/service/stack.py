@@ -70,7 +70,7 @@ class MlflowService(cdk.Stack):
         identity = server_identity(
             self, foundation=foundation, sign_in=sign_in, canary=canary, environment=environment
         )
-        events = Events(self, "Events", server_role=foundation.server_role)
+        events = Events(self, "Events", server_role=foundation.server_role, config=environment.events)
         server = TrackingServer(
             self,
             "Server",

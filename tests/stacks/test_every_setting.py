@@ -22,6 +22,7 @@ SIGN_IN_CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/login"
 OWN_ISSUER = "https://aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee.tokens.sts.global.api.aws"
 SECRET = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:registry-a1B2c3"
 FEDERATION = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-north-1.amazonaws.com/id/A1"
+TOPIC = "arn:aws:sns:eu-central-1:210987654321:models"
 CLUSTER = "arn:aws:eks:eu-central-1:111122223333:cluster/ml"
 TENANT, TEAM = f"{0:08x}-0000-0000-0000-000000000001", f"{0:08x}-0000-0000-0000-000000000002"
 ROLE_NAMES = ("auditor", "viewer", "contributor", "approver", "admin")
@@ -84,6 +85,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         },
         "canary": {"minutes": 20},
         "cleanup": {"deleted_days": 45},
+        "events": {
+            "topics": [{"arn": f"{TOPIC}-told", "types": ["Import Finished"], "format": "chat"}],
+            "github": [
+                {"repository": "a/dispatched", "token_secret_name": "mlflow/gh", "types": ["Access Refused"]}
+            ],
+        },
         "waf": {
             "requests_per_minute": 777,
             "exempt_cidrs": ["9.9.9.0/25"],
@@ -452,6 +459,12 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "canary.enabled": (mentions("client_smoke.canary"), False),
     "canary.minutes": (mentions('"ScheduleExpression": "rate(20 minutes)"'), True),
     "cleanup.deleted_days": (mentions(r"[\"gc\",\"--days\",\"45\"]"), True),
+    "events.topics.*.arn": (mentions(f"{TOPIC}-told"), True),
+    "events.topics.*.types": (mentions('"detail-type": ["Import Finished"]'), True),
+    "events.topics.*.format": (mentions(r"\"source\":\"custom\""), True),
+    "events.github.*.repository": (mentions("repos/a/dispatched/dispatches"), True),
+    "events.github.*.token_secret_name": (mentions("secretsmanager:mlflow/gh:"), True),
+    "events.github.*.types": (mentions('"detail-type": ["Access Refused"]'), True),
     "waf.requests_per_minute": (mentions('"RateBasedStatement": {"Limit": 777,'), True),
     "waf.exempt_cidrs": (
         service("AWS::WAFv2::IPSet", "Addresses", id_starts="FirewallExempt"),
