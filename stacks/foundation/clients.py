@@ -101,12 +101,7 @@ def _let_deploy(role: iam.Role, regions: Sequence[str]) -> None:
         iam.PolicyStatement(
             actions=["sts:AssumeRole"],
             resources=[
-                stack.format_arn(
-                    service="iam",
-                    region="",
-                    resource="role",
-                    resource_name=f"cdk-{qualifier}-{work}-role-{stack.account}-{region}",
-                )
+                f"arn:{stack.partition}:iam::{stack.account}:role/cdk-{qualifier}-{work}-role-{stack.account}-{region}"
                 for region in regions
                 for work in ("deploy", "file-publishing", "lookup")
             ],
