@@ -39,7 +39,7 @@ class Synthesis:
         members: Mapping[str, Sequence[str]],
         trusted: Mapping[str, str],
     ) -> None:
-        """Write the laptop's configuration: config/dev.toml, but no image to build and no DNS zone.
+        """Write the laptop's configuration: config/dev.toml, watched like prod, without image and DNS zone.
 
         `members` maps each MLflow role to the ARNs of the IAM roles that have it, `trusted` each further
         account to its issuer of tokens.
@@ -47,7 +47,7 @@ class Synthesis:
         document = tomlkit.parse((self.project / "config" / f"{ENVIRONMENT}.toml").read_text())
         document["database"]["port"] = database_port
         document["server"]["image_uri"] = IMAGE
-        document["artifacts"]["request_metrics"] = True
+        document["monitoring"]["dashboard"] = document["artifacts"]["request_metrics"] = True
         ingress = document["ingress"]
         for key in ("hosted_zone_id", "hosted_zone_name"):
             ingress.pop(key, None)

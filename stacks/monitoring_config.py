@@ -60,6 +60,9 @@ class MonitoringConfig(Section):
         default="docs/runbook.md",
         description="Where your people find docs/runbook.md, for the links in notifications.",
     )
+    dashboard: bool = Field(
+        default=True, description="A dashboard of CloudWatch: $3 a month beyond an account's first three."
+    )
     slow_seconds: float = Field(
         default=2.0,
         ge=0.1,

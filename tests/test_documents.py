@@ -37,6 +37,7 @@ NOT_RUN = {
     "cdk deploy": "names what `make deploy` runs",
     "aws sts assume-role": "names an operation",
     "aws cloudwatch list-metrics --namespace MLflowOnAws": "the laptop's metrics are read by tests/local",
+    "aws cloudwatch set-alarm-state": "docs/runbook.md has all of it; it wakes people",
     "aws rds reboot-db-instance --force-failover --db-instance-identifier …": "a failover needs RDS",
     "aws cognito-idp admin-add-user-to-group": "names an operation",
     "aws logs tail LOG_GROUP --log-stream-name-prefix canary/": "the emulator has no live tail",

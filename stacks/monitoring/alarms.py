@@ -17,7 +17,9 @@ OWN = "MLflowOnAws"
 """The namespace of the metrics that the platform itself makes."""
 
 # Whose metrics they are; `causes.py` is told the dimensions of each.
-Subject = Literal["balancer", "targets", "service", "database", "reader", "bucket", "certificate", "server"]
+Subject = Literal[
+    "balancer", "targets", "service", "database", "reader", "bucket", "size", "certificate", "server"
+]
 NAMESPACES: Mapping[Subject, str] = {
     "balancer": "AWS/ApplicationELB",
     "targets": "AWS/ApplicationELB",
@@ -25,6 +27,7 @@ NAMESPACES: Mapping[Subject, str] = {
     "database": "AWS/RDS",
     "reader": "AWS/RDS",
     "bucket": "AWS/S3",
+    "size": "AWS/S3",
     "certificate": "AWS/CertificateManager",
     "server": OWN,
 }

@@ -57,10 +57,18 @@ class Alarms(Construct):
             if row.missing == "breaching" and row.name in self.alarms:
                 self.alarms[row.name].node.add_dependency(service)
 
+    def thresholds(self, metric: AlarmMetric) -> dict[str, float]:
+        """Where the alarms on nothing but this metric ring, by their names."""
+        return {
+            row.name: threshold
+            for row in ALARMS
+            if row.name in self.alarms and [*row.metrics.values()] == [metric] and not row.expression
+            # Below zero is nothing: it is silence that rings.
+            if (threshold := self._threshold(row)) > 0
+        }
+
     def _alarm(self, row: Alarm, *, acts: bool) -> cloudwatch.CfnAlarm:
         topic = {"ticket": [self._tickets], "page": [self._pages] if acts else []}[row.severity]
-        threshold = row.above if row.above is not None else row.below
-        assert threshold is not None  # noqa: S101
         return cloudwatch.CfnAlarm(
             self,
             row.name,
@@ -68,13 +76,18 @@ class Alarms(Construct):
             alarm_description=self._description(row.name, row.meaning),
             metrics=self._queries(row),
             comparison_operator="GreaterThanThreshold" if row.above is not None else "LessThanThreshold",
-            threshold=threshold(self._environment) if callable(threshold) else threshold,
+            threshold=self._threshold(row),
             datapoints_to_alarm=row.datapoints,
             evaluation_periods=row.periods,
             treat_missing_data=row.missing,
             alarm_actions=topic,
             ok_actions=topic if row.severity == "page" else [],
         )
+
+    def _threshold(self, row: Alarm) -> float:
+        threshold = row.above if row.above is not None else row.below
+        assert threshold is not None  # noqa: S101
+        return threshold(self._environment) if callable(threshold) else threshold
 
     def _queries(self, row: Alarm) -> list[cloudwatch.CfnAlarm.MetricDataQueryProperty]:
         query = cloudwatch.CfnAlarm.MetricDataQueryProperty

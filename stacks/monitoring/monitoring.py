@@ -7,7 +7,9 @@ from constructs import Construct
 
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
-from stacks.monitoring.causes import Alarms
+from stacks.monitoring.causes import Alarms, Dimensions
+from stacks.monitoring.dashboard import Dashboard
+from stacks.monitoring.notices import Notices
 from stacks.monitoring.topics import Topics
 
 
@@ -30,39 +32,46 @@ class Monitoring(Construct):
         self.topics = Topics(self, "Topics", key=foundation.log_key, config=environment.monitoring)
         balancer = {"LoadBalancer": load_balancer.load_balancer_full_name}
         stack = cdk.Stack.of(self)
+        bucket = {"BucketName": foundation.artifacts.bucket.bucket_name}
+        dimensions: Dimensions = {
+            "balancer": balancer,
+            "targets": {**balancer, "TargetGroup": target_group.target_group_full_name},
+            "service": {"ClusterName": service.cluster.cluster_name, "ServiceName": service.service_name},
+            "database": foundation.database.dimensions,
+            "reader": {**foundation.database.dimensions, "Role": "READER"},
+            "bucket": {**bucket, "FilterId": "EntireBucket"},
+            "size": {**bucket, "StorageType": "StandardStorage"},
+            "certificate": {"CertificateArn": certificate_arn},
+            "server": {"Deployment": stack.stack_name},
+        }
         self.alarms = Alarms(
             self,
             "Alarms",
-            dimensions={
-                "balancer": balancer,
-                "targets": {**balancer, "TargetGroup": target_group.target_group_full_name},
-                "service": {
-                    "ClusterName": service.cluster.cluster_name,
-                    "ServiceName": service.service_name,
-                },
-                "database": foundation.database.dimensions,
-                "reader": {**foundation.database.dimensions, "Role": "READER"},
-                "bucket": {
-                    "BucketName": foundation.artifacts.bucket.bucket_name,
-                    "FilterId": "EntireBucket",
-                },
-                "certificate": {"CertificateArn": certificate_arn},
-                "server": {"Deployment": stack.stack_name},
-            },
+            dimensions=dimensions,
             pages=self.topics.pages,
             tickets=self.topics.tickets,
             environment=environment,
         )
         self.topics.grant_publish(
-            "cloudwatch.amazonaws.com",
-            of=stack.format_arn(
-                service="cloudwatch",
-                resource="alarm",
-                resource_name=f"{stack.stack_name}-*",
-                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-            ),
+            "cloudwatch.amazonaws.com", resource="alarm", separator=cdk.ArnFormat.COLON_RESOURCE_NAME
+        )
+        Notices(
+            self,
+            "Notices",
+            topics=self.topics,
+            foundation=foundation,
+            service=service,
+            environment=environment,
         )
         self.alarms.start_after(service)
+        if environment.monitoring.dashboard:
+            Dashboard(
+                self,
+                "Dashboard",
+                alarms=self.alarms,
+                dimensions=dimensions,
+                runbook_url=environment.monitoring.runbook_url,
+            )
         service.enable_deployment_alarms(
             self.alarms.of_deployments, behavior=ecs.AlarmBehavior.ROLLBACK_ON_ALARM
         )

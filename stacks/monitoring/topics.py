@@ -59,19 +59,22 @@ class Topics(Construct):
                 **self._channel("Teams"),
             )
 
-    def grant_publish(self, service: str, *, of: str) -> None:
-        """Let a service of AWS publish to both topics on behalf of what has such an ARN in this account."""
+    def grant_publish(self, service: str, *, resource: str, separator: cdk.ArnFormat) -> None:
+        """Let a service of AWS publish for resources of this kind with a name of this stack."""
         stack = cdk.Stack.of(self)
+        ours = stack.format_arn(
+            service=service.partition(".")[0],
+            resource=resource,
+            resource_name=f"{stack.stack_name}-*",
+            arn_format=separator,
+        )
         for topic in (self.pages, self.tickets):
             topic.add_to_resource_policy(
                 iam.PolicyStatement(
                     principals=[iam.ServicePrincipal(service)],
                     actions=["sns:Publish"],
                     resources=[topic.topic_arn],
-                    conditions={
-                        "StringEquals": {"aws:SourceAccount": stack.account},
-                        "ArnLike": {"aws:SourceArn": of},
-                    },
+                    conditions={"ArnLike": {"aws:SourceArn": ours}},
                 )
             )
 

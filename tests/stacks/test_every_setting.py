@@ -65,7 +65,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "prefix": "team/models",
             "noncurrent_days": 33,
             "access_log_days": 44,
-            "request_metrics": False,
+            "request_metrics": True,
             "break_glass_role_arn": "arn:aws:iam::111122223333:role/break-glass",
             "seal_at": "promotion",
             "object_lock": {"mode": "compliance", "years": 12},
@@ -136,6 +136,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "slack": {"workspace_id": "T0123", "channel_id": "C4567"},
             "teams": {"tenant_id": TENANT, "team_id": TEAM, "channel_id": "19%3Ac%40thread.tacv2"},
             "runbook_url": "https://wiki.company.org/runbook",
+            "dashboard": True,
             "slow_seconds": 3.5,
         },
         "identity": {
@@ -425,7 +426,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "artifacts.noncurrent_days": (mentions('{"NoncurrentDays": 33}'), True),
     "artifacts.request_metrics": (
         foundation("AWS::S3::Bucket", "MetricsConfigurations", id_starts="Artifacts"),
-        None,
+        [{"Id": "EntireBucket"}],
     ),
     "artifacts.access_log_days": (mentions('"ExpirationInDays": 44'), True),
     "artifacts.break_glass_role_arn": (
@@ -537,6 +538,7 @@ SHOWN: Mapping[str, tuple[Observe, Any]] = {
     "monitoring.teams.team_id": (mentions(f'"TeamId": "{TEAM}"'), True),
     "monitoring.teams.channel_id": (mentions('"TeamsChannelId": "19%3Ac%40thread.tacv2"'), True),
     "monitoring.runbook_url": (mentions("https://wiki.company.org/runbook#nohealthyhosts"), True),
+    "monitoring.dashboard": (count("AWS::CloudWatch::Dashboard"), 1),
     "monitoring.slow_seconds": (
         service("AWS::CloudWatch::Alarm", "Threshold", id_starts="MonitoringAlarmsSlowAnswers"),
         3.5,

@@ -42,6 +42,12 @@ def rule(template: Template, composite: Mapping[str, Any]) -> str:
     return "".join(names[part["Ref"]] if isinstance(part, dict) else part for part in text)
 
 
+def rules_of(template: Template) -> dict[str, Mapping[str, Any]]:
+    """The rules of notices, by name."""
+    rules = template.all("AWS::Events::Rule", id_starts="MonitoringNotices")
+    return {str(each["Name"]).rsplit("-", 1)[-1]: each for each in rules}
+
+
 def topic_of(template: Template, actions: list[Any]) -> str | None:
     """`Pages` or `Tickets`, or None where an alarm does not act by itself."""
     found = [re.sub(r"MonitoringTopics([A-Z][a-z]+).*", r"\1", each["Ref"]) for each in actions]
@@ -137,7 +143,7 @@ def test_every_alarm_has_a_section_of_the_runbook_and_every_section_an_alarm(
     made = {
         name
         for each in (dev, prod, replicated)
-        for name in (*metric_alarms(each.service), *composites(each.service))
+        for name in (*metric_alarms(each.service), *composites(each.service), *rules_of(each.service))
     }
     assert set(named) == made
     for name, text in named.items():
@@ -168,7 +174,7 @@ def test_only_services_of_aws_publish_for_this_deployment(service: Template) -> 
     assert not [action for _, action, _ in service.allowed() if action.startswith("sns:")]
 
 
-PUBLISHERS = {"cloudwatch.amazonaws.com"}
+PUBLISHERS = {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
 
 
 def test_topics_are_encrypted_with_a_key_that_their_publishers_may_use(either: Assembly) -> None:
