@@ -71,7 +71,7 @@ _BROKEN = frozenset((Status.FAILED, Status.COULD_NOT_RUN, Status.INTERRUPTED))
 
 
 @dataclass
-class Canary(Smoke):
+class CanaryRun(Smoke):
     """A run in the canary's own experiment, which stays: only an approver could remove it."""
 
     @property
@@ -255,9 +255,12 @@ def main(environ: Mapping[str, str]) -> int:
     started, clock = time.time(), time.perf_counter()
     registry = time.gmtime(started).tm_min < int(environ["MLFLOW_AWS_CANARY_MINUTES"])
     bound_waits(process_environment(), seconds=_ANSWER_SECONDS)
-    with tempfile.TemporaryDirectory(prefix="canary-") as scratch, interruptible() as interrupted:
+    with (
+        tempfile.TemporaryDirectory(prefix="canary-") as scratch,
+        interruptible(signal.SIGALRM) as interrupted,
+    ):
         signal.alarm(LARGEST_RUN_SECONDS)
-        canary = Canary(
+        canary = CanaryRun(
             target=TrackingTarget.parse(environ["MLFLOW_AWS_PUBLIC_URL"]),
             ca_file=ca_bundle(environ),
             timeout=_ANSWER_SECONDS,

@@ -23,7 +23,6 @@ from client_smoke.verdict import CannotRun, Result, Status, exit_code
 if TYPE_CHECKING:
     from boto3.session import Session
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 _EPILOG = """\
 exit codes:
   0  every step passed, except those that the output names as skipped
@@ -242,8 +241,8 @@ def _seconds(text: str) -> float:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Make of SIGINT, SIGTERM and SIGALRM a `KeyboardInterrupt`; says whether one came.
+def interruptible(*more: int) -> Iterator[Callable[[], bool]]:
+    """Make of SIGINT, SIGTERM and `more` signals a `KeyboardInterrupt`; says whether one came.
 
     CI cancels a job with SIGTERM; what was made has to go then, too.
     """
@@ -253,7 +252,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         received.append(number)  # remembered, because an exception raised in a callback can get lost
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, *more)}
     try:
         yield lambda: bool(received)
     finally:

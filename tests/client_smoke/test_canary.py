@@ -18,6 +18,11 @@ from client_smoke.tracking import Experiment
 from client_smoke.verdict import Result, Status
 
 Offline = Callable[..., Smoke]
+ENVIRON = {
+    "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com",
+    "MLFLOW_AWS_DEPLOYMENT": "Service",
+    "MLFLOW_AWS_CANARY_MINUTES": "15",
+}
 ALWAYS = {"CanarySucceeded", "CanarySeconds"}
 
 
@@ -56,15 +61,10 @@ def test_the_registry_is_tried_in_the_first_run_of_an_hour(monkeypatch: pytest.M
         tried.append({GROUP[step.name] for step in steps})
         return ended()
 
-    environ = {
-        "MLFLOW_AWS_PUBLIC_URL": "https://mlflow.example.com",
-        "MLFLOW_AWS_DEPLOYMENT": "Service",
-        "MLFLOW_AWS_CANARY_MINUTES": "15",
-    }
     monkeypatch.setattr(canary, "run", run)
     for minute in (14, 15, 59):
         monkeypatch.setattr("time.time", lambda minute=minute: minute * 60.0)
-        assert canary.main(environ) == 0
+        assert canary.main(ENVIRON) == 0
     assert ["Registry" in each for each in tried] == [True, False, False]
 
 
@@ -92,7 +92,7 @@ def test_it_removes_what_is_its_own_and_left_for_an_hour_and_nothing_else(offlin
     client.search_runs.return_value = []
     client.search_logged_models.return_value = [Mock(source_run_id="somebody's")]
     smoke = offline(mlflow=client, identifier="000000000001")
-    smoke.__class__ = canary.Canary
+    smoke.__class__ = canary.CanaryRun
     smoke.remember(Experiment(id="7", bucket="b", prefix="canary"))
     smoke.remember(Caller(mine, "canary", frozenset(), own_models="smoke-canary-"))
     canary.nothing_of_it_is_left(smoke)
@@ -100,3 +100,20 @@ def test_it_removes_what_is_its_own_and_left_for_an_hour_and_nothing_else(offlin
     assert removed == ["1", "2", "3"]
     assert all(mine in call.kwargs["filter_string"] for call in client.search_runs.call_args_list)
     client.delete_logged_model.assert_not_called()
+
+
+def test_a_run_that_takes_too_long_is_interrupted_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stuck(_smoke: Smoke) -> str:
+        time.sleep(30)
+        return ""
+
+    slow = Step(stuck, "something takes for ever")
+    monkeypatch.setattr(canary, "_ORDER", (("Tracking", slow), ("Tracking", canary.CLEANUP)))
+    monkeypatch.setattr(canary, "GROUP", {"stuck": "Tracking"})
+    monkeypatch.setattr(canary, "LARGEST_RUN_SECONDS", 1)
+    assert canary.main(ENVIRON) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["CanarySucceeded"], told["CanaryTracking"]) == (0, 0)
+    assert [each["step"] for each in told["broken"]] == ["stuck"]

@@ -80,6 +80,12 @@ def test_the_definition_wins_over_the_image_and_the_laptop_over_the_definition(
     assert output(container).strip() == "image definition laptop"
 
 
+def test_an_entry_point_of_the_definition_stands_in_for_the_image_s(make_runtime: MakeRuntime) -> None:
+    container = run(make_runtime(Settings(entry_point=("/bin/echo", "said:"))), "words")
+    container.wait()
+    assert output(container).strip() == "said: words"
+
+
 @pytest.mark.parametrize(
     ("code", "expected"), [("", 0), ("raise SystemExit(3)", 3), ("import os; os.abort()", 134)]
 )
