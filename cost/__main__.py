@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from cost.estimate import Estimate, table
-from cost.prices import CannotPriceError, PriceList, profile
+from cost.prices import DEFAULT_REGION, CannotPriceError, PriceList, profile
 from cost.templates import Templates
 
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     prices = PriceList.read()
     try:
         use = profile(options.profile)
+        prices.usd("key", options.region or DEFAULT_REGION)  # before a synthesis, which takes a while
         found = {
             name: Estimate.of(Templates.synthesized(name), use=use, region=options.region, prices=prices)
             for name in filter(None, (options.env, options.against))
