@@ -90,7 +90,7 @@ def _tasks(bill: Bill) -> int:
 
 def _scheduled(scheduled: Mapping[str, Any], bill: Bill) -> Iterator[Quantity]:
     """A task that runs by the clock, such as the canary; Fargate bills a minute at least."""
-    for target in scheduled.get("Targets", [scheduled.get("Target", {})]):
+    for target in scheduled.get("Targets", []):
         if run := target.get("EcsParameters"):
             hours = runs(scheduled["ScheduleExpression"]) * bill.use["minutes_of_a_scheduled_task"] / 60
             yield from _task("Scheduled tasks", bill.referred(run["TaskDefinitionArn"]), hours, spot=False)
@@ -99,7 +99,7 @@ def _scheduled(scheduled: Mapping[str, Any], bill: Bill) -> Iterator[Quantity]:
 def runs(schedule: str) -> float:
     """How often a month a schedule of EventBridge fires: `rate(…)`, or `cron(…)` by minute, hour and weekday.
 
-    https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html
     """
     if rate := re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule):
         return _MONTH_HOURS * {"minute": 60, "hour": 1, "day": 1 / 24}[rate[2]] / int(rate[1])
@@ -198,10 +198,6 @@ def _people(pool: Mapping[str, Any], bill: Bill) -> Iterator[Quantity]:
     yield Quantity("Sign-in", f"person-{pool['UserPoolTier'].lower()}", bill.use["people"], by_use=True)
 
 
-def _browser(canary: Mapping[str, Any], _: Bill) -> Iterator[Quantity]:
-    yield Quantity("Scheduled tasks", "browser-canary-run", runs(canary["Schedule"]["Expression"]))
-
-
 RULES: Mapping[str, Callable[[Mapping[str, Any], Bill], Iterator[Quantity]]] = {
     "AWS::CloudWatch::Alarm": _alarm,
     "AWS::Cognito::UserPool": _people,
@@ -215,7 +211,5 @@ RULES: Mapping[str, Callable[[Mapping[str, Any], Bill], Iterator[Quantity]]] = {
     "AWS::RDS::DBCluster": _cluster,
     "AWS::RDS::DBInstance": _database,
     "AWS::S3::Bucket": _bucket,
-    "AWS::Scheduler::Schedule": _scheduled,
-    "AWS::Synthetics::Canary": _browser,
     "AWS::WAFv2::WebACL": _firewall,
 }
