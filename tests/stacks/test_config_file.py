@@ -343,7 +343,7 @@ MISTAKES = {
         "not an alias",
     ),
     "sealing never": (
-        after_all('[artifacts]\nseal_at = "never"'),
+        after("[artifacts]", 'seal_at = "never"'),
         'artifacts.seal_at = "never"',
         'use "registration" or "promotion"',
     ),
@@ -363,10 +363,8 @@ MISTAKES = {
         "make a bucket for the copies",
     ),
     "a replica under the key of the artifacts": (
-        after_all(
-            f'[artifacts]\nkey_arn = "{KEY}"\n'
-            f'[artifacts.sealed_replica]\nbucket_arn = "arn:aws:s3:::my-replicas"\nkey_arn = "{KEY}"'
-        ),
+        after("[artifacts]", f'key_arn = "{KEY}"')
+        + f'\n[artifacts.sealed_replica]\nbucket_arn = "arn:aws:s3:::my-replicas"\nkey_arn = "{KEY}"\n',
         f'artifacts.sealed_replica.key_arn = "{KEY}": is artifacts.key_arn',
         "name another key",
     ),
@@ -395,6 +393,26 @@ MISTAKES = {
         after_all('[backup]\ndays = 35\n[backup.recovery]\nregion = "eu-west-1"'),
         "region: is missing, and backup.recovery.region must be another",
         "write the region of the deployment",
+    ),
+    "a pager's URL in place of its secret's name": (
+        DEV.replace("[monitoring]", '[monitoring]\npager_secret_name = "https://pager.example.com/?key"'),
+        "monitoring.pager_secret_name",
+        "use letters, digits and / _ + = . @ - only",
+    ),
+    "a platform that is always slow": (
+        DEV.replace("[monitoring]", "[monitoring]\nslow_seconds = 0.0"),
+        "monitoring.slow_seconds = 0.0: is too small",
+        "use 0.1 or more",
+    ),
+    "a runbook that nobody finds": (
+        DEV.replace("[monitoring]", '[monitoring]\nrunbook_url = "wiki/runbook"'),
+        'monitoring.runbook_url = "wiki/runbook": is not the address of a runbook',
+        "write one that begins with https://",
+    ),
+    "a workspace by its name": (
+        after_all('[monitoring.slack]\nworkspace_id = "company"\nchannel_id = "C0123"'),
+        'monitoring.slack.workspace_id = "company": is not a workspace\'s id',
+        "write one such as T0123ABCD",
     ),
     "a budget of nothing": (
         after_all('[cost]\nemails = ["ada@company.org"]\nmonthly_budget_usd = 0'),
