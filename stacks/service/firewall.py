@@ -17,11 +17,13 @@ from stacks.waf_config import WafConfig
 Json = dict[str, Any]
 
 # Where MLflow takes what people write: HTML in notes, paths in parameters, attacks in traces, long lists of
-# runs, files called train.log. The server reads it as data, behind the gate, within its budgets.
+# runs, files called train.log. The server reads it as data, behind the gate, within its budgets. The last one
+# is the load balancer's own, where people return from signing in with a state of its making.
 _TAKES_TEXT: Json = {
     "RegexMatchStatement": {
         "FieldToMatch": {"UriPath": {}},
-        "RegexString": r"^/((ajax-)?api/|v1/traces$|graphql$|(model-versions/)?get-artifact$)",
+        "RegexString": "^/((ajax-)?api/|(v1/traces|graphql|(model-versions/)?get-artifact"
+        "|oauth2/idpresponse)$)",
         "TextTransformations": [{"Priority": 0, "Type": "NONE"}],
     }
 }

@@ -106,6 +106,11 @@ def test_a_session_of_four_large_cookies_passes(prod: Assembly) -> None:
     assert (verdict.action, verdict.matched) == ("Allow", ("SizeRestrictions_Cookie_HEADER",))
 
 
+def test_a_long_state_of_the_sign_in_passes(prod: Assembly) -> None:
+    returning = get(f"/oauth2/idpresponse?code=x&state={'x' * 2100}")
+    assert WebAcl(prod.service).judge(returning).action == "Allow"
+
+
 ATTACKS = {
     "no user agent": Request("GET", "/", {"host": "mlflow.example.com"}),
     "scanner": get("/", user_agent="Nmap Scripting Engine"),
