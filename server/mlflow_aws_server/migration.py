@@ -157,6 +157,7 @@ def _migrate(settings: MigrationSettings, course: _Course) -> None:
             if why := [f"{each.id} ({each.drains})" for each in pending if each.drains]:
                 _drain(owner, settings, course, why)
             _upgrade_schema(owner, settings, course, before)
+            from mlflow_aws_server.events import outbox
             from mlflow_aws_server.fastpath import indexes
 
             with course.phase("indexes") as details:
@@ -165,9 +166,6 @@ def _migrate(settings: MigrationSettings, course: _Course) -> None:
                 details["left_for_the_next_run"] = held_up
             with course.phase("grants"):
                 roles.grant_data(owner, server=settings.server_user)
-            with course.phase("events"):
-                from mlflow_aws_server.events import outbox
-
                 outbox.create(owner, server=settings.server_user, restored_from=settings.restored_from)
             with course.phase("verify"):
                 _verify(owner, expected=[each for each in indexes.INDEXES if each not in held_up])

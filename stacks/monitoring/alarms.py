@@ -364,6 +364,15 @@ ALARMS: tuple[Alarm, ...] = (
         severity="ticket",
     ),
     Alarm(
+        name="EventsLate",
+        meaning="An event has waited a quarter of an hour for EventBridge: who acts on it does not know yet.",
+        metrics={"seconds": AlarmMetric("server", "EventsOldest", "Maximum")},
+        above=900,
+        datapoints=5,
+        periods=5,
+        severity="ticket",
+    ),
+    Alarm(
         name="RefusedPrincipal",
         meaning="One caller, whose token is good, is refused a hundred times a minute.",
         metrics={"refusals": AlarmMetric("server", "RefusedOfOnePrincipal", "Maximum")},

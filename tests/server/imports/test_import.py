@@ -108,7 +108,11 @@ def test_what_collides_is_mapped_and_told_and_a_second_run_changes_nothing(
         "INSERT INTO experiments (name, workspace) VALUES ('new', 'default') RETURNING experiment_id"
     ) == [(4,)]
     server = target.made.server_user
-    assert target.ask(f"SELECT has_schema_privilege('{server}', 'mlflow_aws', 'USAGE')") == [(False,)]
+    may = f"has_table_privilege('{server}', 'mlflow_aws.imports', 'SELECT, INSERT, UPDATE, DELETE')"
+    assert target.ask(f"SELECT {may}") == [(False,)]
+    # A dry run is rolled back with its event.
+    told = target.ask("SELECT detail::json ->> 'rows' > '0' FROM mlflow_aws.events ORDER BY number")
+    assert told == [(True,), (False,)]
 
 
 def test_what_a_source_says_of_its_authors_is_a_claim(source: Path, target: Target) -> None:

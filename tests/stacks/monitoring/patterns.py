@@ -74,6 +74,7 @@ PATTERNS: Mapping[str, Pattern] = {
     "FastPathOff": once("FastPathServing", 1, 0),
     "ScratchFull": once("ScratchFree", 20 * GIB, 0.1 * GIB),
     "SealingLate": once("SealingOldest", 30, 1000),
+    "EventsLate": once("EventsOldest", 30, 1000),
     "SealingFailed": once("SealingFailed", 0, 1),
     "AuditUndelivered": Pattern({"AuditUndelivered": [0.0, 0.0, 1.0]}, {"AuditUndelivered": [1.0, 0.0, 0.0]}),
     "RefusedPrincipal": once("RefusedOfOnePrincipal", 3, 400),
