@@ -22,7 +22,7 @@ from local import demo_roles
 from local.state import State
 from tests.local.watched import Watched, now
 from tests.local.widgets import Line, lines, plain
-from tests.stacks.monitoring.cloudwatch import value_of
+from tests.stacks.monitoring.cloudwatch import holds, value_of
 
 matplotlib.use("svg")
 # The same data give the same bytes; text stays text.
@@ -79,15 +79,13 @@ def draw(
 
 def _text(figure: Any, inside: Any, properties: Mapping[str, Any], *_: Any) -> None:
     left, bottom, _width, height = inside
-    step = 0.45 / (figure.get_size_inches()[1] / _ROW_INCHES)
-    at = bottom + height + step
+    row = _ROW_INCHES / figure.get_size_inches()[1]
+    at = bottom + height + 0.25 * row
     for line in filter(None, properties["markdown"].splitlines()):
         is_heading = line.startswith("#")
-        figure.text(
-            left, at, plain(line), size=10.5 if is_heading else 8, va="center", color=_INK,
-            weight="bold" if is_heading else "normal",
-        )  # fmt: skip
-        at -= step * (1.2 if is_heading else 1)
+        size, weight = (10.5, "bold") if is_heading else (8, "normal")
+        figure.text(left, at, plain(line), size=size, weight=weight, va="center", color=_INK)
+        at -= 0.5 * row
 
 
 def _alarms(
@@ -120,7 +118,7 @@ def _metrics(
         _single_values(figure, inside, visible, data)
         return None
     left, bottom, width, height = inside
-    axes = figure.add_axes((left + 0.02, bottom + height * 0.2, width - 0.03, height * 0.8))
+    axes = figure.add_axes((left + 0.02, bottom + height * 0.29, width - 0.03, height * 0.67))
     right = axes.twinx() if any(each.is_right for each in visible) else None
     for number, each in enumerate(visible):
         colour = each.colour or _COLOURS[number % len(_COLOURS)]
@@ -146,13 +144,13 @@ def _metrics(
             spine.set_visible(False)
     axes.grid(axis="y", color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(pyplot.MaxNLocator(5))
+    axes.xaxis.set_major_locator(dates.MinuteLocator())
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
     handles = [
         line for each in (axes, right) if each for line in each.get_lines() if line.get_label()[0] != "_"
     ]
     axes.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(-0.06, -0.12), ncols=3, frameon=False,
+        handles=handles, loc="upper left", bbox_to_anchor=(-0.06, -0.1), ncols=3, frameon=False,
         fontsize=6.5, handlelength=0.9, columnspacing=1.2, labelcolor=_INK,
     )  # fmt: skip
     return axes
@@ -190,58 +188,64 @@ def _short(value: float) -> str:
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+    return f"{value * 1e6:.3g}µ" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
 _WIDGETS: Mapping[str, Callable[..., Any]] = {"text": _text, "alarm": _alarms, "metric": _metrics}
 
 
 def main() -> None:
-    """Draw the dashboard of what `make up` runs, after some minutes of a load: `make up` first."""
-    watched = Watched(State())
-    cloudwatch = watched.aws.client("cloudwatch")
-    began = now()
-    minutes = float(sys.argv[2]) if len(sys.argv) > 2 else 10
+    """Draw the dashboard of what `make up` runs, after so many minutes of a load."""
+    watched, began = Watched(State()), now()
+    end = began + dt.timedelta(minutes=float(sys.argv[2]))
     token = watched.token(demo_roles.assume(watched.aws, "contributor"))
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda _: _load(watched, token, began + dt.timedelta(minutes=minutes)), range(3)))
+        list(threads.map(lambda number: _load(watched, token, end, number), range(3)))
+    draw_deployed(watched, Path(sys.argv[1]), since=began)
+
+
+def draw_deployed(watched: Watched, file: Path, *, since: dt.datetime) -> None:
+    """Draw the deployed dashboard with what CloudWatch has since then."""
+    cloudwatch = watched.aws.client("cloudwatch")
     (entry,) = cloudwatch.list_dashboards()["DashboardEntries"]
     described = cloudwatch.get_dashboard(DashboardName=entry["DashboardName"])["DashboardBody"]
 
     def points(stat: Mapping[str, Any]) -> Points:
-        namespace = stat["Metric"]["Namespace"]
-        # What the laptop measures oftener is drawn oftener.
-        period = stat["Period"] if namespace in ("MLflowOnAws", "AWS/ECS") else 15
-        values = watched.values_of({**stat, "Period": period}, since=began)
+        # What the laptop measures oftener than each minute is drawn oftener.
+        is_own = stat["Metric"]["Namespace"] in ("MLflowOnAws", "AWS/ECS")
+        period = 60 if is_own or stat["Period"] > 300 else 15
+        values = watched.values_of({**stat, "Period": period}, since=since)
         scale = 60 / period if stat["Stat"] == "Sum" else 1
         return {at: value * scale for at, value in values.items()}
 
-    described_alarms = cloudwatch.describe_alarms(
-        AlarmTypes=["MetricAlarm", "CompositeAlarm"], MaxRecords=100
-    )
-    alarms = [*described_alarms["MetricAlarms"], *described_alarms["CompositeAlarms"]]
-    rings = {
-        each["AlarmArn"]: watched.would_ring(each, since=began) for each in described_alarms["MetricAlarms"]
-    }
+    alarms = cloudwatch.describe_alarms(AlarmTypes=["MetricAlarm", "CompositeAlarm"], MaxRecords=100)
+    states = {each["AlarmArn"]: watched.state_now(each, since=since) for each in alarms["MetricAlarms"]}
+    names = {each["AlarmName"]: states[each["AlarmArn"]] for each in alarms["MetricAlarms"]}
+    for each in alarms["CompositeAlarms"]:
+        states[each["AlarmArn"]] = "ALARM" if holds(each["AlarmRule"], names) else "OK"
     draw(
         json.loads(described),
-        Path(sys.argv[1]),
+        file,
         points=points,
-        states={each["AlarmArn"]: "ALARM" if rings.get(each["AlarmArn"]) else "OK" for each in alarms},
+        states=states,
         title=entry["DashboardName"],
-        span=(began, now()),
+        span=(since, now()),
     )
 
 
-def _load(watched: Watched, token: str, end: dt.datetime) -> None:
-    """Train, search, and ask for what is not there, more and less."""
-    chance = random.Random(1)
+def _load(watched: Watched, token: str, end: dt.datetime, number: int) -> None:
+    """Train, keep a file, search, and ask for what is not there, more and less."""
+    chance = random.Random(number)
+    bucket, s3 = watched.endpoints["bucket"], demo_roles.assume(watched.aws, "contributor").client("s3")
     while now() < end:
         _, made = watched.send(token, "/api/2.0/mlflow/runs/create", {"experiment_id": "0", "start_time": 1})
         run = made.get("run", {}).get("info", {}).get("run_id", "")
         for step in range(8):
             metrics = [{"key": f"loss-{n}", "value": n, "timestamp": step, "step": step} for n in range(20)]
             watched.send(token, "/api/2.0/mlflow/runs/log-batch", {"run_id": run, "metrics": metrics})
+        key = f"artifacts/0/{run}/artifacts/model.bin"
+        s3.put_object(Bucket=bucket, Key=key, Body=bytes(chance.randrange(50_000)))
+        s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         watched.send(token, "/api/2.0/mlflow/runs/search", {"experiment_ids": ["0"], "max_results": 50})
         if chance.random() < 0.2:
             watched.ask(token, "/api/2.0/mlflow/runs/get?run_id=absent")

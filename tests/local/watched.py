@@ -79,6 +79,23 @@ class Watched:
             for at in moments
         )
 
+    def state_now(self, alarm: Mapping[str, Any], *, since: dt.datetime) -> str:
+        """What the alarm would be in now, if nothing had been before."""
+        series = {
+            query["MetricStat"]["Metric"]["MetricName"]: list(
+                self.values_of(query["MetricStat"], since=since).values()
+            )
+            for query in alarm["Metrics"]
+            if "MetricStat" in query
+        }
+        longest = max(len(each) for each in series.values())
+        if not longest and alarm["TreatMissingData"] == "breaching":
+            # It watches more time than there has been.
+            return "INSUFFICIENT_DATA"
+        return state_of(
+            alarm, {name: [*[None] * (longest - len(each)), *each] for name, each in series.items()}
+        )
+
     def values_of(self, stat: Mapping[str, Any], *, since: dt.datetime) -> Mapping[dt.datetime, float]:
         """A metric's data since then."""
         (result,) = self.aws.client("cloudwatch").get_metric_data(
