@@ -40,7 +40,7 @@ class TopicConfig(Section):
     )
 
 
-class GithubConfig(Section):
+class GithubDispatchConfig(Section):
     """A repository whose workflows start with an event, by `repository_dispatch`."""
 
     repository: Annotated[
@@ -62,6 +62,6 @@ class EventsConfig(Section):
     topics: Annotated[tuple[TopicConfig, ...], Field(strict=False, max_length=20), DISTINCT] = Field(
         default=(), description=TopicConfig.__doc__
     )
-    github: Annotated[tuple[GithubConfig, ...], Field(strict=False, max_length=20), DISTINCT] = Field(
-        default=(), description=GithubConfig.__doc__
+    github: Annotated[tuple[GithubDispatchConfig, ...], Field(strict=False, max_length=20), DISTINCT] = Field(
+        default=(), description=GithubDispatchConfig.__doc__
     )

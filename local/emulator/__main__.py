@@ -24,7 +24,7 @@ from local.emulator.databases import Databases
 from local.emulator.front_door import FrontDoor, ThreadedFrontDoor
 from local.emulator.hosted_sign_in import HostedSignIn
 from local.emulator.measurements import Measurements
-from local.emulator.metrics import Metrics
+from local.emulator.metrics import PublishedMetrics
 from local.emulator.settings import EmulatorSettings
 from local.emulator.web_identity import AccountIssuer, Federation
 from local.parts.backups import ARCHIVING
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> NoReturn:
     federation = Federation(issuers(settings))
     databases = make_databases(settings)
     install(settings, runtime, federation, databases)
-    metrics = Metrics()
+    metrics = PublishedMetrics()
     metrics.install()
     measurements = Measurements(metrics, databases, runtime, balancer=Path(settings.balancer_metrics))
     databases.door = door = open_door(settings, settings.database_port, databases.socket)
@@ -251,7 +251,7 @@ def open_door(settings: EmulatorSettings, port: int, socket: Path) -> ThreadedFr
     return ThreadedFrontDoor(door)
 
 
-async def serve(settings: EmulatorSettings, runtime: Runtime, metrics: Metrics) -> None:
+async def serve(settings: EmulatorSettings, runtime: Runtime, metrics: PublishedMetrics) -> None:
     """Serve the AWS API until SIGTERM or SIGINT; tasks stop first, since they need the API to stop."""
     from hypercorn.asyncio import serve as hypercorn  # type: ignore[import-not-found]
     from hypercorn.config import Config  # type: ignore[import-not-found]

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from local.emulator.containers import Runtime
 from local.emulator.databases import Databases
-from local.emulator.metrics import Datum, Metrics, datum
+from local.emulator.metrics import Datum, PublishedMetrics, datum
 from local.parts.postgres import Postgres
 
 # AWS measures each minute; who waits for a metric here waits less.
@@ -34,7 +34,9 @@ _ACTIVITY = """
 class Measurements:
     """Measures until `stop`, in a thread of its own."""
 
-    def __init__(self, metrics: Metrics, databases: Databases, runtime: Runtime, *, balancer: Path) -> None:
+    def __init__(
+        self, metrics: PublishedMetrics, databases: Databases, runtime: Runtime, *, balancer: Path
+    ) -> None:
         self._metrics = metrics
         self._databases = databases
         self._runtime = runtime

@@ -22,7 +22,7 @@ _EMBEDDED = '"_aws"'
 Datum = Mapping[str, Any]
 
 
-class Metrics:
+class PublishedMetrics:
     """Data in the words of PutMetricData, until CloudWatch takes them."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from stacks.foundation.network import Network, zones_of
 from stacks.foundation.server_role import server_role
 from stacks.foundation.user_directory import UserDirectory
 from stacks.foundation.verifier import Verifier
-from stacks.foundation.webhook_key import WebhookKey
+from stacks.foundation.webhook_key import WebhookKeySecret
 from stacks.operational_log import OperationalLog
 from stacks.recovery.stack import MlflowRecovery
 from stacks.reminders import remind
@@ -73,7 +73,9 @@ class MlflowFoundation(cdk.Stack):
             config=environment.artifacts,
         )
         self.database.grant_connect(self.server_role, user=self.database.server_user)
-        self.webhook_key = WebhookKey(self, "WebhookKey", database=self.database, reader=self.server_role)
+        self.webhook_key = WebhookKeySecret(
+            self, "WebhookKey", database=self.database, reader=self.server_role
+        )
         self.people = UserDirectory(self, "People", url=environment.ingress.url, config=environment.identity)
         self.account_switches = AccountSwitches(
             self, "Federation", log_key=self.log_key, config=environment.identity

@@ -9,7 +9,7 @@ from stacks.acknowledge import acknowledge
 from stacks.foundation.database import Database
 
 
-class WebhookKey(Construct):
+class WebhookKeySecret(Construct):
     """What encrypts the signing secrets of webhooks, which only the server's role may read.
 
     It is made by Secrets Manager, and kept with the database: without it those secrets are lost.

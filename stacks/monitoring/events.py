@@ -9,7 +9,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge
-from stacks.events_config import EventsConfig, GithubConfig, TopicConfig
+from stacks.events_config import EventsConfig, GithubDispatchConfig, TopicConfig
 
 SOURCE = "mlflow-on-aws"
 
@@ -79,7 +79,7 @@ class Events(Construct):
             dead_letter_queue=self._undelivered,
         )
 
-    def _github(self, config: GithubConfig) -> events.IRuleTarget:
+    def _github(self, config: GithubDispatchConfig) -> events.IRuleTarget:
         # CloudFormation resolves the reference; the template has no token.
         token = cdk.SecretValue.secrets_manager(config.token_secret_name).unsafe_unwrap()
         connection = events.Connection(

@@ -10,34 +10,34 @@ DIMENSION = "Deployment"
 """The only one: each combination of a metric and a dimension's value costs 0.30 USD a month."""
 
 
-class Metric(NamedTuple):
+class EmittedMetric(NamedTuple):
     """`statistic` is the one that says something over all processes of a deployment."""
 
     unit: str
     statistic: str
 
 
-TABLE: Mapping[str, Metric] = {
-    "Requests": Metric("Count", "Sum"),
-    "ServerErrors": Metric("Count", "Sum"),
-    "Throttled": Metric("Count", "Sum"),
-    "Refused": Metric("Count", "Sum"),
-    "RefusedOfOnePrincipal": Metric("Count", "Maximum"),
-    "DatabaseWait": Metric("Milliseconds", "Maximum"),
-    "DatabaseErrors": Metric("Count", "Sum"),
-    "FastPathFallbacks": Metric("Count", "Sum"),
-    "AuditUndelivered": Metric("Count", "Sum"),
-    "FastPathServing": Metric("None", "Minimum"),
-    "KeysAge": Metric("Seconds", "Maximum"),
-    "SchemaCurrent": Metric("None", "Minimum"),
-    "SealingBacklog": Metric("Count", "Maximum"),
-    "SealingOldest": Metric("Seconds", "Maximum"),
-    "SealingFailed": Metric("Count", "Maximum"),
-    "OldestTransaction": Metric("Seconds", "Maximum"),
-    "EventsBacklog": Metric("Count", "Maximum"),
-    "EventsOldest": Metric("Seconds", "Maximum"),
-    "ScratchFree": Metric("Bytes", "Minimum"),
-    "Uptime": Metric("Seconds", "Minimum"),
+TABLE: Mapping[str, EmittedMetric] = {
+    "Requests": EmittedMetric("Count", "Sum"),
+    "ServerErrors": EmittedMetric("Count", "Sum"),
+    "Throttled": EmittedMetric("Count", "Sum"),
+    "Refused": EmittedMetric("Count", "Sum"),
+    "RefusedOfOnePrincipal": EmittedMetric("Count", "Maximum"),
+    "DatabaseWait": EmittedMetric("Milliseconds", "Maximum"),
+    "DatabaseErrors": EmittedMetric("Count", "Sum"),
+    "FastPathFallbacks": EmittedMetric("Count", "Sum"),
+    "AuditUndelivered": EmittedMetric("Count", "Sum"),
+    "FastPathServing": EmittedMetric("None", "Minimum"),
+    "KeysAge": EmittedMetric("Seconds", "Maximum"),
+    "SchemaCurrent": EmittedMetric("None", "Minimum"),
+    "SealingBacklog": EmittedMetric("Count", "Maximum"),
+    "SealingOldest": EmittedMetric("Seconds", "Maximum"),
+    "SealingFailed": EmittedMetric("Count", "Maximum"),
+    "OldestTransaction": EmittedMetric("Seconds", "Maximum"),
+    "EventsBacklog": EmittedMetric("Count", "Maximum"),
+    "EventsOldest": EmittedMetric("Seconds", "Maximum"),
+    "ScratchFree": EmittedMetric("Bytes", "Minimum"),
+    "Uptime": EmittedMetric("Seconds", "Minimum"),
     # Last: Logs Insights finds 200 fields of a line, and each of up to 100 values is one.
-    "Latency": Metric("Milliseconds", "p99"),
+    "Latency": EmittedMetric("Milliseconds", "p99"),
 }
