@@ -64,7 +64,7 @@ PATTERNS: Mapping[str, Pattern] = {
     # Hourly: a failure that lasts, and one that is over in an hour.
     "CanaryFailed": Pattern(
         {"CanarySucceeded": [1.0, None, None, None, 0.0, None, None, None, 0.0, None, None]},
-        {"CanarySucceeded": [0.0, None, None, None, 1.0, None, None, None, 0.0, None, None, None]},
+        {"CanarySucceeded": [0.0, None, None, None, 1.0, None, None, None, 1.0, None, None, None]},
     ),
     "CanarySilent": gone("CanarySucceeded", 1),
     "SchemaBehind": once("SchemaCurrent", 1, 0),
@@ -76,7 +76,9 @@ PATTERNS: Mapping[str, Pattern] = {
     "SealingLate": once("SealingOldest", 30, 1000),
     "EventsLate": once("EventsOldest", 30, 1000),
     "SealingFailed": once("SealingFailed", 0, 1),
-    "AuditUndelivered": Pattern({"AuditUndelivered": [0.0, 0.0, 1.0]}, {"AuditUndelivered": [1.0, 0.0, 0.0]}),
+    "AuditUndelivered": Pattern(
+        {"AuditUndelivered": [0.0, 0.0, 1.0]}, {"AuditUndelivered": [0.0, None, 0.0]}
+    ),
     "RefusedPrincipal": once("RefusedOfOnePrincipal", 3, 400),
     # 91 % of dev's, and more than prod's.
     "DatabaseConnections": Pattern(
