@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[1]
 DOCUMENT, README = PROJECT / "docs" / "cost.md", PROJECT / "README.md"
 PRICES, TEAM = PriceList.read(), profile("team")
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- figures end -->)", re.DOTALL)
-_SENTENCE = re.compile(r"About \$\d+ a month for `dev` and \$\d+ for `prod`")
+SENTENCE = re.compile(r"About \$(\d+) a month for `dev` and \$(\d+) for `prod`")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 Change = Callable[[dict[str, Any]], object]
@@ -100,6 +100,7 @@ OPTIONS: tuple[tuple[str, str, str, Change], ...] = (
         set_of("AWS::ElasticLoadBalancingV2::LoadBalancer", Scheme="internet-facing"),
     ),
     ("dev", "`canary.minutes = 15`", "the canary four times an hour", canary_each(15)),
+    ("dev", "`monitoring.dashboard = true`", "a dashboard", with_also("AWS::CloudWatch::Dashboard")),
     ("dev", "`[backup]`", "a vault's key; and storage, by use", with_also("AWS::KMS::Key")),
     ("dev", "`[waf]`", "a firewall; and requests, by use", with_also("AWS::WAFv2::WebACL", Rules=[{}] * 5)),
     ("prod", "`database.multi_az = false`", "no standby", set_of("AWS::RDS::DBInstance", MultiAZ=False)),
@@ -122,6 +123,13 @@ OPTIONS: tuple[tuple[str, str, str, Change], ...] = (
         "one task, down while it is replaced",
         set_of("AWS::ApplicationAutoScaling::ScalableTarget", MinCapacity=1),
     ),
+    (
+        "prod",
+        "`artifacts.request_metrics = false`",
+        "no alarms on S3's errors and refusals",
+        set_of("AWS::S3::Bucket", MetricsConfigurations=[]),
+    ),
+    ("prod", "`canary.enabled = false`", "nobody tries it but people", without(ids="Canary")),
     ("prod", "no `[waf]`", "no firewall", without("AWS::WAFv2::")),
     ("prod", "no `[backup]`", "RDS's own backups only", without("AWS::Backup::", ids="Backup")),
 )
@@ -212,4 +220,4 @@ if __name__ == "__main__":
     made = {name: Templates.synthesized(name) for name in ("dev", "prod")}
     DOCUMENT.write_text(rendered(DOCUMENT.read_text(encoding="utf-8"), figures(made)), encoding="utf-8")
     for file in (README, PROJECT / "docs" / "proof.toml"):
-        file.write_text(_SENTENCE.sub(sentence(made), file.read_text(encoding="utf-8")), encoding="utf-8")
+        file.write_text(SENTENCE.sub(sentence(made), file.read_text(encoding="utf-8")), encoding="utf-8")

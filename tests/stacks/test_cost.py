@@ -36,7 +36,10 @@ def test_the_documents_say_what_the_templates_cost(dev: Assembly, prod: Assembly
     made = {name: Templates.read(each.service.path.parent) for name, each in (("dev", dev), ("prod", prod))}
     document = cost_figures.DOCUMENT.read_text()
     assert cost_figures.alike(document, cost_figures.rendered(document, cost_figures.figures(made)))
-    assert cost_figures.sentence(made) in cost_figures.README.read_text()
+    told = cost_figures.SENTENCE.search(cost_figures.README.read_text())
+    assert told is not None
+    dollars = [float(each) for each in told.groups()]
+    assert dollars == pytest.approx([cost_figures.estimate(each).fixed for each in made.values()], abs=10)
 
 
 def test_metrics_of_our_own_are_counted_where_they_are_written() -> None:
