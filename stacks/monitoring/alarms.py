@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stacks.config import GIB_PER_ACU, EnvironmentConfig, instance_memory_gib
 
@@ -42,6 +42,14 @@ class AlarmMetric:
     statistic: str
 
 
+class Of(NamedTuple):
+    """So many values, of the last so many, one for each period of so many seconds."""
+
+    datapoints: int
+    periods: int
+    seconds: int = 60
+
+
 @dataclass(frozen=True)
 class Cause:
     """What pages once, however many of its alarms ring; not while the cause that explains it does."""
@@ -60,7 +68,7 @@ Threshold = float | Callable[[EnvironmentConfig], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """A row. It rings when `datapoints` of the last `periods` values are beyond the threshold.
+    """A row. It rings when the value is beyond the threshold for as long as it `lasts`.
 
     `metrics` are its inputs by the names that `expression` (CloudWatch's metric math) uses; without one, the
     only input is the value. `missing`: what a period without a value counts as. The other two of CloudWatch's
@@ -73,9 +81,7 @@ class Alarm:
     expression: str | None = None
     above: Threshold | None = None
     below: Threshold | None = None
-    seconds: int = 60
-    datapoints: int
-    periods: int
+    lasts: Of
     missing: Literal["breaching", "notBreaching"] = "notBreaching"
     severity: Literal["page", "ticket"]
     # What a page is part of; a ticket acts by itself.
@@ -104,8 +110,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="No task answers the load balancer's health check.",
         metrics={"hosts": AlarmMetric("targets", "HealthyHostCount", "Maximum")},
         below=1,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3),
         missing="breaching",
         severity="page",
         cause=SERVICE,
@@ -115,8 +120,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Fewer tasks are healthy than shall always run.",
         metrics={"hosts": AlarmMetric("targets", "HealthyHostCount", "Minimum")},
         below=lambda environment: environment.server.min_tasks,
-        datapoints=15,
-        periods=15,
+        lasts=Of(15, 15),
         missing="breaching",
         severity="ticket",
     ),
@@ -130,8 +134,7 @@ ALARMS: tuple[Alarm, ...] = (
         # Without a request, or an error, there is no value; below a handful, one error proves nothing.
         expression="IF(FILL(errors, 0) >= 5, 100 * FILL(errors, 0) / requests, 0)",
         above=5,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="page",
         cause=SERVICE,
     ),
@@ -140,8 +143,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The load balancer answers for the server: it is gone, or does not answer in time.",
         metrics={"errors": AlarmMetric("balancer", "HTTPCode_ELB_5XX_Count", "Sum")},
         above=10,
-        datapoints=3,
-        periods=5,
+        lasts=Of(3, 5),
         severity="page",
         cause=SERVICE,
         rolls_back=True,
@@ -151,8 +153,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The load balancer cannot connect to a task.",
         metrics={"errors": AlarmMetric("balancer", "TargetConnectionErrorCount", "Sum")},
         above=10,
-        datapoints=3,
-        periods=5,
+        lasts=Of(3, 5),
         severity="ticket",
         rolls_back=True,
     ),
@@ -161,9 +162,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="One request in a hundred takes longer than monitoring.slow_seconds.",
         metrics={"seconds": AlarmMetric("targets", "TargetResponseTime", "p99")},
         above=lambda environment: environment.monitoring.slow_seconds,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -175,9 +174,7 @@ ALARMS: tuple[Alarm, ...] = (
         },
         expression="IF(FILL(errors, 0) >= 50, 100 * FILL(errors, 0) / requests, 0)",
         above=50,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -185,8 +182,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The load balancer is at its limit of connections.",
         metrics={"connections": AlarmMetric("balancer", "RejectedConnectionCount", "Sum")},
         above=0,
-        datapoints=3,
-        periods=5,
+        lasts=Of(3, 5),
         severity="ticket",
     ),
     Alarm(
@@ -194,9 +190,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The tasks' CPU is used up, and autoscaling does not help.",
         metrics={"percent": AlarmMetric("service", "CPUUtilization", "Average")},
         above=90,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -204,8 +198,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="A task is about to be out of memory, and to be killed.",
         metrics={"percent": AlarmMetric("service", "MemoryUtilization", "Maximum")},
         above=90,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -217,8 +210,7 @@ ALARMS: tuple[Alarm, ...] = (
         },
         expression="IF(errors >= 5, 100 * errors / requests, 0)",
         above=5,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3),
         severity="page",
         cause=SERVICE,
         rolls_back=True,
@@ -228,8 +220,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="No task writes its metrics: none runs, or none reaches AWS (the NAT, its log).",
         metrics={"seconds": AlarmMetric("server", "Uptime", "Maximum")},
         below=0,
-        datapoints=10,
-        periods=10,
+        lasts=Of(10, 10),
         missing="breaching",
         severity="page",
         cause=SERVICE,
@@ -239,10 +230,8 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Server processes begin again and again.",
         metrics={"seconds": AlarmMetric("server", "Uptime", "Minimum")},
         below=300,
-        seconds=300,
         # A deployment, or a task that is added, counts once or twice.
-        datapoints=4,
-        periods=6,
+        lasts=Of(4, 6, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -250,8 +239,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="For an hour the issuer's keys could not be fetched; after a day nobody signs in.",
         metrics={"seconds": AlarmMetric("server", "KeysAge", "Maximum")},
         above=3600,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="page",
         cause=SERVICE,
     ),
@@ -261,9 +249,7 @@ ALARMS: tuple[Alarm, ...] = (
         metrics={"succeeded": AlarmMetric("server", "CanarySucceeded", "Minimum")},
         below=1,
         # Of at most eight runs, or of two.
-        seconds=900,
-        datapoints=2,
-        periods=8,
+        lasts=Of(2, 8, seconds=900),
         severity="page",
         cause=SERVICE,
         applies=lambda environment: environment.canary.enabled,
@@ -273,9 +259,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The canary has not run, or not come to an end, for two hours.",
         metrics={"runs": AlarmMetric("server", "CanarySucceeded", "SampleCount")},
         below=1,
-        seconds=3600,
-        datapoints=2,
-        periods=2,
+        lasts=Of(2, 2, seconds=3600),
         missing="breaching",
         severity="ticket",
         applies=lambda environment: environment.canary.enabled,
@@ -285,8 +269,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The database's schema is not the one that the server was made for.",
         metrics={"current": AlarmMetric("server", "SchemaCurrent", "Minimum")},
         below=1,
-        datapoints=15,
-        periods=15,
+        lasts=Of(15, 15),
         severity="ticket",
     ),
     Alarm(
@@ -294,8 +277,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The server's statements fail: the database is out of reach, or loses connections.",
         metrics={"errors": AlarmMetric("server", "DatabaseErrors", "Sum")},
         above=5,
-        datapoints=3,
-        periods=5,
+        lasts=Of(3, 5),
         severity="page",
         cause=FOUNDATION,
     ),
@@ -304,8 +286,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Calls wait five seconds for a connection to the database: the queue is full.",
         metrics={"milliseconds": AlarmMetric("server", "DatabaseWait", "Maximum")},
         above=5000,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -313,8 +294,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="A transaction of the server is open for half an hour; PostgreSQL keeps what it might see.",
         metrics={"seconds": AlarmMetric("server", "OldestTransaction", "Maximum")},
         above=1800,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -322,8 +302,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The fast path is on by configuration and does not serve; stock MLflow does, slower.",
         metrics={"serving": AlarmMetric("server", "FastPathServing", "Minimum")},
         below=1,
-        datapoints=15,
-        periods=15,
+        lasts=Of(15, 15),
         severity="ticket",
         applies=lambda environment: environment.server.fast_path,
     ),
@@ -332,8 +311,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="A task has less than 256 MiB of temporary storage left.",
         metrics={"bytes": AlarmMetric("server", "ScratchFree", "Minimum")},
         below=GIB / 4,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -341,8 +319,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="A registered version has waited a quarter of an hour to be sealed: it can still be changed.",
         metrics={"seconds": AlarmMetric("server", "SealingOldest", "Maximum")},
         above=900,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -350,8 +327,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="A registered version cannot be sealed: its files are not there, or not whole.",
         metrics={"versions": AlarmMetric("server", "SealingFailed", "Maximum")},
         above=0,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -359,8 +335,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Audit lines went to the server's own log, where whoever runs the server could change them.",
         metrics={"lines": AlarmMetric("server", "AuditUndelivered", "Sum")},
         above=0,
-        datapoints=1,
-        periods=1,
+        lasts=Of(1, 1),
         severity="ticket",
     ),
     Alarm(
@@ -368,8 +343,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="An event has waited a quarter of an hour for EventBridge: who acts on it does not know yet.",
         metrics={"seconds": AlarmMetric("server", "EventsOldest", "Maximum")},
         above=900,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
     ),
     Alarm(
@@ -377,8 +351,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="One caller, whose token is good, is refused a hundred times a minute.",
         metrics={"refusals": AlarmMetric("server", "RefusedOfOnePrincipal", "Maximum")},
         above=100,
-        datapoints=3,
-        periods=5,
+        lasts=Of(3, 5),
         severity="ticket",
     ),
     Alarm(
@@ -386,8 +359,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Nearly every connection that PostgreSQL accepts is taken.",
         metrics={"connections": AlarmMetric("database", "DatabaseConnections", "Maximum")},
         above=lambda environment: 0.9 * environment.database.max_connections,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="page",
         cause=FOUNDATION,
     ),
@@ -396,8 +368,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="RDS says nothing of the database any more: it is stopped, restarting, or gone.",
         metrics={"percent": AlarmMetric("database", "CPUUtilization", "Average")},
         below=0,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         missing="breaching",
         severity="page",
         cause=FOUNDATION,
@@ -407,9 +378,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The database's CPU is used up.",
         metrics={"percent": AlarmMetric("database", "CPUUtilization", "Average")},
         above=90,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -417,9 +386,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The database has less than a twentieth of its memory free.",
         metrics={"bytes": AlarmMetric("database", "FreeableMemory", "Average")},
         below=lambda environment: 0.05 * _memory_gib(environment) * GIB,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -428,9 +395,7 @@ ALARMS: tuple[Alarm, ...] = (
         metrics={"bytes": AlarmMetric("database", "FreeStorageSpace", "Minimum")},
         # RDS grows the storage when less than a tenth is free.
         below=lambda environment: 0.05 * environment.database.storage_gib * GIB,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="page",
         cause=FOUNDATION,
         applies=_on("postgresql"),
@@ -441,9 +406,7 @@ ALARMS: tuple[Alarm, ...] = (
         metrics={"bytes": AlarmMetric("database", "FreeStorageSpace", "Average")},
         expression="IF(RATE(bytes) < 0, bytes / (0 - 86400 * RATE(bytes)), 3650)",
         below=3,
-        seconds=21600,
-        datapoints=3,
-        periods=4,
+        lasts=Of(3, 4, seconds=21600),
         severity="ticket",
         applies=_on("postgresql"),
     ),
@@ -452,9 +415,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Aurora's instance is short of local storage: sorting and building indexes fail.",
         metrics={"bytes": AlarmMetric("database", "FreeLocalStorage", "Minimum")},
         below=2 * GIB,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
         # A serverless instance's local storage follows its capacity.
         applies=lambda environment: _on("aurora")(environment) and not environment.database.serverless,
@@ -464,9 +425,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="A write to the database's storage takes 50 ms.",
         metrics={"seconds": AlarmMetric("database", "WriteLatency", "Average")},
         above=0.05,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
     ),
     Alarm(
@@ -474,8 +433,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="Aurora's readers are 10 seconds behind: people search in what was.",
         metrics={"milliseconds": AlarmMetric("reader", "AuroraReplicaLag", "Maximum")},
         above=10_000,
-        datapoints=5,
-        periods=5,
+        lasts=Of(5, 5),
         severity="ticket",
         applies=lambda environment: environment.database.readers > 0,
     ),
@@ -488,9 +446,7 @@ ALARMS: tuple[Alarm, ...] = (
         },
         expression="IF(FILL(errors, 0) >= 5, 100 * FILL(errors, 0) / requests, 0)",
         above=5,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
         applies=lambda environment: environment.artifacts.request_metrics,
     ),
@@ -503,9 +459,7 @@ ALARMS: tuple[Alarm, ...] = (
         },
         expression="IF(FILL(errors, 0) >= 20, 100 * FILL(errors, 0) / requests, 0)",
         above=50,
-        seconds=300,
-        datapoints=3,
-        periods=3,
+        lasts=Of(3, 3, seconds=300),
         severity="ticket",
         applies=lambda environment: environment.artifacts.request_metrics,
     ),
@@ -516,8 +470,7 @@ ALARMS: tuple[Alarm, ...] = (
         # By a query: the gateway's id, exported to this stack, would keep `network.nat` from changing.
         expression='SELECT MAX(ErrorPortAllocation) FROM SCHEMA("AWS/NATGateway", NatGatewayId)',
         above=0,
-        datapoints=3,
-        periods=5,
+        lasts=Of(3, 5),
         severity="ticket",
         applies=lambda environment: environment.network.nat == "gateway" and not environment.network.existing,
     ),
@@ -526,9 +479,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The certificate ends within 30 days, and was not renewed at 60.",
         metrics={"days": AlarmMetric("certificate", "DaysToExpiry", "Minimum")},
         below=30,
-        seconds=86400,
-        datapoints=1,
-        periods=1,
+        lasts=Of(1, 1, seconds=86400),
         severity="ticket",
     ),
     Alarm(
@@ -536,9 +487,7 @@ ALARMS: tuple[Alarm, ...] = (
         meaning="The certificate ends within a week; then nobody connects.",
         metrics={"days": AlarmMetric("certificate", "DaysToExpiry", "Minimum")},
         below=7,
-        seconds=86400,
-        datapoints=1,
-        periods=1,
+        lasts=Of(1, 1, seconds=86400),
         severity="page",
         cause=REACH,
     ),

@@ -77,8 +77,8 @@ class Alarms(Construct):
             metrics=self._queries(row),
             comparison_operator="GreaterThanThreshold" if row.above is not None else "LessThanThreshold",
             threshold=self._threshold(row),
-            datapoints_to_alarm=row.datapoints,
-            evaluation_periods=row.periods,
+            datapoints_to_alarm=row.lasts.datapoints,
+            evaluation_periods=row.lasts.periods,
             treat_missing_data=row.missing,
             alarm_actions=topic,
             ok_actions=topic if row.severity == "page" else [],
@@ -96,13 +96,13 @@ class Alarms(Construct):
                 id=name,
                 return_data=row.expression is None,
                 metric_stat=cloudwatch.CfnAlarm.MetricStatProperty(
-                    metric=self._metric(metric), period=row.seconds, stat=metric.statistic
+                    metric=self._metric(metric), period=row.lasts.seconds, stat=metric.statistic
                 ),
             )
             for name, metric in row.metrics.items()
         ]
         if row.expression:
-            period = None if row.metrics else row.seconds
+            period = None if row.metrics else row.lasts.seconds
             queries.append(query(id="value", expression=row.expression, period=period, return_data=True))
         return queries
 
