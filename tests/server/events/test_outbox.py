@@ -16,6 +16,20 @@ from tests.server.provenance.harness import ALICE, Server
 
 STAGE, ALIAS, DELETION = "model-versions/transition-stage", "registered-models/alias", "model-versions/delete"
 
+# The change fails when it is committed, after its event was written; and the event fails.
+_BROKEN = (
+    (
+        "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'",
+        "CREATE CONSTRAINT TRIGGER broken AFTER UPDATE ON model_versions DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION broken()",
+        "DROP TRIGGER broken ON model_versions",
+    ),
+    (
+        "ALTER TABLE mlflow_aws.events ADD CONSTRAINT broken CHECK (type <> 'Model Stage Changed') NOT VALID",
+        "ALTER TABLE mlflow_aws.events DROP CONSTRAINT broken",
+    ),
+)
+
 
 def _outbox(server: Server, model: str) -> list[tuple[str, dict[str, Any]]]:
     rows = server.sql("SELECT type, detail FROM mlflow_aws.events WHERE about = $1 ORDER BY number", model)
@@ -53,19 +67,20 @@ def test_each_change_of_a_model_is_an_event_with_its_verified_principal(server: 
     assert [detail["history"] for _, detail in events[3:]] == [1, 2, 3, 4, 5]
 
 
-def test_what_is_refused_or_rolled_back_leaves_no_event(server: Server) -> None:
+def test_there_is_no_event_without_its_change_and_no_change_without_its_event(server: Server) -> None:
     model = server.new_model(f"model-{secrets.token_hex(4)}", versions=1)
     before = _outbox(server, model)
     stage = {"name": model, "version": "1", "stage": "Production"}
     refused = server.send("POST", STAGE, stage, headers={"if-match": '"7"'})
     assert refused.status == 412
-    server.sql(
-        "ALTER TABLE model_version_tags ADD CONSTRAINT broken CHECK (key NOT LIKE 'mlflow_aws.h%') NOT VALID"
-    )
-    try:
-        assert server.send("POST", STAGE, stage).status != 200
-    finally:
-        server.sql("ALTER TABLE model_version_tags DROP CONSTRAINT broken")
+    for broken in _BROKEN:
+        for statement in broken[:-1]:
+            server.sql(statement)
+        try:
+            assert server.send("POST", STAGE, stage).status != 200
+        finally:
+            server.sql(broken[-1])
+        assert server.version(model, "1")["current_stage"] == "None"
     assert _outbox(server, model) == before
 
 
