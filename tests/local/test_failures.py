@@ -148,10 +148,12 @@ def test_a_stopped_database(watched: Watched, well: dt.datetime) -> None:
         silent = began + dt.timedelta(seconds=_UNDER_WAY_SECONDS)
         watched.will_ring("DatabaseSilent", since=silent, by_silence=True)
         watched.will_ring("TargetErrors", since=began)
+        watched.end_server()
         watched.will_ring("DatabaseErrors", since=began)
         watched.will_ring("ServerErrors", since=began)
     finally:
         rds.start_db_instance(DBInstanceIdentifier=name)
+    watched.wait_until_it_serves()
 
 
 def test_a_full_queue(watched: Watched, well: dt.datetime) -> None:
