@@ -65,3 +65,8 @@ class EventsConfig(Section):
     github: Annotated[tuple[GithubDispatchConfig, ...], Field(strict=False, max_length=20), DISTINCT] = Field(
         default=(), description=GithubDispatchConfig.__doc__
     )
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether anything is to be delivered."""
+        return bool(self.topics or self.github)

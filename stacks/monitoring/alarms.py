@@ -18,7 +18,16 @@ OWN = "MLflowOnAws"
 
 # Whose metrics they are; `causes.py` is told the dimensions of each.
 Subject = Literal[
-    "balancer", "targets", "service", "database", "reader", "bucket", "size", "certificate", "server"
+    "balancer",
+    "targets",
+    "service",
+    "database",
+    "reader",
+    "bucket",
+    "size",
+    "certificate",
+    "undelivered",
+    "server",
 ]
 NAMESPACES: Mapping[Subject, str] = {
     "balancer": "AWS/ApplicationELB",
@@ -29,6 +38,7 @@ NAMESPACES: Mapping[Subject, str] = {
     "bucket": "AWS/S3",
     "size": "AWS/S3",
     "certificate": "AWS/CertificateManager",
+    "undelivered": "AWS/SQS",
     "server": OWN,
 }
 
@@ -345,6 +355,15 @@ ALARMS: tuple[Alarm, ...] = (
         above=900,
         lasts=Of(5, 5),
         severity="ticket",
+    ),
+    Alarm(
+        name="EventsUndelivered",
+        meaning="A target took no event for a day; what it did not take is kept for two weeks in a queue.",
+        metrics={"events": AlarmMetric("undelivered", "ApproximateNumberOfMessagesVisible", "Maximum")},
+        above=0,
+        lasts=Of(1, 1, seconds=300),
+        severity="ticket",
+        applies=lambda environment: environment.events.has_targets,
     ),
     Alarm(
         name="RefusedPrincipal",

@@ -26,6 +26,7 @@ class Events(Construct):
         super().__init__(scope, construct_id)
         self._bus = events.EventBus(self, "Bus", description="Events of MLflow on AWS: docs/events.md")
         self.bus_arn = self._bus.event_bus_arn
+        self.undelivered_queue: str | None = None
         iam.Policy(
             self,
             "Policy",
@@ -34,7 +35,7 @@ class Events(Construct):
         )
         stack = cdk.Stack.of(self)
         cdk.CfnOutput(stack, "EventBusName", value=self._bus.event_bus_name)
-        if not (config.topics or config.github):
+        if not config.has_targets:
             return
         self._undelivered = sqs.Queue(
             self,
@@ -43,6 +44,7 @@ class Events(Construct):
             enforce_ssl=True,
             retention_period=cdk.Duration.days(14),
         )
+        self.undelivered_queue = self._undelivered.queue_name
         acknowledge(self._undelivered, "AwsSolutions-SQS3", because="it is the dead-letter queue of others")
         cdk.CfnOutput(stack, "UndeliveredEvents", value=self._undelivered.queue_url)
         for topic in config.topics:

@@ -26,6 +26,7 @@ class Monitoring(Construct):
         load_balancer: elb.ApplicationLoadBalancer,
         target_group: elb.ApplicationTargetGroup,
         certificate_arn: str,
+        undelivered_queue: str | None,
         environment: EnvironmentConfig,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -42,6 +43,7 @@ class Monitoring(Construct):
             "bucket": {**bucket, "FilterId": "EntireBucket"},
             "size": {**bucket, "StorageType": "StandardStorage"},
             "certificate": {"CertificateArn": certificate_arn},
+            **({"undelivered": {"QueueName": undelivered_queue}} if undelivered_queue else {}),
             "server": {"Deployment": stack.stack_name},
         }
         self.alarms = Alarms(

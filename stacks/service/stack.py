@@ -101,6 +101,7 @@ class MlflowService(cdk.Stack):
             load_balancer=ingress.load_balancer,
             target_group=ingress.target_group,
             certificate_arn=ingress.certificate.certificate_arn,
+            undelivered_queue=events.undelivered_queue,
             environment=environment,
         )
         firewall = environment.waf and Firewall(

@@ -88,6 +88,12 @@ REPLICA = {
     "account": "222233334444",
 }
 COST = {"emails": ["finance@example.com"], "monthly_budget_usd": 900, "anomaly_usd": 50}
+TOPIC = "arn:aws:sns:eu-central-1:111122223333:models"
+CHAT = "arn:aws:sns:eu-central-1:111122223333:chat"
+EVENTS = {
+    "topics": [{"arn": TOPIC}, {"arn": CHAT, "types": ["Model Alias Set"], "format": "chat"}],
+    "github": [{"repository": "example/models", "token_secret_name": "mlflow/github"}],
+}
 BACKUP = {
     "days": 400,
     "lock": {"mode": "compliance", "min_days": 14, "max_days": 500},
@@ -249,6 +255,7 @@ def replicated(build: Callable[..., Assembly]) -> Assembly:
             "region": "eu-central-1",
             "backup": BACKUP,
             "cost": COST,
+            "events": EVENTS,
             "identity": IDENTITY,
         },
     )

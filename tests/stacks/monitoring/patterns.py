@@ -75,6 +75,10 @@ PATTERNS: Mapping[str, Pattern] = {
     "ScratchFull": once("ScratchFree", 20 * GIB, 0.1 * GIB),
     "SealingLate": once("SealingOldest", 30, 1000),
     "EventsLate": once("EventsOldest", 30, 1000),
+    "EventsUndelivered": Pattern(
+        {"ApproximateNumberOfMessagesVisible": [0.0, 0.0, 1.0]},
+        {"ApproximateNumberOfMessagesVisible": [0.0, None, 0.0]},
+    ),
     "SealingFailed": once("SealingFailed", 0, 1),
     "AuditUndelivered": Pattern(
         {"AuditUndelivered": [0.0, 0.0, 1.0]}, {"AuditUndelivered": [0.0, None, 0.0]}

@@ -2,17 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from stacks.events_config import EventsConfig
+from tests.stacks.conftest import CHAT, TOPIC
 from tests.stacks.templates import Assembly, Properties, as_list
-
-TOPIC = "arn:aws:sns:eu-central-1:111122223333:models"
-CHAT = "arn:aws:sns:eu-central-1:111122223333:chat"
 
 
 def test_only_the_server_puts_events_and_on_this_bus_only(either: Assembly) -> None:
@@ -34,13 +31,6 @@ def test_only_the_server_puts_events_and_on_this_bus_only(either: Assembly) -> N
     assert bus in str(either.service.outputs["EventBusName"])
 
 
-@pytest.fixture(scope="module")
-def told(build: Callable[..., Assembly]) -> Assembly:
-    topics = [{"arn": TOPIC}, {"arn": CHAT, "types": ["Model Alias Set"], "format": "chat"}]
-    github = [{"repository": "example/models", "token_secret_name": "mlflow/github"}]
-    return build("dev", {"events": {"topics": topics, "github": github}})
-
-
 def rules(assembly: Assembly) -> dict[str, Properties]:
     """The rules of the bus, by what their targets name."""
     found: dict[str, Properties] = {}
@@ -56,8 +46,8 @@ def input_of(rule: Properties) -> Any:
     return json.loads(re.sub(r":(<[\w-]+>)", r':"\1"', rule["InputTransformer"]["InputTemplate"]))
 
 
-def test_a_topic_gets_events_as_they_are_and_chat_gets_sentences(told: Assembly) -> None:
-    every, chat = rules(told)[TOPIC], rules(told)[CHAT]
+def test_a_topic_gets_events_as_they_are_and_chat_gets_sentences(replicated: Assembly) -> None:
+    every, chat = rules(replicated)[TOPIC], rules(replicated)[CHAT]
     assert every["EventPattern"] == {"source": ["mlflow-on-aws"]}
     assert "InputTransformer" not in every
     assert chat["EventPattern"]["detail-type"] == ["Model Alias Set"]
@@ -67,34 +57,34 @@ def test_a_topic_gets_events_as_they_are_and_chat_gets_sentences(told: Assembly)
 
 
 def test_a_repository_s_workflows_start_with_the_event_and_no_template_holds_its_token(
-    told: Assembly,
+    replicated: Assembly,
 ) -> None:
-    rule = rules(told)["github"]
+    rule = rules(replicated)["github"]
     assert rule["EventPattern"]["detail-type"] == ["Model Stage Changed", "Model Alias Set"]
     assert input_of(rule) == {
         "event_type": "<detail-type>",
         "client_payload": {"event": "<detail>"},
     }
-    destination = told.service.one("AWS::Events::ApiDestination")
+    destination = replicated.service.one("AWS::Events::ApiDestination")
     assert destination["InvocationEndpoint"] == "https://api.github.com/repos/example/models/dispatches"
-    parameters = told.service.one("AWS::Events::Connection")["AuthParameters"]
+    parameters = replicated.service.one("AWS::Events::Connection")["AuthParameters"]
     assert parameters["ApiKeyAuthParameters"] == {
         "ApiKeyName": "Authorization",
         "ApiKeyValue": "Bearer {{resolve:secretsmanager:mlflow/github:SecretString:::}}",
     }
 
 
-def test_what_no_target_takes_is_kept_encrypted_for_two_weeks(told: Assembly) -> None:
-    queue = told.service.one("AWS::SQS::Queue", id_starts="Events")
+def test_what_no_target_takes_is_kept_encrypted_for_two_weeks(replicated: Assembly) -> None:
+    queue = replicated.service.one("AWS::SQS::Queue", id_starts="Events")
     assert (queue["MessageRetentionPeriod"], queue["SqsManagedSseEnabled"]) == (14 * 86400, True)
-    assert len(rules(told)) == 3
-    assert all("DeadLetterConfig" in each for each in rules(told).values())
+    assert len(rules(replicated)) == 3
+    assert all("DeadLetterConfig" in each for each in rules(replicated).values())
 
 
-def test_each_rule_s_role_reaches_its_own_target_only(told: Assembly) -> None:
+def test_each_rule_s_role_reaches_its_own_target_only(replicated: Assembly) -> None:
     allowed = {
         (action, str(target))
-        for who, action, target in told.service.allowed()
+        for who, action, target in replicated.service.allowed()
         if action in {"sns:Publish", "events:InvokeApiDestination"}
     }
     assert {target for action, target in allowed if action == "sns:Publish"} >= {TOPIC, CHAT}
@@ -102,8 +92,8 @@ def test_each_rule_s_role_reaches_its_own_target_only(told: Assembly) -> None:
     assert not [each for each in allowed if "*" in each[1]]
 
 
-def test_findings_of_the_targets_are_settled(told: Assembly) -> None:
-    assert told.findings == ()
+def test_findings_of_the_targets_are_settled(replicated: Assembly) -> None:
+    assert replicated.findings == ()
 
 
 def test_without_targets_there_is_a_bus_and_nothing_else(dev: Assembly) -> None:
