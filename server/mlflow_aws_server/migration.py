@@ -78,6 +78,7 @@ class _Course:
 
     def __init__(self, settings: MigrationSettings) -> None:
         self._environment = settings.environment
+        self._deployment = settings.deployment
         self._started = time.monotonic()
         self._drained_at: float | None = None
         self.current = ""
@@ -124,7 +125,7 @@ class _Course:
             snapshot=self.snapshot,
             seconds={name: round(each, 1) for name, each in self.seconds.items()},
             **metrics(
-                self._environment,
+                self._deployment,
                 {
                     "MigrationSeconds": total,
                     "DrainedSeconds": drained,

@@ -247,6 +247,7 @@ class MigrationSettings:
     required_connections: int
     # As `make … ENV=` names it.
     environment: str
+    deployment: str
     # Of what a snapshot is taken: an instance or a cluster; None if none is wanted.
     database_arn: str | None
     snapshot_hours: int
@@ -284,6 +285,7 @@ class MigrationSettings:
                 "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS", default=1, least=1, most=100_000
             ),
             environment=read.text("MLFLOW_AWS_ENVIRONMENT", default="dev"),
+            deployment=read.text("MLFLOW_AWS_DEPLOYMENT", default="local"),
             database_arn=read.matching(
                 "MLFLOW_AWS_DATABASE_ARN",
                 re.compile(r"arn:[\w-]+:rds:[\w-]+:\d{12}:(db|cluster):[A-Za-z0-9-]+"),

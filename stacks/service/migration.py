@@ -52,6 +52,7 @@ class Migration(Construct):
                 "MLFLOW_AWS_MASTER_SECRET_ARN": database.administrator_secret_arn,
                 "MLFLOW_AWS_DATABASE_REQUIRED_CONNECTIONS": str(config.required_connections),
                 "MLFLOW_AWS_ENVIRONMENT": environment,
+                "MLFLOW_AWS_DEPLOYMENT": cdk.Stack.of(self).stack_name,
                 "MLFLOW_AWS_DATABASE_ARN": database.arn,
                 "MLFLOW_AWS_SNAPSHOT_HOURS": str(config.migration_hours),
                 **({"MLFLOW_AWS_RESTORED_FROM": database.restored_from} if database.restored_from else {}),

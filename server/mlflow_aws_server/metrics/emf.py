@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_aws_server.metrics.names import DIMENSION, NAMESPACE, TABLE
+from mlflow_aws_server.metrics.names import TABLE
 from mlflow_aws_server.metrics.recorder import Counted, summed
+from mlflow_aws_server.progress import DIMENSION, NAMESPACE
 
 _MOST_VALUES = 100
 

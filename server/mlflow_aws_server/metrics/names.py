@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-NAMESPACE = "MLflowOnAws"
-DIMENSION = "Deployment"
-"""The only one: each combination of a metric and a dimension's value costs 0.30 USD a month."""
-
 
 class EmittedMetric(NamedTuple):
     """`statistic` is the one that says something over all processes of a deployment."""

@@ -175,7 +175,7 @@ def test_nobody_but_the_migration_takes_a_snapshot_and_only_of_this_database(eit
     (container,) = task(either)["ContainerDefinitions"]
     told = {each["Name"]: each["Value"] for each in container["Environment"]}
     assert ":db:" in json.dumps(told["MLFLOW_AWS_DATABASE_ARN"])
-    assert told["MLFLOW_AWS_ENVIRONMENT"] in ("dev", "prod")
+    assert told["MLFLOW_AWS_DEPLOYMENT"] == f"MlflowOnAws-{told['MLFLOW_AWS_ENVIRONMENT']}-Service"
 
 
 def test_the_runner_may_run_this_task_in_this_cluster_only(either: Assembly) -> None:
