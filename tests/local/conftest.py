@@ -218,6 +218,14 @@ def account() -> Iterator[Account]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def assets(account: Account) -> str:
+    """The bucket of the account's CDK bootstrap."""
+    from local.deployment import bootstrap
+
+    return bootstrap(account.aws)
+
+
 @contextlib.contextmanager
 def _emulator(directory: Path, aws: Aws) -> Iterator[None]:
     with (directory / "emulator.log").open("wb") as log:

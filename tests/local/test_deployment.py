@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.deployment import DeploymentError, bootstrap, deploy, stack_names
+from local.deployment import DeploymentError, deploy, stack_names
 
 if TYPE_CHECKING:
     from tests.local.conftest import Account
@@ -36,12 +36,7 @@ def supported(account: Account) -> list[str]:
     return [str(each) for each in ready["types"]]
 
 
-@pytest.fixture(scope="module")
-def bucket(account: Account) -> str:
-    return bootstrap(account.aws)
-
-
-def test_a_stack_is_deployed_with_its_files(account: Account, bucket: str, tmp_path: Path) -> None:
+def test_a_stack_is_deployed_with_its_files(account: Account, assets: str, tmp_path: Path) -> None:
     (tmp_path / "asset.1").mkdir()
     (tmp_path / "asset.1" / "index.py").write_text("x = 1")
     manifest = {
@@ -58,20 +53,20 @@ def test_a_stack_is_deployed_with_its_files(account: Account, bucket: str, tmp_p
         "Outputs": {"Name": {"Value": {"Ref": "Log"}}},
     }
     stack = deploy(
-        account.aws, assembly(tmp_path, One=topic), "One", supported=supported(account), bucket=bucket
+        account.aws, assembly(tmp_path, One=topic), "One", supported=supported(account), bucket=assets
     )
     assert stack.of_type("AWS::Logs::LogGroup") == [stack.outputs["Name"]]
-    assert account.aws.client("s3").get_object(Bucket=bucket, Key="1.zip")["Body"].read(2) == b"PK"
+    assert account.aws.client("s3").get_object(Bucket=assets, Key="1.zip")["Body"].read(2) == b"PK"
 
 
-def test_what_is_only_recorded_is_reported(account: Account, bucket: str, tmp_path: Path) -> None:
+def test_what_is_only_recorded_is_reported(account: Account, assets: str, tmp_path: Path) -> None:
     resources = {"Log": {"Type": "AWS::Logs::LogGroup"}, "Flow": {"Type": "AWS::EC2::FlowLog"}}
     whole = assembly(tmp_path, Two={"Resources": resources})
-    stack = deploy(account.aws, whole, "Two", supported=supported(account), bucket=bucket)
+    stack = deploy(account.aws, whole, "Two", supported=supported(account), bucket=assets)
     assert stack.only_recorded == ["AWS::EC2::FlowLog"]
 
 
-def test_a_failure_names_the_resource_and_the_reason(account: Account, bucket: str, tmp_path: Path) -> None:
+def test_a_failure_names_the_resource_and_the_reason(account: Account, assets: str, tmp_path: Path) -> None:
     broken = {
         "Broken": {
             "Type": "Custom::Broken",
@@ -80,4 +75,4 @@ def test_a_failure_names_the_resource_and_the_reason(account: Account, bucket: s
     }
     whole = assembly(tmp_path, Three={"Resources": broken})
     with pytest.raises(DeploymentError, match=r"Three: .*FAILED.*: Broken: .*not found"):
-        deploy(account.aws, whole, "Three", supported=supported(account), bucket=bucket)
+        deploy(account.aws, whole, "Three", supported=supported(account), bucket=assets)

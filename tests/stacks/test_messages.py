@@ -11,6 +11,8 @@ import tomlkit
 from stacks.config_file import ConfigurationError, load_environment
 from tests.stacks.conftest import (
     BACKUP,
+    COST,
+    EVENTS,
     EXISTING_VPC,
     GITHUB_PROVIDER,
     IDENTITY,
@@ -23,6 +25,7 @@ from tests.stacks.conftest import (
 )
 from tests.stacks.schema import replaced, settings
 
+UUID = "0f5c9a3e-1b2d-4c6f-8a7b-9c0d1e2f3a4b"
 # Every optional table is here, so that every setting has a place.
 WHOLE = merged(
     read_config("dev"),
@@ -31,6 +34,12 @@ WHOLE = merged(
         "network": {"existing": EXISTING_VPC},
         "region": "eu-central-1",
         "backup": BACKUP,
+        "cost": COST,
+        "events": EVENTS,
+        "monitoring": {
+            "slack": {"workspace_id": "T0123ABCD", "channel_id": "C0123ABCD"},
+            "teams": {"tenant_id": UUID, "team_id": UUID, "channel_id": "19%3Aabc%40thread.tacv2"},
+        },
         "server": {"image_uri": IMAGE},
         "artifacts": {"object_lock": OBJECT_LOCK, "sealed_replica": REPLICA},
         "identity": {

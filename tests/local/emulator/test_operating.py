@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.deployment import bootstrap, deploy
+from local.deployment import deploy
 from tests.local.test_deployment import assembly, supported
 
 if TYPE_CHECKING:
@@ -104,14 +104,12 @@ _RESOURCES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def stack(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def stack(account: Account, assets: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     template = {
         "Resources": {name: {"Type": kind, "Properties": each} for name, (kind, each) in _RESOURCES.items()}
     }
     directory: Path = assembly(tmp_path_factory.mktemp("operating"), Operating=template)
-    return deploy(
-        account.aws, directory, "Operating", supported=supported(account), bucket=bootstrap(account.aws)
-    )
+    return deploy(account.aws, directory, "Operating", supported=supported(account), bucket=assets)
 
 
 def test_each_type_is_deployed_and_the_ones_that_are_only_recorded_are_told(stack: Stack) -> None:

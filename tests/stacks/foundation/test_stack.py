@@ -1,6 +1,6 @@
 """The stack of what you would miss does not go away by accident."""
 
-from tests.stacks.templates import Assembly, Template
+from tests.stacks.templates import Assembly, Template, as_list
 
 # The only hashed ids in this suite. Changing one of them replaces the resource, and with it what it holds.
 STATEFUL = {
@@ -128,9 +128,16 @@ def test_every_log_group_is_encrypted_and_ends(either: Assembly) -> None:
             assert group["RetentionInDays"] > 0
 
 
-def test_the_log_key_serves_log_groups_of_this_account_only(either: Assembly) -> None:
+def test_the_log_key_serves_log_groups_and_topics_of_this_account_only(either: Assembly) -> None:
     key = either.foundation.one("AWS::KMS::Key", id_starts="LogKey")
-    (statement,) = (each for each in key["KeyPolicy"]["Statement"] if "Service" in each["Principal"])
-    arn = statement["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]["Fn::Join"][1]
+    logs, topics = (each for each in key["KeyPolicy"]["Statement"] if "Service" in each["Principal"])
+    arn = logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]["Fn::Join"][1]
     assert {"Ref": "AWS::AccountId"} in arn
     assert arn[-1] == ":log-group:*"
+    assert set(as_list(topics["Principal"]["Service"])) == {
+        "cloudwatch.amazonaws.com",
+        "events.amazonaws.com",
+    }
+    arn = topics["Condition"]["ArnLike"]["kms:EncryptionContext:aws:sns:topicArn"]["Fn::Join"][1]
+    assert {"Ref": "AWS::AccountId"} in arn
+    assert topics["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]

@@ -38,7 +38,7 @@ def test_ready_made_roles_are_mapped_without_being_named_again(replicated: Assem
         return [arn.rsplit(":role/", 1)[1] for arn in roles(replicated)[role]["iam_roles"] if "<" in arn]
 
     assert made("viewer") == ["mlflow-irsa"]
-    assert made("contributor") == ["mlflow-train", "mlflow-pod"]
+    assert made("contributor") == ["mlflow-train", "mlflow-deploy", "mlflow-pod"]
     assert made("approver") == ["mlflow-release"]
     assert made("admin") == []
 
