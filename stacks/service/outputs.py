@@ -1,6 +1,7 @@
 """What a client and an operator need to know of a deployment."""
 
 import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
 
 from stacks.config import EnvironmentConfig
 from stacks.foundation.stack import MlflowFoundation
@@ -15,6 +16,7 @@ def publish(
     *,
     foundation: MlflowFoundation,
     server: TrackingServer,
+    log: logs.ILogGroup,
     ingress: Ingress,
     sign_in: SignIn,
     environment: EnvironmentConfig,
@@ -31,6 +33,7 @@ def publish(
         "ArtifactKeyArn": artifacts.key.key_arn,
         "ClusterName": server.service.cluster.cluster_name,
         "ServiceName": server.service.service_name,
+        "LogGroup": log.log_group_name,
         "DatabaseEndpoint": foundation.database.endpoint.socket_address,
         "BreakGlassPolicy": foundation.break_glass.policy.managed_policy_arn,
         "LoadBalancerDnsName": ingress.load_balancer.load_balancer_dns_name,

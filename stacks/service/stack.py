@@ -127,6 +127,7 @@ class MlflowService(cdk.Stack):
             self,
             foundation=foundation,
             server=server,
+            log=cluster.log,
             ingress=ingress,
             sign_in=sign_in,
             environment=environment,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -27,6 +29,7 @@ from cryptography.x509.oid import NameOID
 from local import demo_roles
 from local.state import State
 from tests.laptop import running_laptop
+from tests.local.runbook import STACK, OnCall, commands, on_call
 from tests.local.watched import PATIENCE_SECONDS, Watched, now
 from tests.stacks.monitoring.cloudwatch import state as state_of
 
@@ -34,6 +37,7 @@ pytestmark = pytest.mark.slow
 
 # A measurement that began before a failure has ended.
 _UNDER_WAY_SECONDS = 6
+MADE_GOOD_BY = {"start-db-instance", "import-certificate"}
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -48,19 +52,36 @@ def watched() -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
+def person(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
+    """Whoever is on call, with the runbook."""
+    with on_call(watched.aws, tmp_path_factory.mktemp("on-call")) as person:
+        yield person
+
+
+@pytest.fixture(scope="module")
 def well(watched: Watched) -> dt.datetime:
     """Since when all has been well."""
     return now() - dt.timedelta(seconds=_UNDER_WAY_SECONDS)
 
 
-def test_a_certificate_near_its_end(watched: Watched, well: dt.datetime) -> None:
-    certificate = watched.alarm("CertificateWeek")["Metrics"][0]["MetricStat"]["Metric"]["Dimensions"][0]
+def test_a_certificate_near_its_end(watched: Watched, well: dt.datetime, person: OnCall) -> None:
+    arn = _certificate(watched)
     assert not watched.rings("CertificateWeek", since=well)
     assert not watched.rings("CertificateMonth", since=well)
     began = now()
-    watched.aws.client("acm").import_certificate(CertificateArn=certificate["Value"], **ending_in(days=5))
+    watched.aws.client("acm").import_certificate(CertificateArn=arn, **ending_in(days=5))
     watched.will_ring("CertificateWeek", since=began)
     watched.will_ring("CertificateMonth", since=began)
+    renewed = ending_in(days=90)
+    person.file("certificate.pem", renewed["Certificate"])
+    person.file("chain.pem", renewed["Certificate"])
+    person.file("key.pem", renewed["PrivateKey"])
+    began = now() + dt.timedelta(seconds=_UNDER_WAY_SECONDS)
+    assert person.types(_command(" import-certificate "), ARN=arn) == {"CertificateArn": arn}
+    while not (days := watched.values("CertificateWeek", since=began)):
+        assert now() - began < dt.timedelta(seconds=PATIENCE_SECONDS)
+        time.sleep(1)
+    assert min(days.values()) > 80
 
 
 def test_a_full_disk(watched: Watched, well: dt.datetime) -> None:
@@ -135,7 +156,7 @@ def test_a_revoked_role(watched: Watched, well: dt.datetime) -> None:
     watched.wait_until_it_serves()
 
 
-def test_a_stopped_database(watched: Watched, well: dt.datetime) -> None:
+def test_a_stopped_database(watched: Watched, well: dt.datetime, person: OnCall) -> None:
     assert not watched.rings("DatabaseSilent", since=well)
     assert not watched.rings("TargetErrors", since=well)
     token = watched.token(demo_roles.assume(watched.aws, "viewer"))
@@ -152,7 +173,7 @@ def test_a_stopped_database(watched: Watched, well: dt.datetime) -> None:
         watched.will_ring("DatabaseErrors", since=began)
         watched.will_ring("ServerErrors", since=began)
     finally:
-        rds.start_db_instance(DBInstanceIdentifier=name)
+        person.types(_command(" start-db-instance "))
     watched.wait_until_it_serves()
 
 
@@ -186,6 +207,82 @@ def test_a_fast_path_that_is_off(watched: Watched, well: dt.datetime) -> None:
     watched.wait_until_it_serves()
 
 
+def test_every_command_of_the_runbook_answers_as_its_section_says(watched: Watched, person: OnCall) -> None:
+    """All but the two by which failures above are made good."""
+    alarm, composite = f"{STACK}-CertificateWeek", f"{STACK}-Service"
+    kms, ecs, cloudwatch = (watched.aws.client(each) for each in ("kms", "ecs", "cloudwatch"))
+
+    def acts() -> bool:
+        (found,) = cloudwatch.describe_alarms(AlarmNames=[composite], AlarmTypes=["CompositeAlarm"])[
+            "CompositeAlarms"
+        ]
+        return bool(found["ActionsEnabled"])
+
+    def lines(said: str) -> list[dict[str, Any]]:
+        return [json.loads(each) for each in said.splitlines() if each.startswith("{")]
+
+    def key_state(_: Any) -> str:
+        return str(kms.describe_key(KeyId=person.outputs["ArtifactKeyArn"])["KeyMetadata"]["KeyState"])
+
+    shown: dict[str, Callable[[Any], object]] = {
+        "set-alarm-state": lambda _: watched.alarm("CertificateWeek")["StateValue"] == "ALARM",
+        "describe-alarms": lambda said: alarm in {each["AlarmName"] for each in said["MetricAlarms"]},
+        "describe-stacks": lambda said: {"ClusterName", "LogGroup"} <= {each["OutputKey"] for each in said},
+        "filter-log-events": lambda said: {"level", "message"} <= lines(said)[-1].keys(),
+        "describe-services": lambda said: said[0][0]["status"] == "PRIMARY",
+        "describe-events": lambda said: "Events" in said,
+        "disable-alarm-actions": lambda _: not acts(),
+        "enable-alarm-actions": lambda _: acts(),
+        "list-tasks": lambda said: said["taskArns"],
+        "describe-tasks": lambda said: {"stopCode", "stoppedReason", "containers"} <= said["tasks"][0].keys(),
+        "list-rules": lambda said: any("CanarySchedule" in each["Name"] for each in said["Rules"]),
+        "describe-db-instances": lambda said: said["DBInstances"][0]["DBInstanceStatus"] == "available",
+        "describe-nat-gateways": lambda said: "NatGateways" in said,
+        "describe-instance-status": lambda said: "InstanceStatuses" in said,
+        "list-certificates": lambda said: said["CertificateSummaryList"],
+        "describe-certificate": lambda said: "Status" in said["Certificate"],
+        "list-backup-jobs": lambda said: "BackupJobs" in said,
+        "list-copy-jobs": lambda said: "CopyJobs" in said,
+        "cancel-key-deletion": lambda said: key_state(said) == "Disabled",
+        "enable-key": lambda said: key_state(said) == "Enabled",
+        "admin-user-global-sign-out": lambda said: said == "",
+        "stop-task": lambda said: said["task"]["desiredStatus"] == "STOPPED",
+        "update-service": lambda said: said["service"]["deployments"],
+    }
+    # A process that ends does not write all fields.
+    began = now()
+    while not watched.values("TaskRestarts", since=began - dt.timedelta(hours=1)):
+        assert now() - began < dt.timedelta(seconds=PATIENCE_SECONDS)
+        time.sleep(1)
+    kms.schedule_key_deletion(KeyId=person.outputs["ArtifactKeyArn"])
+    said = {}
+    for command in commands():
+        operation = command.split()[2]
+        if operation in MADE_GOOD_BY:
+            continue
+        running, stopped = (
+            ecs.list_tasks(cluster=person.outputs["ClusterName"], desiredStatus=each)["taskArns"]
+            for each in ("RUNNING", "STOPPED")
+        )
+        task = stopped[0] if operation == "describe-tasks" else running[0]
+        said[operation] = person.types(command, TASK=task, ARN=_certificate(watched), NAME="viewer")
+        assert shown[operation](said[operation]), f"{command}: {said[operation]}"
+    assert said.keys() == shown.keys()
+    # The emulator's log matches every line; on AWS a pattern names a field of them.
+    fields = set(re.findall(r"\$\.(\w+)", " ".join(commands())))
+    assert fields == {"level", "Uptime"}
+    written = lines(said["filter-log-events"])
+    assert any(fields <= each.keys() for each in written)
+    assert {"fast_path", "schema", "schema_head"} <= {name for each in written for name in each}
+    ecs.get_waiter("services_stable").wait(
+        cluster=person.outputs["ClusterName"],
+        services=[person.outputs["ServiceName"]],
+        WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE_SECONDS},
+    )
+    watched.wait_until_it_serves()
+    time.sleep(_UNDER_WAY_SECONDS)
+
+
 def test_an_issuer_whose_keys_are_gone(watched: Watched) -> None:
     """The last one, since the user pool does not come back.
 
@@ -217,6 +314,16 @@ def test_an_issuer_whose_keys_are_gone(watched: Watched) -> None:
     growing = [age + 60.0 * minute for minute in range(70)]
     assert state_of(alarm, {"KeysAge": growing[:10]}) == "OK"
     assert state_of(alarm, {"KeysAge": growing}) == "ALARM"
+
+
+def _certificate(watched: Watched) -> str:
+    (metric,) = watched.alarm("CertificateWeek")["Metrics"]
+    return str(metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"])
+
+
+def _command(operation: str) -> str:
+    (found,) = [each for each in commands() if operation in each]
+    return found
 
 
 def _database(watched: Watched) -> str:

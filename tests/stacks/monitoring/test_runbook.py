@@ -7,17 +7,10 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from tests.documents import blocks, spans
+from tests.local.runbook import commands
 
-DOCUMENT = "docs/runbook.md"
-# The AWS CLI's own, of every command or made of several operations.
+# The AWS CLI's own, of every command.
 OPTIONS = {"query", "output", "region"}
-CUSTOM = {("logs", "tail"): {"since", "filter-pattern", "follow"}}
-
-COMMANDS = sorted(
-    {line for each in blocks(DOCUMENT) for line in each.commands.splitlines() if line.startswith("aws ")}
-    | {span for span in spans(DOCUMENT) if span.startswith("aws ")}
-)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +18,10 @@ def session() -> botocore.session.Session:
     return botocore.session.Session()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_a_command_of_the_runbook_is_one_of_aws(command: str, session: botocore.session.Session) -> None:
     _, service, operation, *rest = shlex.split(command)
     given = {word.removeprefix("--") for word in rest if re.fullmatch(r"--[a-z-]+", word)} - OPTIONS
-    if (service, operation) in CUSTOM:
-        assert given <= CUSTOM[service, operation]
-        return
     model = session.get_service_model(service)
     names = {xform_name(each, "-"): each for each in model.operation_names}
     assert operation in names
@@ -40,5 +30,4 @@ def test_a_command_of_the_runbook_is_one_of_aws(command: str, session: botocore.
     members = {xform_name(each, "-") for each in shape.members}
     assert {each.removeprefix("no-") for each in given} <= members
     required = {xform_name(each, "-") for each in shape.required_members}
-    if rest:
-        assert required <= given
+    assert required <= given

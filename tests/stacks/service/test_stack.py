@@ -16,6 +16,7 @@ def test_outputs_name_what_one_needs(either: Assembly) -> None:
         "VerifierPolicy",
         "ClusterName",
         "ServiceName",
+        "LogGroup",
         "DatabaseEndpoint",
         "ArtifactKeyArn",
         "BreakGlassPolicy",
