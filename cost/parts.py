@@ -17,8 +17,9 @@ _DAYS = _MONTH_HOURS / 24
 _REQUEST_METRICS = 13
 # ECS's metrics of a cluster with one service, and of each task with its containers: an estimate.
 _INSIGHTS_METRICS, _INSIGHTS_METRICS_OF_A_TASK = 60, 40
-# Of our own, which tasks write into their logs; a test counts them where they are written.
-METRICS_OF = {"server": 21, "canary": 2}
+# Of our own, which tasks write into their logs, by the task's command; a test counts those of the server.
+# CloudWatch bills a metric for the hours in which it has values: a migration's cost nothing to speak of.
+METRICS_OF = {"serve": 21, "client_smoke.canary": 2}
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,8 @@ def _alarm(alarm: Mapping[str, Any], _: Bill) -> Iterator[Quantity]:
 
 
 def _written_metrics(task: Mapping[str, Any], _: Bill) -> Iterator[Quantity]:
-    variables = {
-        name["Name"] for each in task["ContainerDefinitions"] for name in each.get("Environment", [])
-    }
-    if "MLFLOW_AWS_DEPLOYMENT" in variables:
-        writer = "canary" if "MLFLOW_AWS_CANARY_MINUTES" in variables else "server"
-        yield Quantity("Metrics and alarms", "metric", METRICS_OF[writer])
+    for container in task["ContainerDefinitions"]:
+        yield Quantity("Metrics and alarms", "metric", METRICS_OF.get(container["Command"][0], 0))
 
 
 def _insights(cluster: Mapping[str, Any], bill: Bill) -> Iterator[Quantity]:

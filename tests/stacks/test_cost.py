@@ -43,7 +43,7 @@ def test_the_documents_say_what_the_templates_cost(dev: Assembly, prod: Assembly
 
 
 def test_metrics_of_our_own_are_counted_where_they_are_written() -> None:
-    assert METRICS_OF["server"] == len(TABLE)
+    assert METRICS_OF["serve"] == len(TABLE)
 
 
 def test_dev_stays_below_60_dollars_before_use(dev: Assembly) -> None:
