@@ -34,7 +34,9 @@ POSTGRESQL = [source for source in SOURCES if source.backend == "postgresql"]
 
 def counted(rds: RdsLike, database: str) -> dict[str, int]:
     """The rows of each table."""
-    tables = rds.administer("SELECT relname FROM pg_stat_user_tables ORDER BY 1", database=database)
+    tables = rds.administer(
+        "SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'", database=database
+    )
     return {
         str(name): int(str(rds.administer(f'SELECT count(*) FROM "{name}"', database=database)[0][0]))
         for (name,) in tables
