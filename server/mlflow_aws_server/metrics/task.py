@@ -20,7 +20,9 @@ from mlflow_aws_server.metrics.recorder import Call, Counted
 # As many as a task may have; pages that nobody has written to cost nothing.
 _SLOTS = 64
 _SLOT_BYTES = 1 << 20
-_HEAD = struct.Struct("<II")
+# Which half has the document, its length and its checksum.
+_HEAD = struct.Struct("<III")
+_HALF_BYTES = (_SLOT_BYTES - _HEAD.size) // 2
 _ATTEMPTS = 3
 
 Snapshot = dict[str, Any]
@@ -38,19 +40,21 @@ class Slots:
         Raises:
             ValueError: there is no room for it; the former one stays.
         """
-        if slot >= _SLOTS or len(document) > _SLOT_BYTES - _HEAD.size:
+        if slot >= _SLOTS or len(document) > _HALF_BYTES:
             raise ValueError(f"{len(document)} bytes do not fit into the slot of process {slot}")
         begin = slot * _SLOT_BYTES
-        text = begin + _HEAD.size
+        # Whoever reads meanwhile, or after this process is killed here, reads the former one.
+        half = 1 - _HEAD.unpack_from(self._memory, begin)[0]
+        text = begin + _HEAD.size + half * _HALF_BYTES
         self._memory[text : text + len(document)] = document
-        _HEAD.pack_into(self._memory, begin, len(document), zlib.crc32(document))
+        _HEAD.pack_into(self._memory, begin, half, len(document), zlib.crc32(document))
 
     def read(self, slot: int) -> bytes | None:
         """A process's document; None if there is none, or it is being written each time."""
         begin = slot * _SLOT_BYTES
-        text = begin + _HEAD.size
         for _ in range(_ATTEMPTS):
-            length, checksum = _HEAD.unpack_from(self._memory, begin)
+            half, length, checksum = _HEAD.unpack_from(self._memory, begin)
+            text = begin + _HEAD.size + half * _HALF_BYTES
             document = self._memory[text : text + length]
             if length and zlib.crc32(document) == checksum:
                 return document

@@ -94,11 +94,19 @@ async def test_of_a_process_that_is_gone_remains_what_it_counted() -> None:
     assert 'waiting{process="1"}' not in told
 
 
-def test_what_is_half_written_is_not_read() -> None:
+def test_while_a_document_is_written_the_former_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_: bytes) -> int:
+        raise KeyboardInterrupt
+
     slots = task.Slots()
-    slots.write(0, task.encode(Counted(), waiting=1))
-    slots._memory[12:13] = b"?"
-    assert slots.read(0) is None
+    for former in (b"first", b"second"):
+        slots.write(0, former)
+        with monkeypatch.context() as patch:
+            # It comes after the text, and before the head that names it.
+            patch.setattr("mlflow_aws_server.metrics.task.zlib.crc32", killed)
+            with pytest.raises(KeyboardInterrupt):
+                slots.write(0, b"the next one")
+        assert slots.read(0) == former
 
 
 def test_what_does_not_fit_is_not_written() -> None:
